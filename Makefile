@@ -1,0 +1,41 @@
+# Entry points for people; what they do is in scripts/. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check sim docs deny deny-advisories clients prepare
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
+
+demo: ## build everything and watch sessions move on this machine (installs what is missing, and says so)
+	@scripts/prepare.sh build
+	cargo build --release --locked --package wayfarer
+	target/release/wayfarer demo
+
+test: ## everything that continuous integration runs; STAGE=name runs one stage
+	@scripts/test.sh $(if $(STAGE),--only $(STAGE))
+
+check: ## the quick look before a commit: format and lints
+	@scripts/test.sh --only fmt
+	@scripts/test.sh --only clippy
+
+sim: ## simulate with fresh seeds, or replay one: make sim SEED=123
+	@SEED='$(SEED)' scripts/sim.sh
+
+docs: ## the documentation of the code, into target/doc
+	@scripts/test.sh --only docs
+
+deny: ## licences, bans and sources of the dependencies
+	@scripts/prepare.sh deny
+	@scripts/test.sh --only deny
+
+deny-advisories: ## known faults of the dependencies; fetches the RustSec advisory database, so it needs a way to it
+	@scripts/prepare.sh deny
+	@echo "deny-advisories: needs the RustSec advisory database, which is fetched now (not part of make test)"
+	cargo deny check advisories
+
+clients: ## install the applications of the client tests into target/clients
+	@scripts/prepare.sh test
+	@scripts/clients.sh
+
+prepare: ## install what make test needs and this machine lacks
+	@scripts/prepare.sh test

@@ -1,0 +1,158 @@
+//! Opens connections to the database file and brings its tables to the present schema.
+//!
+//! It never opens the file by itself (closing such a descriptor would drop SQLite's own locks in this process) and never
+//! changes a file of somebody else or of a newer version. Called by `SqliteDirectory::open` and the watch thread.
+//!
+//! | table | key | columns |
+//! |---|---|---|
+//! | meta | one row | counter (epochs, incarnations, groups), changes (of members and groups), boot id of the last opening |
+//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when |
+//! | grp | id | owner (NULL: lost), epoch, lost when |
+//! | location | SHA-256 of the session's id | grp, epoch, last handover, depends |
+//!
+//! The schema version of all records is `PRAGMA user_version`.
+//!
+//! **Durability.** `synchronous = NORMAL` does not sync each commit: a killed process loses nothing, a machine that loses power
+//! loses the last commits, and with them every process that knew of them. Their epochs may be known elsewhere (guards in an
+//! upstream), so the first opening after a restart of the machine moves the counter on by [`RESTART_STEP`], and syncs that.
+//! Invariant: no number of the counter is given out twice, also after a crash of the machine.
+
+use super::busy::{pause, pauses, wait_while_busy};
+use super::{SqliteOptions, failed};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use std::path::Path;
+use wayfarer_engine::directory::DirectoryError;
+
+/// The present version of the tables.
+pub(super) const SCHEMA: i64 = 1;
+/// Marks the file as ours: `WYFR`.
+const APPLICATION_ID: i64 = 0x5759_4652;
+/// More than could be lost between two syncs, and small enough for two thousand million restarts.
+pub(super) const RESTART_STEP: u64 = 1 << 32;
+const STATEMENTS_KEPT: usize = 64;
+const PAGE_BYTES: u64 = 4096;
+
+const TABLES: &str = "
+CREATE TABLE meta (
+    id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL, changes INTEGER NOT NULL, boot_id TEXT NOT NULL);
+CREATE TABLE member (
+    incarnation INTEGER PRIMARY KEY, name TEXT NOT NULL, control TEXT NOT NULL, zone TEXT NOT NULL, app_name TEXT NOT NULL,
+    app_version TEXT NOT NULL, role INTEGER NOT NULL, state INTEGER NOT NULL, renewals INTEGER NOT NULL,
+    boot_id TEXT NOT NULL, token TEXT NOT NULL, fenced_unix_s INTEGER);
+CREATE UNIQUE INDEX member_alive ON member (name) WHERE fenced_unix_s IS NULL;
+CREATE TABLE grp (id INTEGER PRIMARY KEY, owner INTEGER, epoch INTEGER NOT NULL, lost_unix_s INTEGER);
+CREATE INDEX grp_owner ON grp (owner);
+CREATE TABLE location (
+    session BLOB PRIMARY KEY, grp INTEGER NOT NULL, epoch INTEGER NOT NULL, last_origin INTEGER, last_serial INTEGER,
+    depends BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX location_grp ON location (grp);
+";
+
+/// A connection to the file at `path`, made if it is not there.
+pub(super) fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, DirectoryError> {
+    if path.is_dir() {
+        let path = path.display();
+        return Err(DirectoryError::NotAsked(format!("{path} is a folder; [cluster] directory must name a file")));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|mut conn| {
+        wait_while_busy(&mut conn, options.busy_ms)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        Ok(conn)
+    });
+    let conn = opened.map_err(|e| failed(path, "open", &e))?;
+    // Reading the header comes first: a file of somebody else must not be turned into a WAL database.
+    refuse_foreign(&conn, path)?;
+    let mode = set_wal(&conn, options.busy_ms).map_err(|e| failed(path, "open", &e))?;
+    if mode != "wal" {
+        let path = path.display();
+        return Err(DirectoryError::NotAsked(format!(
+            "{path} cannot use a write-ahead log (its mode is {mode:?}); put the directory on a local disk"
+        )));
+    }
+    let pages = options.size_bytes_max.div_ceil(PAGE_BYTES).max(1);
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = NORMAL; PRAGMA max_page_count = {pages}; PRAGMA journal_size_limit = 67108864;"
+    ))
+    .map_err(|e| failed(path, "open", &e))?;
+    Ok(conn)
+}
+
+/// Makes or checks the tables, and moves the counter on if the machine was restarted.
+pub(super) fn prepare(conn: &mut Connection, path: &Path, boot_id: &str) -> Result<(), DirectoryError> {
+    let found = install(conn, boot_id).map_err(|e| failed(path, "prepare", &e))?;
+    if found > SCHEMA {
+        return Err(newer(path, found));
+    }
+    for table in ["meta", "member", "grp"] {
+        let verdict: String = conn
+            .query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))
+            .map_err(|e| failed(path, "check", &e))?;
+        if verdict != "ok" {
+            let path = path.display();
+            return Err(DirectoryError::NotAsked(format!(
+                "the database {path} is damaged ({verdict}); stop all nodes, move it and its .locks folder away, and start again"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), DirectoryError> {
+    let read = || -> rusqlite::Result<(i64, i64, i64)> {
+        // One snapshot: another process may be making the tables just now.
+        let tx = conn.unchecked_transaction()?;
+        let tables = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let application = tx.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let version = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok((application, version, tables))
+    };
+    let (application, version, tables) = read().map_err(|e| failed(path, "read", &e))?;
+    if tables > 0 && application != APPLICATION_ID {
+        let path = path.display();
+        return Err(DirectoryError::NotAsked(format!("{path} is a database of another program; name another file")));
+    }
+    if version > SCHEMA { Err(newer(path, version)) } else { Ok(()) }
+}
+
+fn newer(path: &Path, found: i64) -> DirectoryError {
+    let path = path.display();
+    DirectoryError::NotAsked(format!(
+        "{path} has schema version {found}, this program knows versions up to {SCHEMA}; use the newer program for all nodes"
+    ))
+}
+
+/// Turning a new file into a WAL database needs it alone, and SQLite asks no busy handler then.
+fn set_wal(conn: &Connection, busy_ms: u64) -> rusqlite::Result<String> {
+    let mut left = pauses(busy_ms);
+    loop {
+        match conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+            Err(e) if left > 0 && matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => {
+                left -= 1;
+                pause();
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Returns the schema version that it found, after having brought older ones to the present one.
+fn install(conn: &mut Connection, boot_id: &str) -> rusqlite::Result<i64> {
+    conn.execute_batch("PRAGMA synchronous = FULL")?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found == 0 {
+        tx.execute_batch(TABLES)?;
+        tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"))?;
+        tx.execute("INSERT INTO meta (id, counter, changes, boot_id) VALUES (1, 0, 0, ?1)", [boot_id])?;
+    } else if found <= SCHEMA {
+        let other_boot: Option<i64> =
+            tx.query_row("SELECT 1 FROM meta WHERE boot_id <> ?1", [boot_id], |row| row.get(0)).optional()?;
+        if other_boot.is_some() {
+            tx.execute("UPDATE meta SET counter = counter + ?1, boot_id = ?2", (RESTART_STEP, boot_id))?;
+        }
+    }
+    tx.commit()?;
+    conn.execute_batch("PRAGMA synchronous = NORMAL")?;
+    Ok(found)
+}

@@ -1,0 +1,43 @@
+//! Deliberate bugs in the production transitions, so that the checks can be seen to find them.
+//!
+//! Compiled only with the feature `bugs` (tests and the simulator); without it [`on`] is a constant `false` and costs nothing.
+//! No code path of the product turns one on.
+
+/// One switch a bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// An origin in doubt reads the directory instead of fencing.
+    AskInsteadOfFence,
+    /// The commit does not check that both groups still have their owners.
+    SkipGroupCondition,
+    /// A frozen session answers.
+    AnswerWhileFrozen,
+    /// Commit and fence keep the epoch.
+    ReuseEpochs,
+    /// A lease counts from the receipt of its renewal.
+    LeaseFromReceipt,
+}
+
+#[cfg(any(test, feature = "bugs"))]
+thread_local! {
+    static PRESENT: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether the bug is switched on in this thread.
+#[cfg(any(test, feature = "bugs"))]
+pub fn on(bug: Bug) -> bool {
+    PRESENT.with(|p| p.get() == Some(bug))
+}
+
+/// Never, in the product.
+#[cfg(not(any(test, feature = "bugs")))]
+#[inline(always)]
+pub const fn on(_: Bug) -> bool {
+    false
+}
+
+/// Switches to one bug, or to none, in this thread.
+#[cfg(any(test, feature = "bugs"))]
+pub fn switch(bug: Option<Bug>) {
+    PRESENT.with(|p| p.set(bug));
+}

@@ -1,0 +1,181 @@
+//! Actions on hashes: a field is a variable.
+//!
+//! They never look for what is missing (`execute` has) and never keep a slice of a receive buffer: what is stored is copied.
+//! Called by `execute`.
+//!
+//! Invariant: fields come back in the order in which they were first written, as Redis keeps it for small hashes.
+
+use super::errors;
+use super::execute::Run;
+use super::strings::NOT_HERE;
+use crate::session::{Content, Kind};
+use crate::wire::resp::{Reply, parse_integer};
+use bytes::Bytes;
+
+/// A value, or the error that should not happen.
+fn reply_value(reply: &mut Reply<'_>, value: Option<&Bytes>) {
+    match value {
+        Some(value) => reply.bulk(value),
+        None => reply.error(NOT_HERE),
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Whether there is a hash; answers the error if there is something else.
+    fn hash(&mut self) -> Option<bool> {
+        match self.key().map(|k| k.kind) {
+            None => Some(false),
+            Some(Kind::Hash) => Some(true),
+            Some(Kind::String) => {
+                self.reply.error(errors::WRONG_TYPE);
+                None
+            }
+        }
+    }
+
+    fn has_field(&self, field: &[u8]) -> bool {
+        self.key().is_some_and(|k| k.variable(field).is_some())
+    }
+
+    /// The value of a field: `Err` if it exists and is not here.
+    fn field(&mut self, field: &[u8]) -> Result<Option<Bytes>, &'static str> {
+        let value = self.session.read_field(&self.target().key, field, self.now);
+        if value.is_none() && self.has_field(field) { Err(NOT_HERE) } else { Ok(value) }
+    }
+
+    fn write_field(&mut self, field: &[u8], value: Bytes) -> bool {
+        self.wrote = true;
+        self.session.write_field(&self.target().key, field, value, self.now)
+    }
+
+    fn reply_field(&mut self, field: &[u8]) {
+        match self.field(field) {
+            Ok(value) => self.reply.bulk_or_null(value),
+            Err(error) => self.reply.error(error),
+        }
+    }
+
+    pub(super) fn hash_get(&mut self) {
+        if self.hash().is_some() {
+            self.reply_field(self.arg(2));
+        }
+    }
+
+    fn rest(&self) -> &'a [Bytes] {
+        self.op.args().get(2..).unwrap_or_default()
+    }
+
+    pub(super) fn hash_get_many(&mut self) {
+        if self.hash().is_some() {
+            let fields = self.rest();
+            self.reply.array(fields.len());
+            fields.iter().for_each(|field| self.reply_field(field));
+        }
+    }
+
+    pub(super) fn hash_get_all(&mut self) {
+        if self.hash().is_some() {
+            self.reply.map(self.key().map_or(0, |k| k.len()));
+            let reply = &mut self.reply;
+            let target = self.op.targets().first().map(|t| t.key.as_ref()).unwrap_or_default();
+            self.session.read_hash(target, self.now, |name, value| {
+                reply.bulk(name);
+                reply_value(reply, value);
+            });
+        }
+    }
+
+    pub(super) fn hash_values(&mut self) {
+        if self.hash().is_some() {
+            self.reply.array(self.key().map_or(0, |k| k.len()));
+            let reply = &mut self.reply;
+            let target = self.op.targets().first().map(|t| t.key.as_ref()).unwrap_or_default();
+            self.session.read_hash(target, self.now, |_, value| reply_value(reply, value));
+        }
+    }
+
+    pub(super) fn hash_names(&mut self) {
+        if self.hash().is_some() {
+            let names: Vec<Bytes> = self.key().into_iter().flat_map(|k| k.variables()).map(|(name, _)| name.clone()).collect();
+            self.reply.array(names.len());
+            names.iter().for_each(|name| self.reply.bulk(name));
+        }
+    }
+
+    pub(super) fn hash_length(&mut self) {
+        if self.hash().is_some() {
+            let length = self.key().map_or(0, |k| k.len());
+            self.reply.count(length);
+        }
+    }
+
+    pub(super) fn hash_exists(&mut self) {
+        if self.hash().is_some() {
+            let exists = self.has_field(self.arg(2));
+            self.reply.integer(i64::from(exists));
+        }
+    }
+
+    pub(super) fn hash_value_length(&mut self) {
+        if self.hash().is_some() {
+            let length = match self.key().and_then(|k| k.variable(self.arg(2))).map(|v| &v.content) {
+                Some(Content::Here(value)) => u64::try_from(value.len()).unwrap_or(u64::MAX),
+                Some(Content::Elsewhere(remote)) => remote.size,
+                Some(Content::Lost) | None => 0,
+            };
+            self.reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(super) fn hash_set(&mut self, answers_ok: bool) {
+        if self.hash().is_none() {
+            return;
+        }
+        let mut new = 0;
+        for pair in self.rest().chunks_exact(2) {
+            if let [field, value] = pair {
+                new += usize::from(self.write_field(field, Bytes::copy_from_slice(value)));
+            }
+        }
+        if answers_ok { self.reply.simple("OK") } else { self.reply.count(new) }
+    }
+
+    pub(super) fn hash_set_if_new(&mut self) {
+        if self.hash().is_none() {
+            return;
+        }
+        let new = !self.has_field(self.arg(2));
+        if new {
+            self.write_field(self.arg(2), Bytes::copy_from_slice(self.arg(3)));
+        }
+        self.reply.integer(i64::from(new));
+    }
+
+    pub(super) fn hash_increment(&mut self, by: i64) {
+        if self.hash().is_none() {
+            return;
+        }
+        let before = match self.field(self.arg(2)) {
+            Ok(before) => before,
+            Err(error) => return self.reply.error(error),
+        };
+        let Some(before) = before.map_or(Some(0), |text| parse_integer(&text)) else {
+            return self.reply.error(errors::HASH_NOT_AN_INTEGER);
+        };
+        let Some(after) = before.checked_add(by) else { return self.reply.error(errors::OVERFLOW) };
+        self.write_field(self.arg(2), Bytes::copy_from_slice(itoa::Buffer::new().format(after).as_bytes()));
+        self.reply.integer(after);
+    }
+
+    pub(super) fn hash_delete(&mut self) {
+        if self.hash().is_none() {
+            return;
+        }
+        let mut removed = 0;
+        for field in self.rest() {
+            removed += usize::from(self.session.remove_field(&self.target().key, field, self.now));
+        }
+        self.wrote |= removed > 0;
+        self.reply.count(removed);
+    }
+}

@@ -1,0 +1,241 @@
+//! Redis commands: arguments to a validated operation, and its execution on a [`Session`].
+//!
+//! It never decides whose key it is (the state face asks its key matcher and fills [`Target`]s in), never reads a clock and
+//! never waits: what is missing comes back as [`Missing`], with nothing changed. The state face, the store and the owner of a
+//! forwarded operation call it.
+//!
+//! ```text
+//! arguments ─parse─► Connection(command)            answered by connection::Connection
+//!                  ► Keyed(Op) ─execute─► Done      reply appended, session changed
+//!                  │                    ► Missing   nothing changed: fetch, then execute again
+//!                  ► Refused(keys, error)           wrong arguments: the upstream may know better about its own keys
+//!                  ► Foreign(keys)                  not executed here
+//! ```
+//! | file | |
+//! |---|---|
+//! | [`table`] | one row a command: name, arity, keys, what it may do |
+//! | `foreign` | where the keys of Redis's other commands are |
+//! | `action` | options of one command to a validated [`Action`] |
+//! | `execute`, `strings`, `hashes` | actions on a session |
+//! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
+//! | [`errors`] | the texts of Redis |
+//!
+//! Invariant: an operation either runs whole on values that are here, or changes nothing.
+
+mod action;
+pub mod connection;
+pub mod errors;
+mod execute;
+mod foreign;
+mod hashes;
+mod server;
+mod strings;
+pub mod table;
+
+use crate::session::{Layout, Missing, Session};
+use crate::wire::resp::Protocol;
+use action::Action;
+use bytes::{Bytes, BytesMut};
+use connection::ConnectionCommand;
+use table::{Join, Row};
+
+/// The longest string, as in Redis; a connection usually has a lower limit for what it takes.
+pub(crate) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// A key of an operation, as the key matcher knows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The full name of the key.
+    pub key: Bytes,
+    /// How its value is divided.
+    pub layout: Layout,
+    /// Names the variable of layouts that have one.
+    pub label: Bytes,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Target({} B, {:?})", self.key.len(), self.layout)
+    }
+}
+
+/// A validated command on keys.
+#[derive(Clone)]
+pub struct Op {
+    row: &'static Row,
+    args: Vec<Bytes>,
+    action: Action,
+    targets: Vec<Target>,
+}
+
+impl std::fmt::Debug for Op {
+    // Keys and values stay out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Op({}, {} keys)", self.row.name, self.targets.len())
+    }
+}
+
+impl Op {
+    /// The command's name in lower case: a label for metrics.
+    pub fn name(&self) -> &'static str {
+        self.row.name
+    }
+
+    /// Whether it may change something.
+    pub fn is_write(&self) -> bool {
+        self.row.write
+    }
+
+    /// Whether it may create a key where there is none: only then a session is born by it.
+    pub fn creates(&self) -> bool {
+        self.row.may_create && self.action.creates()
+    }
+
+    /// Its keys; until the key matcher has spoken their layout is `opaque` and their label empty.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The same, to fill in layouts and labels.
+    pub fn targets_mut(&mut self) -> &mut [Target] {
+        &mut self.targets
+    }
+
+    /// Its arguments as they came, for another node or the upstream.
+    pub fn args(&self) -> &[Bytes] {
+        &self.args
+    }
+
+    /// How the replies of its parts make one; `None`: its keys must be of one session.
+    pub fn join(&self) -> Option<Join> {
+        self.row.join
+    }
+
+    /// The same command on some of its keys only, by their places in [`Op::targets`]. For commands with [`Op::join`].
+    pub fn part(&self, places: &[usize]) -> Op {
+        let targets: Vec<Target> = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
+        let args = self.args.iter().take(1).cloned().chain(targets.iter().map(|t| t.key.clone())).collect();
+        Op { row: self.row, args, action: self.action.clone(), targets }
+    }
+
+    /// The bytes of its arguments: what it holds of a receive buffer while it waits.
+    pub fn size_bytes(&self) -> usize {
+        self.args.iter().fold(0, |sum, arg| sum.saturating_add(arg.len()))
+    }
+
+    /// Lets go of the receive buffer whose slices its arguments are. For operations that wait.
+    pub fn detach(&mut self) {
+        self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
+        self.targets.iter_mut().for_each(|t| t.key = Bytes::copy_from_slice(&t.key));
+    }
+
+    fn arg(&self, at: usize) -> &Bytes {
+        static EMPTY: Bytes = Bytes::new();
+        self.args.get(at).unwrap_or(&EMPTY)
+    }
+}
+
+/// What the arguments of a client are.
+#[derive(Debug)]
+pub enum Parsed {
+    /// About the connection: no key.
+    Connection(ConnectionCommand),
+    /// An operation on keys that this crate executes.
+    Keyed(Op),
+    /// A command of the table whose arguments are wrong.
+    Refused(Refused),
+    /// Any other command.
+    Foreign(Foreign),
+}
+
+/// A command of the table with wrong arguments. A newer upstream may know more options, so this only binds for session keys.
+pub struct Refused {
+    /// As they came.
+    pub args: Vec<Bytes>,
+    /// The keys among them.
+    pub keys: Vec<Bytes>,
+    /// Redis's error text.
+    pub error: Bytes,
+}
+
+/// A command that is not executed here.
+pub struct Foreign {
+    /// As they came.
+    pub args: Vec<Bytes>,
+    /// What may be a key among them: exact where Redis's command table says, else every argument.
+    pub keys: Vec<Bytes>,
+    /// Redis's command of this name; `None`: a name that Redis 7 does not know.
+    pub name: Option<&'static str>,
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Refused({} arguments)", self.args.len())
+    }
+}
+
+impl std::fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Foreign({:?}, {} arguments)", self.name, self.args.len())
+    }
+}
+
+/// Validates a command. `args` holds at least the name.
+pub fn parse(args: Vec<Bytes>) -> Parsed {
+    let name = args.first().cloned().unwrap_or_default();
+    let args = match connection::parse(&name, args) {
+        Ok(command) => return Parsed::Connection(command),
+        Err(args) => args,
+    };
+    let Some(row) = table::row(&name) else {
+        let (name, keys) = foreign::keys(&name, &args);
+        return Parsed::Foreign(Foreign { args, keys, name });
+    };
+    let action = if row.arity_fits(args.len()) { (row.build)(&args) } else { Err(errors::arity(row.name)) };
+    let keys = row.keys.of(&args);
+    match action {
+        Ok(action) => {
+            let targets =
+                keys.iter().map(|key| Target { key: key.clone(), layout: Layout::Opaque, label: Bytes::new() }).collect();
+            Parsed::Keyed(Op { row, args, action, targets })
+        }
+        Err(error) => {
+            let keys = keys.to_vec();
+            Parsed::Refused(Refused { args, keys, error })
+        }
+    }
+}
+
+/// How an execution ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Executed {
+    /// The reply is appended.
+    Done {
+        /// Whether the session has changed. If it is empty now, it has ended.
+        wrote: bool,
+    },
+    /// Nothing is appended and nothing changed.
+    Missing(Missing),
+}
+
+/// Runs `op`, all of whose keys are of this session, at the time `unix_ms`, and appends its reply.
+pub fn execute(session: &mut Session, op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) -> Executed {
+    execute::execute(session, op, unix_ms, protocol, out)
+}
+
+/// Appends the reply of `op` where there is no session at all.
+pub fn absent_reply(op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) {
+    // An empty session has nothing that could be missing, so this always answers.
+    execute::execute(&mut Session::default(), op, unix_ms, protocol, out);
+}
+
+/// Writes `args` as a request, for another node or the upstream.
+pub fn encode_request(args: &[Bytes], out: &mut BytesMut) {
+    // A request is an array of byte strings: the same in both protocols.
+    let mut writer = crate::wire::resp::Reply::new(out, Protocol::Resp2);
+    writer.array(args.len());
+    args.iter().for_each(|arg| writer.bulk(arg));
+}
+
+#[cfg(test)]
+mod tests;

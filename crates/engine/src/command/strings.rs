@@ -1,0 +1,176 @@
+//! Actions on strings.
+//!
+//! They never look for what is missing (`execute` has) and never keep a slice of a receive buffer: what is stored is copied.
+//! Called by `execute`.
+//!
+//! Invariant: a command that answers an error has changed nothing.
+
+use super::action::{Expiry, Set, SetIf};
+use super::execute::Run;
+use super::{STRING_BYTES_MAX, errors};
+use crate::session::{Content, Kind};
+use crate::wire::resp::parse_integer;
+use bytes::{Bytes, BytesMut};
+
+/// Cannot happen, because `execute` looks first; if it did, an error is better than an old or empty value.
+pub(super) const NOT_HERE: &str = "TRYAGAIN wayfarer: a part of the value is on another node";
+
+impl Run<'_> {
+    /// The string under `key`, or the error text if there is something else.
+    fn string(&mut self, key: &[u8]) -> Result<Option<Bytes>, &'static str> {
+        match self.session.key(key, self.now).map(|k| k.kind) {
+            None => Ok(None),
+            Some(Kind::Hash) => Err(errors::WRONG_TYPE),
+            Some(Kind::String) => self.session.read_string(key, self.now).map(Some).ok_or(NOT_HERE),
+        }
+    }
+
+    /// Stores a string under the target's key. The value must own its bytes.
+    fn store(&mut self, value: Bytes, expires_at_ms: Option<u64>) {
+        let target = self.target();
+        self.session.write_string(&target.key, target.layout, &target.label, value);
+        self.set_expiry(expires_at_ms);
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.key().and_then(|k| k.expires_at_ms)
+    }
+
+    pub(super) fn get(&mut self) {
+        match self.string(&self.target().key) {
+            Ok(value) => self.reply.bulk_or_null(value),
+            Err(error) => self.reply.error(error),
+        }
+    }
+
+    pub(super) fn get_many(&mut self) {
+        self.reply.array(self.op.targets().len());
+        for target in self.op.targets() {
+            match self.string(&target.key) {
+                Ok(value) => self.reply.bulk_or_null(value),
+                Err(NOT_HERE) => self.reply.error(NOT_HERE),
+                // Redis answers null for what is no string.
+                Err(_) => self.reply.null(),
+            }
+        }
+    }
+
+    pub(super) fn length(&mut self) {
+        let size = |content: &Content| match content {
+            Content::Here(value) => u64::try_from(value.len()).unwrap_or(u64::MAX),
+            Content::Elsewhere(remote) => remote.size,
+            Content::Lost => 0,
+        };
+        let length = match self.key() {
+            None => 0,
+            Some(key) if key.kind == Kind::Hash => return self.reply.error(errors::WRONG_TYPE),
+            Some(key) => key.variables().map(|(_, v)| size(&v.content)).fold(0, u64::saturating_add),
+        };
+        self.reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn set(&mut self, set: Set) {
+        let expiry = match set.expiry.map(|e| e.resolve(&self.op.args, self.now, self.op.name())).transpose() {
+            Ok(expiry) => expiry,
+            Err(error) => return self.reply.error(error),
+        };
+        let before = if set.get { self.string(&self.target().key) } else { Ok(None) };
+        let before = match before {
+            Ok(before) => before,
+            Err(error) => return self.reply.error(error),
+        };
+        let exists = self.key().is_some();
+        let allowed = match set.condition {
+            SetIf::Always => true,
+            SetIf::New => !exists,
+            SetIf::Exists => exists,
+        };
+        if allowed {
+            let expires_at_ms = if set.keep_ttl { self.expiry() } else { expiry };
+            self.store(Bytes::copy_from_slice(self.arg(set.value)), expires_at_ms);
+        }
+        match (set.get, allowed) {
+            (true, _) => self.reply.bulk_or_null(before),
+            (false, true) => self.reply.simple("OK"),
+            (false, false) => self.reply.null(),
+        }
+    }
+
+    pub(super) fn set_if_new(&mut self) {
+        let new = self.key().is_none();
+        if new {
+            self.store(Bytes::copy_from_slice(self.arg(2)), None);
+        }
+        self.reply.integer(i64::from(new));
+    }
+
+    pub(super) fn get_set(&mut self) {
+        match self.string(&self.target().key) {
+            Ok(before) => {
+                self.store(Bytes::copy_from_slice(self.arg(2)), None);
+                self.reply.bulk_or_null(before);
+            }
+            Err(error) => self.reply.error(error),
+        }
+    }
+
+    pub(super) fn get_delete(&mut self) {
+        let target = self.target();
+        match self.string(&target.key) {
+            Ok(value) => {
+                self.wrote |= self.session.remove(&target.key, self.now);
+                self.reply.bulk_or_null(value);
+            }
+            Err(error) => self.reply.error(error),
+        }
+    }
+
+    pub(super) fn get_expire(&mut self, expiry: Option<Expiry>, persist: bool) {
+        let value = match self.string(&self.target().key) {
+            Ok(Some(value)) => value,
+            Ok(None) => return self.reply.null(),
+            Err(error) => return self.reply.error(error),
+        };
+        match expiry.map(|e| e.resolve(&self.op.args, self.now, self.op.name())).transpose() {
+            Err(error) => return self.reply.error(error),
+            Ok(Some(at)) => self.set_expiry(Some(at)),
+            Ok(None) if persist && self.expiry().is_some() => self.set_expiry(None),
+            Ok(None) => {}
+        }
+        self.reply.bulk(&value);
+    }
+
+    pub(super) fn append(&mut self) {
+        let before = match self.string(&self.target().key) {
+            Ok(before) => before.unwrap_or_default(),
+            Err(error) => return self.reply.error(error),
+        };
+        let added = self.arg(2);
+        let length = before.len().saturating_add(added.len());
+        if length > STRING_BYTES_MAX {
+            return self.reply.error(errors::STRING_TOO_LONG);
+        }
+        if !added.is_empty() || self.key().is_none() {
+            let mut joined = BytesMut::with_capacity(length);
+            joined.extend_from_slice(&before);
+            joined.extend_from_slice(added);
+            let expires_at_ms = self.expiry();
+            self.store(joined.freeze(), expires_at_ms);
+        }
+        self.reply.count(length);
+    }
+
+    pub(super) fn increment(&mut self, by: i64) {
+        let before = match self.string(&self.target().key) {
+            Ok(before) => before,
+            Err(error) => return self.reply.error(error),
+        };
+        let Some(before) = before.map_or(Some(0), |text| parse_integer(&text)) else {
+            return self.reply.error(errors::NOT_AN_INTEGER);
+        };
+        let Some(after) = before.checked_add(by) else { return self.reply.error(errors::OVERFLOW) };
+        let expires_at_ms = self.expiry();
+        self.store(Bytes::copy_from_slice(itoa::Buffer::new().format(after).as_bytes()), expires_at_ms);
+        self.reply.integer(after);
+    }
+}

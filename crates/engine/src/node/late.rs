@@ -1,0 +1,385 @@
+//! What comes late: fetches, streams, and the end of a handover.
+//!
+//! A variable that is elsewhere is fetched once, however many wait for it: on access (with a deadline for the reader), at once
+//! behind the handover (`streamed`), at a low rate (`deferred`, if policy lets it trickle), or because its holder leaves.
+//! It never believes a value that does not match its manifest, and never one for a variable that was overwritten meanwhile.
+//!
+//! | step 8 | who |
+//! |---|---|
+//! | no variable of a session is with H any more → the record drops H (compare-and-set, same epoch) | owner |
+//! | `Confirm(H)` | owner → holder |
+//! | free the residual of H; also when the record, read now and then, does not depend on H | holder |
+//!
+//! Invariants: *never wrong data*; *planned moves lose nothing*: a residual is freed only when no record depends on it.
+
+use super::{Effect, Input, Node, Note, Pending, Reason, Turn, Verdict};
+use crate::directory::{Compare, NextEpoch, Outcome, Transaction, Write};
+use crate::ids::{Digest, Epoch, HandoverId, Incarnation, RequestId, SessionId, Ticket};
+use crate::node::keeping::Residuals;
+use crate::node::message::Message;
+use crate::residence::{Gate, Table};
+use crate::session::{Class, Content, VariableId};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+/// Sessions with residuals that one tick looks at.
+const EXAMINED_MAX: usize = 64;
+/// Variables in one fetch.
+const FETCH_VARIABLES_MAX: usize = 256;
+/// Bytes in one fetch, as far as one variable does not exceed them alone.
+const FETCH_BYTES_MAX: u64 = 1 << 20;
+/// An answer to a fetch may still be used for so many times the reader's patience.
+const FETCH_LATE_FACTOR: u64 = 50;
+
+/// One request on its way to a holder.
+struct Asked {
+    session: SessionId,
+    handover: HandoverId,
+    variables: Vec<VariableId>,
+    bytes: u64,
+    sent_us: u64,
+    background: bool,
+}
+
+/// One variable that is being fetched.
+struct Fetching {
+    sent_us: u64,
+    waiters: Vec<Ticket>,
+    on_access: bool,
+}
+
+/// One reader and how much it still waits for.
+struct Reader {
+    left: usize,
+    deadline_us: u64,
+}
+
+/// See the head of this file.
+pub(super) struct Late {
+    pub(super) residuals: Residuals,
+    asked: BTreeMap<RequestId, Asked>,
+    fetching: BTreeMap<(SessionId, VariableId), Fetching>,
+    readers: BTreeMap<Ticket, Reader>,
+    dependents: VecDeque<SessionId>,
+    known: HashSet<SessionId>,
+    settling: HashSet<SessionId>,
+    background_bytes: u64,
+    trickle_bytes: u64,
+    ticked_us: u64,
+}
+
+impl Late {
+    pub(super) fn new(now_us: u64) -> Late {
+        Late {
+            residuals: Residuals::default(),
+            asked: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            dependents: VecDeque::new(),
+            known: HashSet::new(),
+            settling: HashSet::new(),
+            background_bytes: 0,
+            trickle_bytes: 0,
+            ticked_us: now_us,
+        }
+    }
+
+    pub(super) fn dependent_count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// The record of this session depends on handovers: look after it.
+    pub(super) fn depend(&mut self, session: SessionId) {
+        if self.known.insert(session.clone()) {
+            self.dependents.push_back(session);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, inputs: &mut Vec<Input>) {
+        let none = || SessionId(Bytes::new());
+        let readers = std::mem::take(&mut self.readers);
+        inputs.extend(readers.into_keys().map(|ticket| Input::Need { session: none(), variables: Vec::new(), ticket }));
+    }
+}
+
+impl Node {
+    /// Whether the values of this handover are still here.
+    pub fn keeps(&self, handover: HandoverId) -> bool {
+        self.late.residuals.contains_key(&handover)
+    }
+
+    /// A reader needs variables that are elsewhere.
+    pub(super) fn need<T: Table>(
+        &mut self,
+        session: SessionId,
+        variables: Vec<VariableId>,
+        ticket: Ticket,
+        turn: &mut Turn<'_, T>,
+    ) {
+        if self.late.readers.len() >= self.settings.waiting_max {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Full) });
+            return;
+        }
+        let wanted = self.remote(&session, turn, |id, _| variables.contains(id));
+        if wanted.is_empty() {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Fetched });
+            return;
+        }
+        let deadline_us = turn.now.boot_us + self.settings.fetch_us_max;
+        self.late.readers.insert(ticket, Reader { left: wanted.len(), deadline_us });
+        let mut ask = Vec::new();
+        for (id, handover, size) in wanted {
+            let fetching = self.late.fetching.entry((session.clone(), id.clone())).or_insert_with(|| {
+                ask.push((id, handover, size));
+                Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: true }
+            });
+            fetching.waiters.push(ticket);
+            fetching.on_access = true;
+        }
+        self.ask(&session, ask, false, turn);
+    }
+
+    /// The variables of a session that are elsewhere and that `choose` wants. Those whose holder is gone for good are declared
+    /// lost on the way.
+    fn remote<T: Table>(
+        &mut self,
+        session: &SessionId,
+        turn: &mut Turn<'_, T>,
+        choose: impl Fn(&VariableId, &crate::session::Remote) -> bool,
+    ) -> Vec<(VariableId, HandoverId, u64)> {
+        let me = self.me.incarnation;
+        let (found, lost) = turn.table.with(session, |slot| {
+            let (mut found, mut lost) = (Vec::new(), Vec::new());
+            let Some(resident) = slot.as_mut().filter(|r| r.session.missing_count() > 0) else { return (found, 0) };
+            for key in resident.session.keys() {
+                for (name, variable) in key.variables() {
+                    let Content::Elsewhere(remote) = &variable.content else { continue };
+                    let id = VariableId { key: key.name.clone(), name: name.clone() };
+                    if remote.handover.origin != me && self.is_gone(remote.handover.origin) {
+                        lost.push(id);
+                    } else if choose(&id, remote) {
+                        found.push((id, remote.handover, remote.size));
+                    }
+                }
+            }
+            (found, lost.iter().filter(|id| resident.session.resolve(id, Content::Lost)).count())
+        });
+        (0..lost).for_each(|_| turn.note(Note::Lost));
+        found
+    }
+
+    /// Sends fetches, by holder, in pieces that are bounded. What this node holds itself needs no message.
+    fn ask<T: Table>(
+        &mut self,
+        session: &SessionId,
+        variables: Vec<(VariableId, HandoverId, u64)>,
+        background: bool,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let mut pieces: BTreeMap<HandoverId, Vec<(Vec<VariableId>, u64)>> = BTreeMap::new();
+        for (id, handover, size) in variables {
+            let pieces = pieces.entry(handover).or_default();
+            match pieces.last_mut() {
+                Some((ids, bytes)) if ids.len() < FETCH_VARIABLES_MAX && *bytes + size <= FETCH_BYTES_MAX => {
+                    ids.push(id);
+                    *bytes += size;
+                }
+                _ => pieces.push((vec![id], size)),
+            }
+        }
+        for (handover, pieces) in pieces {
+            for (variables, bytes) in pieces {
+                self.last_request += 1;
+                let request = RequestId(self.last_request);
+                let message = Message::Fetch { request, handover, variables: variables.clone() };
+                let sent_us = turn.now.boot_us;
+                self.late.background_bytes += if background { bytes } else { 0 };
+                let asked = Asked { session: session.clone(), handover, variables, bytes, sent_us, background };
+                self.late.asked.insert(request, asked);
+                if handover.origin == self.me.incarnation {
+                    self.heard(self.me.incarnation, message, turn);
+                } else {
+                    turn.send(handover.origin, message);
+                }
+            }
+        }
+    }
+
+    pub(super) fn fetched<T: Table>(&mut self, request: RequestId, values: Vec<Option<Bytes>>, turn: &mut Turn<'_, T>) {
+        let Some(asked) = self.late.asked.remove(&request) else { return };
+        if asked.background {
+            self.late.background_bytes = self.late.background_bytes.saturating_sub(asked.bytes);
+        }
+        for (id, value) in asked.variables.iter().zip(values) {
+            let fetching = self.late.fetching.remove(&(asked.session.clone(), id.clone()));
+            let on_access = fetching.as_ref().is_some_and(|f| f.on_access);
+            self.arrive(&asked, id, value, on_access, turn);
+            for ticket in fetching.map(|f| f.waiters).unwrap_or_default() {
+                self.reader_has_one(ticket, turn);
+            }
+        }
+        self.follow(&asked.session, turn);
+    }
+
+    /// Puts a fetched value into its place, if that still waits for exactly this value.
+    fn arrive<T: Table>(
+        &mut self,
+        asked: &Asked,
+        id: &VariableId,
+        value: Option<Bytes>,
+        on_access: bool,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let note = turn.table.with(&asked.session, |slot| {
+            let session = &mut slot.as_mut()?.session;
+            let Some(Content::Elsewhere(remote)) = session.variable(id).map(|v| &v.content) else { return None };
+            if remote.handover != asked.handover {
+                return None;
+            }
+            // The holder lives and does not have it, or has another: nobody will ever have it.
+            let Some(value) = value else {
+                return session.resolve(id, Content::Lost).then_some(Note::Lost);
+            };
+            if value.len() as u64 != remote.size || Digest::of(&value) != remote.digest {
+                session.resolve(id, Content::Lost);
+                return Some(Note::Mismatch);
+            }
+            let bytes = value.len() as u64;
+            session.resolve(id, Content::Here(value)).then_some(Note::Fetched { bytes, on_access })
+        });
+        turn.effects.extend(note.map(Effect::Note));
+    }
+
+    fn reader_has_one<T: Table>(&mut self, ticket: Ticket, turn: &mut Turn<'_, T>) {
+        let Some(reader) = self.late.readers.get_mut(&ticket) else { return };
+        reader.left = reader.left.saturating_sub(1);
+        if reader.left == 0 {
+            self.late.readers.remove(&ticket);
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Fetched });
+        }
+    }
+
+    /// Looks after one session whose record depends on handovers: streams what is due, settles what is complete. False if there
+    /// is nothing more to look after.
+    pub(super) fn follow<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
+        let (drain, trickle) = (self.settings.drain_residuals, self.late.trickle_bytes);
+        let leaving: BTreeSet<Incarnation> = if drain { self.leaving() } else { BTreeSet::new() };
+        let due = self.remote(session, turn, |_, remote| {
+            remote.class == Class::Streamed || leaving.contains(&remote.handover.origin) || trickle > 0
+        });
+        let mut ask = Vec::new();
+        let mut bytes = self.late.background_bytes;
+        for (id, handover, size) in due {
+            let place = (session.clone(), id.clone());
+            if bytes >= self.settings.stream_bytes_max || self.late.fetching.contains_key(&place) {
+                continue;
+            }
+            bytes += size;
+            self.late.trickle_bytes = self.late.trickle_bytes.saturating_sub(size);
+            self.late.fetching.insert(place, Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: false });
+            ask.push((id, handover, size));
+        }
+        self.ask(session, ask, true, turn);
+        self.settle(session, turn)
+    }
+
+    /// The members that leave and hold something: theirs is fetched first.
+    fn leaving(&self) -> BTreeSet<Incarnation> {
+        let draining = self.view.members.values().filter(|m| m.state == crate::directory::MemberState::Draining);
+        draining.map(|m| m.incarnation).collect()
+    }
+
+    /// Drops from the record the handovers that nothing depends on any more.
+    fn settle<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
+        let found = turn.table.with(session, |slot| {
+            let resident = slot.as_ref()?;
+            let mut needed = BTreeSet::new();
+            for (_, variable) in resident.session.keys().iter().flat_map(|k| k.variables()) {
+                if let Content::Elsewhere(remote) = &variable.content {
+                    needed.insert(remote.handover);
+                }
+            }
+            Some((resident.gate, resident.location.clone(), needed.into_iter().collect::<Vec<_>>()))
+        });
+        let Some((gate, location, needed)) = found else { return false };
+        if location.depends.is_empty() {
+            return false;
+        }
+        let complete = location.depends.iter().any(|h| !needed.contains(h));
+        if gate == Gate::Open && complete && self.late.settling.insert(session.clone()) {
+            let (group, epoch) = (location.group, location.epoch);
+            let compare = vec![Compare::Location { session: session.clone(), is: Some((group, epoch)) }];
+            let place = Write::Place {
+                session: session.clone(),
+                group,
+                epoch: NextEpoch::Keep(epoch),
+                last: location.last,
+                depends: needed.clone(),
+            };
+            let pending = Pending::Settle { session: session.clone(), epoch, needed };
+            self.transact(pending, Transaction { compare, write: vec![place] }, turn);
+        }
+        true
+    }
+
+    pub(super) fn settled<T: Table>(
+        &mut self,
+        session: SessionId,
+        epoch: Epoch,
+        needed: Vec<HandoverId>,
+        outcome: Option<Outcome>,
+        turn: &mut Turn<'_, T>,
+    ) {
+        self.late.settling.remove(&session);
+        // Refused: the session has another epoch by now, so another owner or another try settles it. Unknown: tried again.
+        let Some(Outcome::Applied { .. }) = outcome else { return };
+        let before = turn.table.with(&session, |slot| {
+            let resident = slot.as_mut().filter(|r| r.location.epoch == epoch)?;
+            Some(std::mem::replace(&mut resident.location.depends, needed.clone()))
+        });
+        for handover in before.unwrap_or_default().into_iter().filter(|h| !needed.contains(h)) {
+            self.confirm(handover, turn, Message::Confirm { handover });
+        }
+    }
+
+    /// Tells a holder that its residual is over.
+    pub(super) fn confirm<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>, message: Message) {
+        if handover.origin == self.me.incarnation {
+            self.confirmed(handover, turn);
+        } else {
+            turn.send(handover.origin, message);
+        }
+    }
+
+    pub(super) fn tick_late<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let now = turn.now.boot_us;
+        let passed_us = now.saturating_sub(std::mem::replace(&mut self.late.ticked_us, now));
+        let rate = self.settings.trickle_bytes_per_s;
+        self.late.trickle_bytes = self.late.trickle_bytes.saturating_add(rate.saturating_mul(passed_us) / 1_000_000).min(rate);
+        let late: Vec<Ticket> = self.late.readers.iter().filter(|(_, r)| r.deadline_us <= now).map(|(t, _)| *t).collect();
+        for ticket in late {
+            self.late.readers.remove(&ticket);
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Holder) });
+        }
+        // A fetch that nobody answered may be sent again; its answer is still welcome for a while.
+        let patience_us = self.settings.fetch_us_max;
+        self.late.fetching.retain(|_, f| f.sent_us + patience_us > now);
+        let background = &mut self.late.background_bytes;
+        self.late.asked.retain(|_, a| {
+            let keep = a.sent_us + patience_us * FETCH_LATE_FACTOR > now;
+            if !keep && a.background {
+                *background = background.saturating_sub(a.bytes);
+            }
+            keep
+        });
+        for _ in 0..self.late.dependents.len().min(EXAMINED_MAX) {
+            let Some(session) = self.late.dependents.pop_front() else { break };
+            if self.follow(&session, turn) {
+                self.late.dependents.push_back(session);
+            } else {
+                self.late.known.remove(&session);
+            }
+        }
+        self.sweep(turn);
+    }
+}

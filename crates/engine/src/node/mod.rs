@@ -1,0 +1,295 @@
+//! A node: everything that it decides, in one pure machine over its table of sessions.
+//!
+//! It never does I/O, never waits, and reads no clock: `handle(now, input, table, effects)`. One caller (the driver, or the
+//! simulator) feeds it one input at a time; the hot path goes past it, straight to the table.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `locate` | where an operation runs: birth, miss, forward; the end of a session |
+//! | `outgoing` | handovers that this node gives; drain and gifts |
+//! | `payload` | what crosses in them |
+//! | `incoming` | handovers that it takes |
+//! | `late` | fetches and streams, and when a handover is settled |
+//! | `keeping` | the residuals of what it gave |
+//! | `standing` | its lease, the view, the death of others |
+//!
+//! Invariants: *one owner*, *planned moves lose nothing*, *never wrong data*; *everything is bounded* by [`NodeSettings`].
+
+mod incoming;
+mod keeping;
+mod late;
+mod locate;
+pub mod message;
+mod outgoing;
+mod payload;
+mod port;
+mod standing;
+
+pub use port::{Effect, Input, NodeSettings, Note, Purpose, Reason, Verdict};
+
+use crate::directory::{MemberState, Role, Transaction, View, Write};
+use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, Now, RequestId, SessionId};
+use crate::lease::{Lease, Watchdog};
+use crate::residence::Table;
+use std::collections::{BTreeMap, HashMap};
+
+/// Who a node is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// This life.
+    pub incarnation: Incarnation,
+    /// Its groups with the epochs of its ownership; a new session goes to one of them.
+    pub groups: Vec<(GroupId, Epoch)>,
+    /// Whether it may own sessions.
+    pub role: Role,
+}
+
+/// What a request to the directory was for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Pending {
+    Renew { sent_us: u64 },
+    Fence(Incarnation),
+    State,
+    Leave,
+    Locate(SessionId),
+    Birth { session: SessionId, group: GroupId },
+    End(SessionId),
+    OriginFence(HandoverId),
+    Commit(HandoverId),
+    Settle { session: SessionId, epoch: Epoch, needed: Vec<HandoverId> },
+    Sweep(HandoverId),
+}
+
+/// See the head of this file.
+pub struct Node {
+    me: Identity,
+    settings: NodeSettings,
+    state: MemberState,
+    /// It has asked to be removed: no more renewals, and that others find it gone is no surprise.
+    left: bool,
+    lease: Lease,
+    watchdog: Watchdog,
+    view: View,
+    /// The newest life in any view so far.
+    newest: Incarnation,
+    /// When this node last looked at the leases of others.
+    watched_us: u64,
+    pending: HashMap<RequestId, Pending>,
+    last_request: u64,
+    locate: locate::Locations,
+    outgoing: outgoing::Outgoing,
+    incoming: incoming::Incoming,
+    late: late::Late,
+}
+
+/// One turn: what every part of the node needs to act.
+struct Turn<'a, T: Table> {
+    now: Now,
+    table: &'a T,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl<T: Table> Turn<'_, T> {
+    fn send(&mut self, to: Incarnation, message: message::Message) {
+        self.effects.push(Effect::Send { to, message });
+    }
+
+    fn note(&mut self, note: Note) {
+        self.effects.push(Effect::Note(note));
+    }
+
+    fn wake(&mut self, session: &SessionId) {
+        self.effects.push(Effect::Wake(session.clone()));
+    }
+}
+
+impl Node {
+    /// A node that has just registered. It may not answer before its first renewal.
+    pub fn new(me: Identity, settings: NodeSettings, view: View, now: Now) -> Node {
+        let mut watchdog = Watchdog::new(settings.lease);
+        watchdog.observe(&view, me.incarnation, now.boot_us);
+        Node {
+            lease: Lease::new(settings.lease),
+            watchdog,
+            state: MemberState::Accepting,
+            left: false,
+            newest: view.members.keys().next_back().copied().unwrap_or(me.incarnation),
+            watched_us: now.boot_us,
+            view,
+            pending: HashMap::new(),
+            last_request: 0,
+            locate: locate::Locations::default(),
+            outgoing: outgoing::Outgoing::new(me.incarnation),
+            incoming: incoming::Incoming::default(),
+            late: late::Late::new(now.boot_us),
+            me,
+            settings,
+        }
+    }
+
+    /// Takes one input and adds what has to be done to `effects`.
+    pub fn handle<T: Table>(&mut self, now: Now, input: Input, table: &T, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { now, table, effects };
+        if self.state == MemberState::Fenced {
+            return Node::answer_fenced(input, &mut turn);
+        }
+        match input {
+            Input::Tick => self.tick(&mut turn),
+            Input::View(view) => self.viewed(view, &mut turn),
+            Input::Message { from, message } => self.heard(from, message, &mut turn),
+            Input::Outcome { request, outcome } => self.outcome(request, outcome, &mut turn),
+            Input::Placement { request, placement } => match self.pending.remove(&request) {
+                Some(Pending::Locate(session)) => self.located(session, placement, &mut turn),
+                Some(Pending::Sweep(handover)) => self.swept(handover, placement, &mut turn),
+                _ => {}
+            },
+            Input::Probed { incarnation, dead } => self.probed(incarnation, dead, &mut turn),
+            Input::Unreachable(peer) => self.suspect(peer, &mut turn),
+            Input::Locate { session, purpose, ticket } => self.locate(session, purpose, ticket, &mut turn),
+            Input::Ended { session, ticket } => self.end(session, ticket, &mut turn),
+            Input::Need { session, variables, ticket } => self.need(session, variables, ticket, &mut turn),
+            Input::Move { session, to, proposer } => self.propose(session, to, proposer, None, &mut turn),
+            Input::Give { to, count, batch } => self.give(to, count, batch, &mut turn),
+            Input::Cordon(on) => self.cordon(on, &mut turn),
+            Input::Drain => self.drain(&mut turn),
+            Input::Leave => {
+                self.left = true;
+                let write = vec![Write::Leave { incarnation: self.me.incarnation }];
+                self.transact(Pending::Leave, Transaction { compare: Vec::new(), write }, &mut turn);
+            }
+        }
+    }
+
+    /// A fenced node has nothing and decides nothing; whoever still asks it is told so.
+    fn answer_fenced<T: Table>(input: Input, turn: &mut Turn<'_, T>) {
+        let ticket = match input {
+            Input::Locate { ticket, .. } | Input::Need { ticket, .. } => Some(ticket),
+            Input::Ended { ticket, .. } => ticket,
+            _ => None,
+        };
+        turn.effects.extend(ticket.map(|ticket| Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Taken) }));
+    }
+
+    fn tick<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        self.tick_standing(turn);
+        self.tick_locate(turn);
+        self.tick_outgoing(turn);
+        self.tick_incoming(turn);
+        self.tick_late(turn);
+    }
+
+    fn heard<T: Table>(&mut self, from: Incarnation, message: message::Message, turn: &mut Turn<'_, T>) {
+        use message::Message as M;
+        match message {
+            M::Propose { handover, session, summary, .. } => self.proposed(from, handover, session, summary, turn),
+            M::Accept { handover, group, have } => self.accepted(from, handover, group, have, turn),
+            M::Reject { handover, .. } => self.rejected(from, handover, turn),
+            M::PreCopy { handover, values } => self.pre_copy(from, handover, values, turn),
+            M::PreCopied { handover } => self.pre_copied(from, handover, turn),
+            M::Stage { handover, stage } => self.staged(from, handover, *stage, turn),
+            M::Committed { handover } => self.committed(from, handover, turn),
+            M::Promised { handover } => self.promised(from, handover, turn),
+            M::Abort { handover } => self.aborted(from, handover, turn),
+            M::Fetch { request, handover, variables } => self.asked(from, request, handover, variables, turn),
+            M::Fetched { request, values } => self.fetched(request, values, turn),
+            M::Confirm { handover } => self.confirmed(handover, turn),
+            // Arrivals are counted on the resident by the shell, as operations are: nothing to decide here.
+            M::Arrival { .. } => {}
+        }
+    }
+
+    fn outcome<T: Table>(&mut self, request: RequestId, outcome: Option<crate::directory::Outcome>, turn: &mut Turn<'_, T>) {
+        match self.pending.remove(&request) {
+            Some(Pending::Renew { sent_us }) => self.renewed(sent_us, outcome, turn),
+            Some(Pending::Fence(who)) => self.fenced(who, outcome, turn),
+            Some(Pending::Birth { session, group }) => self.birth_ended(session, group, outcome, turn),
+            Some(Pending::End(session)) => self.end_ended(session, outcome, turn),
+            Some(Pending::OriginFence(handover)) => self.origin_fence_ended(handover, outcome, turn),
+            Some(Pending::Commit(handover)) => self.commit_ended(handover, outcome, turn),
+            Some(Pending::Settle { session, epoch, needed }) => self.settled(session, epoch, needed, outcome, turn),
+            // The view tells what became of a change of state; a leave is the last thing that a node does.
+            Some(Pending::State | Pending::Leave | Pending::Locate(_) | Pending::Sweep(_)) | None => {}
+        }
+    }
+
+    fn request(&mut self, what: Pending) -> RequestId {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.pending.insert(request, what);
+        request
+    }
+
+    fn transact<T: Table>(&mut self, what: Pending, transaction: Transaction, turn: &mut Turn<'_, T>) {
+        let request = self.request(what);
+        turn.effects.push(Effect::Transact { request, transaction });
+    }
+
+    /// The group of this node in which a session lives, by its id: any fixed choice will do, this one spreads.
+    fn group_for(&self, session: &SessionId) -> Option<(GroupId, Epoch)> {
+        let sum = session.0.iter().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(*b)));
+        self.me.groups.get(sum.checked_rem(self.me.groups.len())?).copied()
+    }
+
+    fn accepts(&self) -> bool {
+        self.state == MemberState::Accepting && self.me.role == Role::Owner
+    }
+
+    /// The other members that take sessions.
+    fn others(&self) -> Vec<Incarnation> {
+        self.view.accepting().map(|m| m.incarnation).filter(|who| *who != self.me.incarnation).collect()
+    }
+
+    /// Numbers for the status page.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            incarnation: self.me.incarnation,
+            state: self.state,
+            lease_valid_until_us: self.lease.valid_until_us(),
+            handovers_out: self.outgoing.count(),
+            handovers_queued: self.outgoing.queued(),
+            handovers_in: self.incoming.count(),
+            residuals: self.late.residuals.count(),
+            residual_bytes: self.late.residuals.bytes(),
+            dependents: self.late.dependent_count(),
+            members: self.view.members.values().map(|m| (m.incarnation, (m.draft.name.clone(), m.state))).collect(),
+        }
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.me
+    }
+
+    /// The members and groups, as it last saw them.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+/// See [`Node::status`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// This life.
+    pub incarnation: Incarnation,
+    /// Whether it takes sessions.
+    pub state: MemberState,
+    /// Until when it may answer.
+    pub lease_valid_until_us: u64,
+    /// Handovers that it is giving.
+    pub handovers_out: usize,
+    /// Sessions that wait for a place among them.
+    pub handovers_queued: usize,
+    /// Handovers that it is taking.
+    pub handovers_in: usize,
+    /// Handovers whose values it still keeps.
+    pub residuals: usize,
+    /// Bytes of those.
+    pub residual_bytes: u64,
+    /// Sessions here whose records depend on handovers.
+    pub dependents: usize,
+    /// Names and states by incarnation.
+    pub members: BTreeMap<Incarnation, (String, MemberState)>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,416 @@
+//! The handovers that this node gives: proposals, pre-copy, freeze, stage, fence; and what starts them: adoption, gifts, drain.
+//!
+//! What happens next is in the table of [`crate::handover::origin`]; here are the events that feed it and the actions.
+//! A session is in at most one handover. Nothing is kept of one that ended but its residual.
+//!
+//! Invariants: *one owner* (the gate closes before the manifest is made, and opens only by the table); *planned moves lose
+//! nothing* (the values are kept until the target has confirmed).
+
+use super::{Effect, Node, Note, Pending, Turn};
+use crate::directory::{Compare, MemberState, NextEpoch, Outcome, Transaction, Write};
+use crate::handover::origin::{Action, Event, State, step};
+use crate::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, SessionId};
+use crate::node::message::{Message, Proposer, Stage};
+use crate::node::payload::{Budget, Frozen, Known, summarize};
+use crate::plan::{Policy, Treatment};
+use crate::residence::{Gate, Table};
+use crate::session::residual::Residual;
+use crate::session::{Class, VariableId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// The batch of a drain: its outcomes are seen by the table being empty.
+const NO_BATCH: Option<u64> = None;
+
+/// One handover that is being given.
+struct Origin {
+    session: SessionId,
+    to: Incarnation,
+    state: State,
+    batch: Option<u64>,
+    /// When the present step is late, or the fence is to be sent again.
+    deadline_us: u64,
+    /// What is known of its values.
+    known: Known,
+    /// Whether the manifest names this handover as a holder.
+    holds: bool,
+}
+
+struct Gift {
+    left: u64,
+    moved: u64,
+    failed: u64,
+}
+
+struct Queued {
+    session: SessionId,
+    to: Incarnation,
+    batch: Option<u64>,
+    proposer: Proposer,
+}
+
+/// See the head of this file.
+pub(super) struct Outgoing {
+    me: Incarnation,
+    last_serial: u64,
+    origins: BTreeMap<HandoverId, Origin>,
+    moving: HashMap<SessionId, HandoverId>,
+    queue: VecDeque<Queued>,
+    gifts: HashMap<u64, Gift>,
+    next_target: usize,
+    drained: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(me: Incarnation) -> Outgoing {
+        Outgoing {
+            me,
+            last_serial: 0,
+            origins: BTreeMap::new(),
+            moving: HashMap::new(),
+            queue: VecDeque::new(),
+            gifts: HashMap::new(),
+            next_target: 0,
+            drained: false,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.origins.len()
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Node {
+    /// Step 1. Does nothing if the session cannot leave now; a gift then counts it as failed.
+    pub(super) fn propose<T: Table>(
+        &mut self,
+        session: SessionId,
+        to: Incarnation,
+        proposer: Proposer,
+        batch: Option<u64>,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let willing = to != self.me.incarnation
+            && self.lease.is_valid(turn.now.boot_us)
+            && self.view.accepting().any(|m| m.incarnation == to)
+            && !self.outgoing.moving.contains_key(&session);
+        let policy = self.move_policy();
+        let budget = self.budget();
+        let made = turn.table.with(&session, |slot| {
+            let resident = slot.as_ref().filter(|r| willing && r.gate == Gate::Open && !r.session.is_empty())?;
+            Some((summarize(resident, &policy, budget), Known::of(resident)))
+        });
+        let Some((summary, known)) = made else { return self.count_gift(batch, false, turn) };
+        self.outgoing.last_serial += 1;
+        let handover = HandoverId { origin: self.outgoing.me, serial: self.outgoing.last_serial };
+        let deadline_us = turn.now.boot_us + self.settings.propose_us_max;
+        let origin = Origin { session: session.clone(), to, state: State::Proposed, batch, deadline_us, known, holds: false };
+        self.outgoing.moving.insert(session.clone(), handover);
+        self.outgoing.origins.insert(handover, origin);
+        turn.send(to, Message::Propose { handover, session, proposer, summary });
+    }
+
+    /// The policy for a move that starts now: when residuals are full, everything is carried.
+    fn move_policy(&self) -> Policy {
+        if self.late.residuals.bytes() < self.settings.residual_bytes_max {
+            return (*self.settings.policy).clone();
+        }
+        Policy { rules: Vec::new(), default: Treatment { class: Class::Carried, ..self.settings.policy.default } }
+    }
+
+    fn budget(&self) -> Budget {
+        if self.late.residuals.bytes() < self.settings.residual_bytes_max {
+            return Budget { carried_max: self.settings.carried_bytes_max, pause_max: self.settings.pause_bytes_max };
+        }
+        Budget { carried_max: u64::MAX, pause_max: u64::MAX }
+    }
+
+    pub(super) fn accepted<T: Table>(
+        &mut self,
+        from: Incarnation,
+        handover: HandoverId,
+        _group: (GroupId, Epoch),
+        have: Vec<(VariableId, Digest)>,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let policy = self.move_policy();
+        let budget = self.budget();
+        let Some(origin) = self.outgoing.origins.get_mut(&handover).filter(|o| o.to == from && o.state == State::Proposed) else {
+            // The handover is over here, so the target must not wait for it.
+            return self.abort_unknown(from, handover, turn);
+        };
+        origin.known.target_has(have);
+        let values = turn.table.with(&origin.session, |slot| {
+            slot.as_ref().map(|resident| origin.known.pre_copy(resident, &policy, budget)).unwrap_or_default()
+        });
+        let event = if values.is_empty() { Event::AcceptedAll } else { Event::Accepted };
+        if event == Event::Accepted {
+            turn.send(from, Message::PreCopy { handover, values });
+        }
+        self.origin_event(handover, event, turn);
+    }
+
+    fn abort_unknown<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        if handover.origin == self.me.incarnation && !self.outgoing.origins.contains_key(&handover) {
+            turn.send(from, Message::Abort { handover });
+        }
+    }
+
+    pub(super) fn rejected<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        self.origin_event_from(from, handover, Event::Rejected, turn);
+    }
+
+    pub(super) fn pre_copied<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        self.origin_event_from(from, handover, Event::PreCopied, turn);
+    }
+
+    pub(super) fn committed<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        self.origin_event_from(from, handover, Event::Committed, turn);
+    }
+
+    pub(super) fn promised<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        self.origin_event_from(from, handover, Event::Promised, turn);
+    }
+
+    /// Something that can only follow the commit has been heard of.
+    pub(super) fn commit_is_known<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        self.origin_event(handover, Event::Committed, turn);
+    }
+
+    /// The session cannot leave any more: it ends.
+    pub(super) fn cancel_move<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) {
+        if let Some(handover) = self.outgoing.moving.get(session).copied() {
+            self.origin_event(handover, Event::Cancelled, turn);
+        }
+    }
+
+    /// What a message says counts only from the target of that handover.
+    fn origin_event_from<T: Table>(&mut self, from: Incarnation, handover: HandoverId, event: Event, turn: &mut Turn<'_, T>) {
+        if self.outgoing.origins.get(&handover).is_some_and(|o| o.to == from) {
+            self.origin_event(handover, event, turn);
+        }
+    }
+
+    fn origin_event<T: Table>(&mut self, handover: HandoverId, event: Event, turn: &mut Turn<'_, T>) {
+        let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        let (state, action) = step(origin.state, event);
+        origin.state = state;
+        let (session, to) = (origin.session.clone(), origin.to);
+        match action {
+            Action::None => {}
+            Action::PreCopy => origin.deadline_us = turn.now.boot_us + self.settings.propose_us_max,
+            Action::Abort => turn.send(to, Message::Abort { handover }),
+            Action::FreezeAndStage => self.freeze(handover, turn),
+            Action::Fence => self.origin_fence(handover, turn),
+            Action::FenceAgain => origin.deadline_us = turn.now.boot_us + self.settings.retry_us,
+            Action::Unfreeze => self.unfreeze(&session, handover, None, turn),
+            Action::UnfreezeFenced => turn.send(to, Message::Abort { handover }),
+            Action::Leave => self.leave(&session, handover, turn),
+            Action::Forget => {
+                turn.table.with(&session, |slot| slot.take_if(|r| r.gate == Gate::Frozen(handover)));
+                turn.wake(&session);
+            }
+        }
+        if matches!(state, State::Gone | State::Aborted | State::Forgotten) {
+            self.origin_over(handover, state, turn);
+        }
+    }
+
+    fn origin_over<T: Table>(&mut self, handover: HandoverId, state: State, turn: &mut Turn<'_, T>) {
+        let Some(origin) = self.outgoing.origins.remove(&handover) else { return };
+        self.outgoing.moving.remove(&origin.session);
+        if state == State::Aborted {
+            turn.note(Note::Aborted(handover, origin.session));
+        }
+        self.count_gift(origin.batch, state == State::Gone, turn);
+    }
+
+    fn count_gift<T: Table>(&mut self, batch: Option<u64>, moved: bool, turn: &mut Turn<'_, T>) {
+        let Some(batch) = batch else { return };
+        let Some(gift) = self.outgoing.gifts.get_mut(&batch) else { return };
+        gift.left = gift.left.saturating_sub(1);
+        gift.moved += u64::from(moved);
+        gift.failed += u64::from(!moved);
+        if gift.left == 0 {
+            let (moved, failed) = (gift.moved, gift.failed);
+            self.outgoing.gifts.remove(&batch);
+            turn.effects.push(Effect::Gave { batch, moved, failed });
+        }
+    }
+
+    /// Steps 4 and 5: closes the gate, and sends what changed and the manifest.
+    fn freeze<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        let policy = self.move_policy();
+        let budget = self.budget();
+        let now = turn.now;
+        let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        let frozen = turn.table.with(&origin.session, |slot| {
+            let resident = slot.as_mut().filter(|r| r.gate == Gate::Open)?;
+            resident.session.expire(now.unix_ms);
+            if resident.session.is_empty() {
+                return None;
+            }
+            resident.gate = Gate::Frozen(handover);
+            Some(origin.known.freeze(resident, handover, &policy, budget))
+        });
+        let Some(Frozen { location, manifest, values, demoted }) = frozen else {
+            return self.origin_event(handover, Event::Cancelled, turn);
+        };
+        let group_epoch = self.me.groups.iter().find(|(g, _)| *g == location.group).map(|(_, e)| *e);
+        let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        origin.holds = manifest.depends().contains(&handover);
+        origin.deadline_us = turn.now.boot_us + self.settings.stage_us_max;
+        let (to, session) = (origin.to, origin.session.clone());
+        if demoted > 0 {
+            turn.note(Note::Demoted(demoted));
+        }
+        turn.note(Note::Froze(handover, session));
+        let origin_group_epoch = group_epoch.unwrap_or_default();
+        turn.send(to, Message::Stage { handover, stage: Box::new(Stage { location, origin_group_epoch, manifest, values }) });
+    }
+
+    fn origin_fence<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        origin.deadline_us = u64::MAX;
+        let session = origin.session.clone();
+        let Some(location) = turn.table.with(&session, |slot| slot.as_ref().map(|r| r.location.clone())) else {
+            return self.origin_event(handover, Event::FoundAnother, turn);
+        };
+        let (group, epoch) = (location.group, location.epoch);
+        let owned = self.me.groups.iter().find(|(g, _)| *g == group).map(|(_, e)| *e).unwrap_or_default();
+        let compare = vec![
+            Compare::Location { session: session.clone(), is: Some((group, epoch)) },
+            Compare::Group { group, owner: self.me.incarnation, epoch: owned },
+        ];
+        let fresh = if crate::bugs::on(crate::bugs::Bug::ReuseEpochs) { NextEpoch::Keep(epoch) } else { NextEpoch::Fresh };
+        let place = Write::Place { session, group, epoch: fresh, last: location.last, depends: location.depends };
+        self.transact(Pending::OriginFence(handover), Transaction { compare, write: vec![place] }, turn);
+    }
+
+    pub(super) fn origin_fence_ended<T: Table>(
+        &mut self,
+        handover: HandoverId,
+        outcome: Option<Outcome>,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let Some(origin) = self.outgoing.origins.get(&handover).filter(|o| o.state == State::Fencing) else { return };
+        let session = origin.session.clone();
+        match outcome {
+            None => self.origin_event(handover, Event::FenceUnknown, turn),
+            Some(Outcome::Applied { epoch }) => {
+                self.unfreeze(&session, handover, Some(epoch), turn);
+                self.origin_event(handover, Event::FenceWon, turn);
+            }
+            Some(Outcome::Refused { found }) => {
+                let location = found.location.as_ref();
+                // The target may have sent the session on already: then the record depends on what is here, if on anything.
+                if location.is_some_and(|l| l.last == Some(handover) || l.depends.contains(&handover)) {
+                    self.origin_event(handover, Event::FoundCommitted, turn);
+                } else if let (true, Some(location)) = (found.owner() == Some(self.me.incarnation), location) {
+                    // Only a fence of ours whose outcome we missed can have given the session another epoch and left it here.
+                    self.unfreeze(&session, handover, Some(location.epoch), turn);
+                    self.origin_event(handover, Event::FenceWon, turn);
+                } else {
+                    self.origin_event(handover, Event::FoundAnother, turn);
+                }
+            }
+        }
+    }
+
+    fn unfreeze<T: Table>(&mut self, session: &SessionId, handover: HandoverId, epoch: Option<Epoch>, turn: &mut Turn<'_, T>) {
+        turn.table.with(session, |slot| {
+            if let Some(resident) = slot.as_mut().filter(|r| r.gate == Gate::Frozen(handover)) {
+                resident.gate = Gate::Open;
+                resident.location.epoch = epoch.unwrap_or(resident.location.epoch);
+            }
+        });
+        turn.wake(session);
+    }
+
+    /// Step 7: the session is the target's; its values stay for as long as the record depends on them.
+    fn leave<T: Table>(&mut self, session: &SessionId, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        let resident = turn.table.with(session, |slot| slot.take_if(|r| r.gate == Gate::Frozen(handover)));
+        let holds = self.outgoing.origins.get(&handover).is_some_and(|o| o.holds);
+        if let (true, Some(resident)) = (holds, resident) {
+            self.keep(handover, Residual::of(session.clone(), &resident.session), turn);
+        }
+        turn.note(Note::Left(handover, session.clone()));
+        turn.wake(session);
+    }
+
+    pub(super) fn give<T: Table>(&mut self, to: Incarnation, count: u64, batch: u64, turn: &mut Turn<'_, T>) {
+        let mut found: Vec<(u64, SessionId)> = Vec::new();
+        for id in turn.table.ids() {
+            if !self.outgoing.moving.contains_key(&id) {
+                let opened = turn.table.with(&id, |slot| slot.as_ref().filter(|r| r.gate == Gate::Open).map(|r| r.opened_us));
+                found.extend(opened.map(|at| (at, id)));
+            }
+        }
+        // Those that have been here longest go first, so that a session is not sent on and on.
+        found.sort();
+        found.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        if found.is_empty() {
+            turn.effects.push(Effect::Gave { batch, moved: 0, failed: 0 });
+            return;
+        }
+        self.outgoing.gifts.insert(batch, Gift { left: found.len() as u64, moved: 0, failed: 0 });
+        let gifts = found.into_iter().map(|(_, session)| Queued { session, to, batch: Some(batch), proposer: Proposer::Router });
+        self.outgoing.queue.extend(gifts);
+        self.start_queued(turn);
+    }
+
+    pub(super) fn drain<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        if self.state != MemberState::Draining {
+            self.state = MemberState::Draining;
+            self.publish_state(turn);
+        }
+    }
+
+    pub(super) fn tick_outgoing<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let now = turn.now.boot_us;
+        let late: Vec<(HandoverId, State)> =
+            self.outgoing.origins.iter().filter(|(_, o)| o.deadline_us <= now).map(|(h, o)| (*h, o.state)).collect();
+        for (handover, state) in late {
+            match state {
+                State::Fencing => self.origin_fence(handover, turn),
+                _ => self.origin_event(handover, Event::Late, turn),
+            }
+        }
+        if self.state == MemberState::Draining && self.outgoing.queue.is_empty() {
+            self.queue_all(turn);
+        }
+        self.start_queued(turn);
+        let idle = self.outgoing.origins.is_empty() && self.incoming.count() == 0 && self.locate.is_idle();
+        let empty = idle && turn.table.count() == 0;
+        if self.state == MemberState::Draining && !self.outgoing.drained && empty && self.late.residuals.count() == 0 {
+            self.outgoing.drained = true;
+            turn.effects.push(Effect::Drained);
+        }
+    }
+
+    fn queue_all<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let others = self.others();
+        if others.is_empty() || turn.table.count() == 0 {
+            return;
+        }
+        for session in turn.table.ids() {
+            if self.outgoing.moving.contains_key(&session) {
+                continue;
+            }
+            self.outgoing.next_target = self.outgoing.next_target.wrapping_add(1);
+            if let Some(to) = others.get(self.outgoing.next_target % others.len()) {
+                self.outgoing.queue.push_back(Queued { session, to: *to, batch: NO_BATCH, proposer: Proposer::Origin });
+            }
+        }
+    }
+
+    fn start_queued<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        while self.outgoing.origins.len() < self.settings.at_once_max {
+            let Some(next) = self.outgoing.queue.pop_front() else { return };
+            self.propose(next.session, next.to, next.proposer, next.batch, turn);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What goes into a node and what comes out of it: inputs, effects, verdicts, notes, settings.
+//!
+//! Plain data. The shell turns the world into [`Input`]s, performs [`Effect`]s and decides nothing.
+
+use super::message::Message;
+use crate::directory::{Outcome, Placement, Transaction, View};
+use crate::ids::{HandoverId, Incarnation, RequestId, SessionId, Ticket};
+use crate::lease::LeaseTimes;
+use crate::node::message::Proposer;
+use crate::plan::Policy;
+use crate::session::VariableId;
+use std::sync::Arc;
+
+/// The bounds and times of a node. Times in microseconds.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Leases, its own and those of others.
+    pub lease: LeaseTimes,
+    /// The classes of variables.
+    pub policy: Arc<Policy>,
+    /// Bytes of carried values a session; more is demoted.
+    pub carried_bytes_max: u64,
+    /// Bytes that may be sent while a session is frozen; more is demoted.
+    pub pause_bytes_max: u64,
+    /// Handovers that this node gives at once.
+    pub at_once_max: usize,
+    /// How long an answer to a proposal or a pre-copy is waited for.
+    pub propose_us_max: u64,
+    /// How long a frozen session waits for its outcome before the origin fences.
+    pub stage_us_max: u64,
+    /// Between tries of a transaction whose outcome is unknown.
+    pub retry_us: u64,
+    /// How long a reader waits for a fetch.
+    pub fetch_us_max: u64,
+    /// Bytes of background fetches under way.
+    pub stream_bytes_max: u64,
+    /// Rate at which deferred variables follow without being asked for; 0: never.
+    pub trickle_bytes_per_s: u64,
+    /// Whether what a draining member holds is fetched before it leaves.
+    pub drain_residuals: bool,
+    /// Bytes of residuals that this node keeps; above it, moves carry everything.
+    pub residual_bytes_max: u64,
+    /// How often a residual asks the directory whether it is still needed.
+    pub sweep_us: u64,
+    /// Operations that may wait for verdicts.
+    pub waiting_max: usize,
+}
+
+/// What an operation on a session that is not here wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To read, or to change what must exist already.
+    Read,
+    /// To create the session if there is none.
+    Create,
+}
+
+/// What happens to a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// Time has passed; a few milliseconds at most between two of them.
+    Tick,
+    /// Members or groups have changed.
+    View(View),
+    /// Another node says something.
+    Message {
+        /// Who.
+        from: Incarnation,
+        /// What.
+        message: Message,
+    },
+    /// A transaction has ended; `None`: nobody knows how.
+    Outcome {
+        /// Which.
+        request: RequestId,
+        /// How.
+        outcome: Option<Outcome>,
+    },
+    /// A read has ended; `None`: without an answer.
+    Placement {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        placement: Option<Placement>,
+    },
+    /// A probe has ended.
+    Probed {
+        /// Whom it was about.
+        incarnation: Incarnation,
+        /// Whether it is proven to be dead.
+        dead: bool,
+    },
+    /// The connection to a member broke: worth a probe at once.
+    Unreachable(Incarnation),
+    /// An operation found no resident, or a closed gate.
+    Locate {
+        /// Of this session.
+        session: SessionId,
+        /// What it wants.
+        purpose: Purpose,
+        /// Joins the verdict.
+        ticket: Ticket,
+    },
+    /// An operation (or expiry) removed the last key and closed the gate to `Ending`.
+    Ended {
+        /// Of this session.
+        session: SessionId,
+        /// Who waits for the end, if anybody.
+        ticket: Option<Ticket>,
+    },
+    /// An operation needs values that are elsewhere.
+    Need {
+        /// Of this session.
+        session: SessionId,
+        /// Which.
+        variables: Vec<VariableId>,
+        /// Joins the verdict.
+        ticket: Ticket,
+    },
+    /// A session should move: adoption by its arrivals.
+    Move {
+        /// Which.
+        session: SessionId,
+        /// Where to.
+        to: Incarnation,
+        /// Who wants it.
+        proposer: Proposer,
+    },
+    /// So many sessions should move to one member.
+    Give {
+        /// Where to.
+        to: Incarnation,
+        /// How many.
+        count: u64,
+        /// Joins the effect `Gave`.
+        batch: u64,
+    },
+    /// This node takes no more sessions, or takes them again.
+    Cordon(bool),
+    /// Everything leaves.
+    Drain,
+    /// The node is empty (or gives up) and goes.
+    Leave,
+}
+
+/// The answer to a waiting operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The session is here: try again.
+    Here,
+    /// There is no such session: answer so.
+    Absent,
+    /// Its owner is another member: forward the operation. For a creation: let that member create it.
+    At(Incarnation),
+    /// Something is under way: wait for `Wake`, then try again.
+    Parked,
+    /// What was needed is here, or lost: try again.
+    Fetched,
+    /// The end is in the directory: answer.
+    Ended,
+    /// Nobody can answer now.
+    TryAgain(Reason),
+}
+
+/// Why nobody can answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The directory does not answer.
+    Directory,
+    /// The holder of a variable does not answer.
+    Holder,
+    /// Too many operations wait already.
+    Full,
+    /// This node may not own sessions and nobody else takes them.
+    NoOwner,
+    /// The session was taken from this node while the operation ran; whether it counted is unknown.
+    Taken,
+}
+
+/// What the shell has to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Send it; it may be lost.
+    Send {
+        /// To whom.
+        to: Incarnation,
+        /// What.
+        message: Message,
+    },
+    /// Perform it and report `Outcome`.
+    Transact {
+        /// Joins the outcome.
+        request: RequestId,
+        /// What.
+        transaction: Transaction,
+    },
+    /// Read it and report `Placement`.
+    Read {
+        /// Joins the placement.
+        request: RequestId,
+        /// Of which session.
+        session: SessionId,
+    },
+    /// Look for proof of death and report `Probed`.
+    Probe(Incarnation),
+    /// Answer a waiting operation.
+    Answer {
+        /// Which.
+        ticket: Ticket,
+        /// With what.
+        verdict: Verdict,
+    },
+    /// Parked operations of this session may try again.
+    Wake(SessionId),
+    /// The node may answer until then (microseconds of its clock).
+    LeaseUntil(u64),
+    /// This incarnation is over: register again, own nothing.
+    Fenced,
+    /// Everything has left.
+    Drained,
+    /// A gift is complete.
+    Gave {
+        /// Which.
+        batch: u64,
+        /// Sessions that moved.
+        moved: u64,
+        /// Sessions that did not.
+        failed: u64,
+    },
+    /// For metrics and logs.
+    Note(Note),
+}
+
+/// Something worth counting.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A session was born here.
+    Born,
+    /// A session ended here.
+    Ended,
+    /// The origin froze a session.
+    Froze(HandoverId, SessionId),
+    /// The origin gave a session away.
+    Left(HandoverId, SessionId),
+    /// The origin keeps the session after all.
+    Aborted(HandoverId, SessionId),
+    /// The target opened a session.
+    Opened(HandoverId, SessionId),
+    /// The target's commit was refused, or it gave up.
+    Declined(HandoverId),
+    /// Variables that were demoted for a budget.
+    Demoted(usize),
+    /// A variable came late, with its bytes; whether a reader had asked for it.
+    Fetched {
+        /// Bytes of its value.
+        bytes: u64,
+        /// A reader waits, or did.
+        on_access: bool,
+    },
+    /// A value did not match its manifest.
+    Mismatch,
+    /// A variable was declared lost.
+    Lost,
+    /// A member was declared dead.
+    Fenced(Incarnation),
+    /// A residual ended.
+    ResidualEnded,
+}

@@ -1,0 +1,104 @@
+//! A session as it resides on its owner: data, location, gate, and who asks for it.
+//!
+//! It never changes an owner: [`crate::node`] does. The store holds one [`Resident`] a session; the hot path asks
+//! [`Resident::is_open`] with the shard's lock held.
+//!
+//! ```text
+//!            freeze(H)                commit(H)
+//!   Open ───────────────► Frozen(H) ───────────► (gone: a residual)
+//!    │ ▲   fence won or      │
+//!    │ └───── promised ──────┘
+//!    └── last key removed ──► Ending ── record removed ──► (gone)
+//! ```
+//! Invariant: *one owner*: a resident answers only while its gate is open.
+
+use crate::bugs::{self, Bug};
+use crate::directory::Location;
+use crate::ids::{HandoverId, Incarnation, SessionId};
+use crate::session::Session;
+
+/// Whether operations may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// They may.
+    Open,
+    /// A handover has frozen it: they are parked.
+    Frozen(HandoverId),
+    /// Its last key is gone and its record is being removed: they are parked.
+    Ending,
+}
+
+/// When arrivals from one node make it the better owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdoptionRule {
+    /// So many arrivals from one node, with none elsewhere.
+    pub arrivals: u32,
+    /// Operations closer together than this belong to one arrival.
+    pub gap_us: u64,
+    /// A session stays at least this long where it is.
+    pub residence_us_min: u64,
+}
+
+/// Counts arrivals at other nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Arrivals {
+    from: Option<Incarnation>,
+    count: u32,
+    last_us: u64,
+}
+
+/// See the head of this file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resident {
+    /// Its variables.
+    pub session: Session,
+    /// Its record in the directory, as this node has written it.
+    pub location: Location,
+    /// Whether operations may run.
+    pub gate: Gate,
+    /// When it came here, on this node's clock.
+    pub opened_us: u64,
+    arrivals: Arrivals,
+}
+
+impl Resident {
+    /// A session that opens now.
+    pub fn new(session: Session, location: Location, now_us: u64) -> Resident {
+        Resident { session, location, gate: Gate::Open, opened_us: now_us, arrivals: Arrivals::default() }
+    }
+
+    /// Whether it may answer, as far as its gate is concerned; the lease is another matter.
+    pub fn is_open(&self) -> bool {
+        self.gate == Gate::Open || (bugs::on(Bug::AnswerWhileFrozen) && matches!(self.gate, Gate::Frozen(_)))
+    }
+
+    /// Notes an arrival: at this node (`None`) or at another. True if that other should adopt the session now.
+    pub fn arrived(&mut self, from: Option<Incarnation>, now_us: u64, rule: &AdoptionRule) -> bool {
+        let Some(from) = from else {
+            self.arrivals = Arrivals::default();
+            return false;
+        };
+        let arrivals = &mut self.arrivals;
+        if arrivals.from != Some(from) {
+            *arrivals = Arrivals { from: Some(from), count: 1, last_us: now_us };
+        } else {
+            if now_us.saturating_sub(arrivals.last_us) >= rule.gap_us {
+                arrivals.count = arrivals.count.saturating_add(1);
+            }
+            arrivals.last_us = now_us;
+        }
+        arrivals.count >= rule.arrivals && now_us.saturating_sub(self.opened_us) >= rule.residence_us_min
+    }
+}
+
+/// The sessions of a node. One operation at a time on one session; implementations must not be entered twice by one thread.
+pub trait Table {
+    /// Shows the resident of an id, or `None`, and keeps what `f` leaves there.
+    fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R;
+
+    /// The ids of all residents, in no order.
+    fn ids(&self) -> Vec<SessionId>;
+
+    /// How many residents there are.
+    fn count(&self) -> usize;
+}

@@ -1,0 +1,427 @@
+//! A session: the keys and variables of one client, with versions, expiry and what is still elsewhere.
+//!
+//! It never decides who owns it, never reads a clock and never talks RESP: [`crate::command`] executes commands on it, the
+//! handover machines take [`manifest::Manifest`]s of it. All changes of variables pass through [`Session`], so that versions
+//! grow and the count of missing variables is right.
+//!
+//! A key holds an ordered list of named variables ([`fields::Fields`]), whatever its Redis type:
+//!
+//! | layout | Redis type | variables | value of the key |
+//! |---|---|---|---|
+//! | `hash` | hash | one a field, named by the field | the fields |
+//! | `key`, `opaque` | string | one, named by the pattern | that variable |
+//! | `json` | string | one a top-level member (a *span* of the text), then the tail | the concatenation, in order |
+//!
+//! Invariant: *any byte string is a value*: a key reads back as the bytes that were written, and never with a part missing
+//! (a part that is elsewhere makes the read answer [`Missing`] instead).
+
+pub mod fields;
+pub mod json;
+pub mod manifest;
+pub mod residual;
+
+use crate::ids::{Digest, HandoverId, Version};
+use bytes::{Bytes, BytesMut};
+use fields::Fields;
+
+/// How the value of a key is divided into variables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Layout {
+    /// A Redis hash; a field is a variable.
+    Hash,
+    /// A Redis string; the key is the variable.
+    Key,
+    /// A Redis string with a JSON object; a top-level member is a variable.
+    Json,
+    /// A Redis string that nothing is known about; one variable.
+    Opaque,
+}
+
+/// What happens to a variable in a move (design: *class*).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Class {
+    /// Crosses with the handover, before the session answers at its new place.
+    Carried,
+    /// Follows at once, behind the handover.
+    Streamed,
+    /// Crosses on first access (or at low rate, if policy lets it trickle).
+    Deferred,
+    /// Does not cross; gone after the move, because policy says so.
+    Dropped,
+}
+
+/// The Redis type of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Kind {
+    /// A byte string.
+    String,
+    /// A hash.
+    Hash,
+}
+
+/// A variable whose value is with another node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remote {
+    /// The residual that holds it.
+    pub handover: HandoverId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What its value must hash to.
+    pub digest: Digest,
+    /// Whether it streams or waits for its first access.
+    pub class: Class,
+}
+
+/// Where the value of a variable is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// Here.
+    Here(Bytes),
+    /// In the residual of a handover.
+    Elsewhere(Box<Remote>),
+    /// Its holder is gone for good: reads follow `on_lost`, an overwrite cures it.
+    Lost,
+}
+
+/// How often a variable was used, for the profile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Access {
+    /// Reads of its value, saturating.
+    pub reads: u16,
+    /// Writes of its value, saturating.
+    pub writes: u16,
+}
+
+/// One variable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Variable {
+    /// Its value or where that is.
+    pub content: Content,
+    /// Changes with each write of another value.
+    pub version: Version,
+    /// Its use.
+    pub access: Access,
+}
+
+/// Names a variable within its session.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VariableId {
+    /// The Redis key.
+    pub key: Bytes,
+    /// The name within the key; see the table above.
+    pub name: Bytes,
+}
+
+impl std::fmt::Debug for VariableId {
+    // A key contains the session id, and a field may be anything: neither belongs into a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VariableId({} B, {} B)", self.key.len(), self.name.len())
+    }
+}
+
+/// What a read needs and the session does not have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// These variables must be fetched first.
+    Fetch(Vec<VariableId>),
+    /// At least one of them is lost for good.
+    Lost,
+}
+
+/// One Redis key of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// The full name, as the client says it.
+    pub name: Bytes,
+    /// How it is divided.
+    pub layout: Layout,
+    /// Its Redis type.
+    pub kind: Kind,
+    /// When it expires: milliseconds since 1970, exclusive; `None`: never.
+    pub expires_at_ms: Option<u64>,
+    /// Its variables. Never empty: a hash without fields does not exist.
+    pub(crate) fields: Fields,
+}
+
+impl Key {
+    /// Its variables in order.
+    pub fn variables(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Variable)> {
+        self.fields.iter()
+    }
+
+    /// One of them by its name.
+    pub fn variable(&self, name: &[u8]) -> Option<&Variable> {
+        self.fields.get(name)
+    }
+
+    /// How many variables it has; for a hash that is HLEN.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Never true for a key within a session.
+    pub fn is_empty(&self) -> bool {
+        self.fields.len() == 0
+    }
+
+    /// Whether the key has expired at `unix_ms`.
+    pub fn is_expired(&self, unix_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|at| at <= unix_ms)
+    }
+
+    /// What of it is not here. `None`: everything is.
+    fn missing(&self, only: Option<&[u8]>) -> Option<Missing> {
+        let mut fetch = Vec::new();
+        for (name, variable) in self.fields.iter().filter(|(n, _)| only.is_none_or(|o| o == n.as_ref())) {
+            match variable.content {
+                Content::Here(_) => {}
+                Content::Elsewhere(_) => fetch.push(VariableId { key: self.name.clone(), name: name.clone() }),
+                Content::Lost => return Some(Missing::Lost),
+            }
+        }
+        if fetch.is_empty() { None } else { Some(Missing::Fetch(fetch)) }
+    }
+}
+
+/// All variables of one client's session.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Session {
+    keys: Vec<Key>,
+    last_version: Version,
+    missing: usize,
+}
+
+impl Session {
+    /// A session without keys, whose first change gets a version above `after`.
+    pub fn new(after: Version) -> Session {
+        Session { keys: Vec::new(), last_version: after, missing: 0 }
+    }
+
+    /// Whether no key is left: such a session ends.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Its keys, in order of creation.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The version that was given last.
+    pub fn last_version(&self) -> Version {
+        self.last_version
+    }
+
+    /// How many variables are not here (elsewhere or lost). 0 on the hot path.
+    pub fn missing_count(&self) -> usize {
+        self.missing
+    }
+
+    /// Bytes of names and values that are here.
+    pub fn size_bytes(&self) -> u64 {
+        let of = |(name, v): (&Bytes, &Variable)| {
+            name.len() as u64 + if let Content::Here(b) = &v.content { b.len() as u64 } else { 0 }
+        };
+        self.keys.iter().map(|k| k.name.len() as u64 + k.variables().map(of).sum::<u64>()).sum()
+    }
+
+    /// The key of this name; one that has expired by `unix_ms` does not exist.
+    pub fn key(&self, name: &[u8], unix_ms: u64) -> Option<&Key> {
+        self.keys.iter().find(|k| k.name.as_ref() == name && !k.is_expired(unix_ms))
+    }
+
+    /// The same, for a change of its expiry; variables are changed through the session only.
+    pub fn key_mut(&mut self, name: &[u8], unix_ms: u64) -> Option<&mut Key> {
+        self.keys.iter_mut().find(|k| k.name.as_ref() == name && !k.is_expired(unix_ms))
+    }
+
+    /// Removes what has expired; true if something had.
+    pub fn expire(&mut self, unix_ms: u64) -> bool {
+        let before = self.keys.len();
+        let missing = &mut self.missing;
+        self.keys.retain(|k| {
+            let keep = !k.is_expired(unix_ms);
+            if !keep {
+                *missing -= count_missing(k);
+            }
+            keep
+        });
+        self.keys.len() != before
+    }
+
+    /// When the next key expires, in ms since 1970.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.keys.iter().filter_map(|k| k.expires_at_ms).min()
+    }
+
+    /// Removes a key; true if it existed. Needs nothing that is elsewhere.
+    pub fn remove(&mut self, name: &[u8], unix_ms: u64) -> bool {
+        let Some(at) = self.keys.iter().position(|k| k.name.as_ref() == name) else { return false };
+        let key = self.keys.remove(at);
+        self.missing -= count_missing(&key);
+        !key.is_expired(unix_ms)
+    }
+
+    /// What is missing of the whole value of a key, or of one variable of it.
+    pub fn missing_of(&self, key: &[u8], variable: Option<&[u8]>) -> Option<Missing> {
+        if self.missing == 0 {
+            return None;
+        }
+        self.keys.iter().find(|k| k.name.as_ref() == key)?.missing(variable)
+    }
+
+    /// The whole value of a string key. The caller has looked for what is missing, and for the kind; what is not a string or
+    /// not here reads as `None`.
+    pub fn read_string(&mut self, name: &[u8], unix_ms: u64) -> Option<Bytes> {
+        let key = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
+        let single = key.fields.len() == 1;
+        let mut joined = BytesMut::new();
+        for (_, variable) in key.fields.iter_mut() {
+            variable.access.reads = variable.access.reads.saturating_add(1);
+            match &variable.content {
+                Content::Here(value) if single => return Some(value.clone()),
+                Content::Here(value) => joined.extend_from_slice(value),
+                Content::Elsewhere(_) | Content::Lost => return None,
+            }
+        }
+        Some(joined.freeze())
+    }
+
+    /// The value of a hash field, under the same conditions; counts the read.
+    pub fn read_field(&mut self, name: &[u8], field: &[u8], unix_ms: u64) -> Option<Bytes> {
+        let variable = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash)?.fields.get_mut(field)?;
+        variable.access.reads = variable.access.reads.saturating_add(1);
+        match &variable.content {
+            Content::Here(value) => Some(value.clone()),
+            Content::Elsewhere(_) | Content::Lost => None,
+        }
+    }
+
+    /// Shows every field of a hash in order, with its value if that is here; counts the reads.
+    pub fn read_hash(&mut self, name: &[u8], unix_ms: u64, mut each: impl FnMut(&Bytes, Option<&Bytes>)) {
+        let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) else { return };
+        for (field, variable) in key.fields.iter_mut() {
+            variable.access.reads = variable.access.reads.saturating_add(1);
+            each(field, if let Content::Here(value) = &variable.content { Some(value) } else { None });
+        }
+    }
+
+    /// Writes a whole string. What was under the name, of whatever type, is replaced; the expiry is set by the caller through
+    /// [`Session::key_mut`] and starts as `None`. `label` names the variable for layouts `key` and `opaque`. Members that did
+    /// not change keep their versions. Returns whether any byte changed.
+    pub fn write_string(&mut self, name: &[u8], layout: Layout, label: &[u8], value: Bytes) -> bool {
+        let spans = if layout == Layout::Json { json::split(&value) } else { None };
+        let parts = spans.unwrap_or_else(|| vec![(Bytes::copy_from_slice(label), value)]);
+        let mut old = match self.keys.iter().position(|k| k.name.as_ref() == name) {
+            Some(at) => {
+                let key = self.keys.remove(at);
+                self.missing -= count_missing(&key);
+                if key.kind == Kind::String { key.fields } else { Fields::default() }
+            }
+            None => Fields::default(),
+        };
+        let mut changed = old.len() != parts.len();
+        let mut fields = Fields::default();
+        for (part, bytes) in parts {
+            let mut variable = match old.remove(&part) {
+                Some(v) if matches!(&v.content, Content::Here(b) if *b == bytes) => v,
+                other => {
+                    changed = true;
+                    let access = other.map(|v| v.access).unwrap_or_default();
+                    Variable { content: Content::Here(bytes), version: self.next_version(), access }
+                }
+            };
+            variable.access.writes = variable.access.writes.saturating_add(1);
+            fields.insert(part, variable);
+        }
+        self.keys.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
+        changed
+    }
+
+    /// Writes a field of a hash, making the hash if there is none. True if the field is new. The caller has looked that no
+    /// living key of another type has the name.
+    pub fn write_field(&mut self, name: &[u8], field: &[u8], value: Bytes, unix_ms: u64) -> bool {
+        let version = self.next_version();
+        let at = match self.keys.iter().position(|k| k.name.as_ref() == name && !k.is_expired(unix_ms)) {
+            Some(at) => at,
+            None => {
+                self.remove(name, unix_ms);
+                let name = Bytes::copy_from_slice(name);
+                self.keys.push(Key {
+                    name,
+                    layout: Layout::Hash,
+                    kind: Kind::Hash,
+                    expires_at_ms: None,
+                    fields: Fields::default(),
+                });
+                self.keys.len() - 1
+            }
+        };
+        let Some(key) = self.keys.get_mut(at) else { return false };
+        if let Some(variable) = key.fields.get_mut(field) {
+            if !matches!(variable.content, Content::Here(_)) {
+                self.missing -= 1;
+            }
+            variable.content = Content::Here(value);
+            variable.version = version;
+            variable.access.writes = variable.access.writes.saturating_add(1);
+            return false;
+        }
+        let access = Access { reads: 0, writes: 1 };
+        key.fields.insert(Bytes::copy_from_slice(field), Variable { content: Content::Here(value), version, access });
+        true
+    }
+
+    /// Removes a field; true if it existed. The hash goes with its last field.
+    pub fn remove_field(&mut self, name: &[u8], field: &[u8], unix_ms: u64) -> bool {
+        let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) else { return false };
+        let Some(variable) = key.fields.remove(field) else { return false };
+        let emptied = key.is_empty();
+        if !matches!(variable.content, Content::Here(_)) {
+            self.missing -= 1;
+        }
+        if emptied {
+            self.remove(name, unix_ms);
+        }
+        true
+    }
+
+    /// The variable of this name, wherever its value is.
+    pub fn variable(&self, id: &VariableId) -> Option<&Variable> {
+        self.keys.iter().find(|k| k.name == id.key)?.fields.get(&id.name)
+    }
+
+    /// Changes where a missing variable is: a fetched value, or `Lost`. Does nothing to one that is here. The version stays:
+    /// it is the same value.
+    pub(crate) fn resolve(&mut self, id: &VariableId, content: Content) -> bool {
+        let Some(variable) = self.keys.iter_mut().find(|k| k.name == id.key).and_then(|k| k.fields.get_mut(&id.name)) else {
+            return false;
+        };
+        if matches!(variable.content, Content::Here(_)) {
+            return false;
+        }
+        if matches!(content, Content::Here(_)) {
+            self.missing -= 1;
+        }
+        variable.content = content;
+        true
+    }
+
+    /// Adds a key as a manifest describes it.
+    pub(crate) fn adopt(&mut self, key: Key) {
+        self.missing += count_missing(&key);
+        self.keys.push(key);
+    }
+
+    fn next_version(&mut self) -> Version {
+        self.last_version = Version(self.last_version.0 + 1);
+        self.last_version
+    }
+}
+
+fn count_missing(key: &Key) -> usize {
+    key.variables().filter(|(_, v)| !matches!(v.content, Content::Here(_))).count()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! A residual: the values that an origin keeps for a handover until the new owner has confirmed them.
+//!
+//! It never expires by itself and never changes: a value in it is the one that the manifest of its handover describes.
+//! Freed when no location record depends on the handover any more.
+
+use super::{Content, Session, VariableId};
+use crate::ids::{Digest, SessionId};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Residual {
+    /// Whose variables these are.
+    pub session: SessionId,
+    values: BTreeMap<VariableId, Bytes>,
+    bytes: u64,
+}
+
+impl Residual {
+    /// Keeps all that is here of a session that has left.
+    pub fn of(id: SessionId, session: &Session) -> Residual {
+        let mut values = BTreeMap::new();
+        for key in session.keys() {
+            for (name, variable) in key.variables() {
+                if let Content::Here(value) = &variable.content {
+                    values.insert(VariableId { key: key.name.clone(), name: name.clone() }, value.clone());
+                }
+            }
+        }
+        let bytes = values.values().map(|v| v.len() as u64).sum();
+        Residual { session: id, values, bytes }
+    }
+
+    /// The value of a variable at the time of the handover.
+    pub fn get(&self, id: &VariableId) -> Option<&Bytes> {
+        self.values.get(id)
+    }
+
+    /// Bytes of its values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What it holds, for the have-list of a move back.
+    pub fn digests(&self) -> impl Iterator<Item = (&VariableId, Digest)> {
+        self.values.iter().map(|(id, value)| (id, Digest::of(value)))
+    }
+}

@@ -1,0 +1,214 @@
+//! What happens at each stage of one request: pingora's callbacks.
+//!
+//! | stage | what is done |
+//! |---|---|
+//! | header read | deadline off; session found and announced; timeouts of the client set |
+//! | connecting | the instance's one address; a change of its state is logged once |
+//! | request out | client's address added |
+//! | answer in | hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
+//! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
+//! | end | counted |
+//!
+//! It never changes a body, never retries what may have been executed (pingora retries idempotent requests, and only when a
+//! connection that was used before turns out dead), and never logs a path, header or id. Pingora calls it. Invariant: a
+//! session is announced before the first byte of its request goes to the instance.
+
+use crate::connection::Arrival;
+use crate::settings::{HttpFaceSettings, SessionCookie};
+use crate::{Sessions, answer, forwarding, identity, names};
+use async_trait::async_trait;
+use http::{Method, StatusCode, Version, header};
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The proxy from clients to one instance; shared by all connections.
+pub(crate) struct Exchange {
+    instance: HttpPeer,
+    address: SocketAddr,
+    /// Set while the instance cannot be reached, so that only changes are logged.
+    unreachable: AtomicBool,
+    cookie: Option<SessionCookie>,
+    sessions: Arc<dyn Sessions>,
+    stalled_time_max: Duration,
+    draining: Arc<AtomicBool>,
+}
+
+/// One request.
+pub(crate) struct Request {
+    arrival: Option<Arc<Arrival>>,
+    begun: Instant,
+}
+
+impl Exchange {
+    pub(crate) fn new(settings: &HttpFaceSettings, sessions: Arc<dyn Sessions>, draining: Arc<AtomicBool>) -> Exchange {
+        let mut instance = HttpPeer::new(settings.app, false, String::new());
+        instance.options.connection_timeout = Some(Duration::from_millis(settings.connect_ms_max));
+        instance.options.total_connection_timeout = Some(Duration::from_millis(settings.connect_ms_max));
+        instance.options.idle_timeout = Some(Duration::from_millis(settings.pool_idle_ms_max));
+        // The instance may think as long as it likes (long polls, server-sent events): its read timeout stays off.
+        Exchange {
+            instance,
+            address: settings.app,
+            unreachable: AtomicBool::new(false),
+            cookie: settings.session.clone(),
+            sessions,
+            stalled_time_max: Duration::from_millis(settings.stalled_ms_max),
+            draining,
+        }
+    }
+
+    fn announce(&self, request: &RequestHeader) {
+        let Some(cookie) = &self.cookie else { return };
+        let headers = request.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
+        if let Some(session) = identity::session_of(headers, cookie) {
+            metrics::counter!(names::ARRIVALS).increment(1);
+            self.sessions.arriving(&session);
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "durations of requests are measured here and nowhere else in this crate")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[async_trait]
+impl ProxyHttp for Exchange {
+    type CTX = Request;
+
+    fn new_ctx(&self) -> Request {
+        Request { arrival: None, begun: now() }
+    }
+
+    /// Pingora's way to hand the connection's context over; the header has just been read.
+    fn on_connection_reuse(&self, _session: &mut Session, request: &mut Request, context: Box<dyn Any + Send + Sync>) {
+        if let Ok(arrival) = context.downcast::<Arc<Arrival>>() {
+            arrival.has_header();
+            request.arrival = Some(*arrival);
+        }
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, _request: &mut Request) -> Result<()> {
+        session.set_read_timeout(Some(self.stalled_time_max));
+        session.set_write_timeout(Some(self.stalled_time_max));
+        let header = session.req_header();
+        if header.version == Version::HTTP_11 && !header.headers.contains_key(header::HOST) {
+            // Pingora lets it pass; instances differ in what they make of it.
+            return Err(Error::new_down(ErrorType::InvalidHTTPHeader));
+        }
+        self.announce(header);
+        Ok(())
+    }
+
+    /// Without pingora's compression module: bodies pass as they are.
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+
+    async fn upstream_peer(&self, _session: &mut Session, _request: &mut Request) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(self.instance.clone()))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        _request: &mut Request,
+    ) -> Result<()> {
+        metrics::counter!(names::INSTANCE_CONNECTIONS, "reused" => if reused { "true" } else { "false" }).increment(1);
+        if self.unreachable.swap(false, Ordering::Relaxed) {
+            tracing::info!(address = %self.address, "the instance can be reached again");
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, _: &mut Request, error: Box<Error>) -> Box<Error> {
+        if !self.unreachable.swap(true, Ordering::Relaxed) {
+            tracing::warn!(address = %self.address, kind = error.etype().as_str(), "the instance cannot be reached; clients get 502");
+        }
+        error
+    }
+
+    async fn upstream_request_filter(&self, _: &mut Session, out: &mut RequestHeader, request: &mut Request) -> Result<()> {
+        match &request.arrival {
+            Some(arrival) => forwarding::name_client(out, arrival.client),
+            None => Error::e_explain(ErrorType::InternalError, "a request without a connection"),
+        }
+    }
+
+    async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, _: &mut Request) -> Result<()> {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            // A WebSocket may be silent for ever; a client that has vanished is found by the connection's probes.
+            session.set_read_timeout(None);
+            return Ok(());
+        }
+        if answer.status.is_informational() {
+            return Ok(());
+        }
+        forwarding::strip_hop_by_hop(answer);
+        if session.req_header().version == Version::HTTP_10 {
+            // HTTP/1.0 knows no chunks: without a length the end of the connection ends the body.
+            answer.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if self.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _request: &mut Request) -> FailToProxy {
+        if error.esource() == &ErrorSource::Upstream {
+            metrics::counter!(names::INSTANCE_FAILURES).increment(1);
+            tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
+        }
+        let mut sent = 0;
+        if let Some(answer) = answer::answer_to(error) {
+            let head = session.req_header().method == Method::HEAD;
+            let written = match answer.into_response(head) {
+                // Sends nothing when an answer has begun already; the connection is cut then, so that the client sees it.
+                Ok((header, body)) => session.write_error_response(header, body).await,
+                Err(error) => Err(error),
+            };
+            match written {
+                Ok(()) => sent = answer.status,
+                Err(error) => tracing::debug!(kind = error.etype().as_str(), "a client left before it got its error"),
+            }
+        }
+        FailToProxy { error_code: sent, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, request: &mut Request) {
+        let status = match session.response_written().map(|answer| answer.status.as_u16() / 100) {
+            Some(1) => "1xx",
+            Some(2) => "2xx",
+            Some(3) => "3xx",
+            Some(4) => "4xx",
+            Some(5) => "5xx",
+            _ => "none",
+        };
+        metrics::counter!(names::REQUESTS, "status" => status).increment(1);
+        metrics::histogram!(names::REQUEST_SECONDS).record(now().saturating_duration_since(request.begun).as_secs_f64());
+    }
+
+    /// Pingora's own lines would show paths and header bytes.
+    fn suppress_error_log(&self, _session: &Session, _request: &Request, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Request, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _session: &Session, _request: &Request) -> String {
+        String::new()
+    }
+}

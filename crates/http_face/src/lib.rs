@@ -1,0 +1,41 @@
+//! The HTTP face: it finds the session of each request, says that the session is about to be used here, and proxies the
+//! request to the instance, streaming, WebSockets included.
+//!
+//! It never decides where a session lives, never holds a body whole, and never writes a session id anywhere. The sidecar's
+//! composition root binds it and runs it; what the rest of the sidecar learns from it goes through [`Sessions`].
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `settings` | what the face is told, with its bounds |
+//! | `identity` | cookie headers → session id (pure) |
+//! | `forwarding` | header rules of a proxy: forwarded-for, hop-by-hop (pure) |
+//! | `answer` | the one place that maps errors to HTTP answers |
+//! | `exchange` | what happens at each stage of one request: pingora's callbacks |
+//! | `connection` | one client's connection, request after request |
+//! | `face` | the listener, its bound, drain and shutdown |
+//! | `names` | every metric of the face |
+//!
+//! Only `exchange`, `connection` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the process,
+//! is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
+
+mod answer;
+mod connection;
+mod exchange;
+mod face;
+mod forwarding;
+pub mod identity;
+pub mod names;
+mod settings;
+
+pub use face::{Closed, Draining, HttpFace, bind};
+pub use settings::{Codec, HttpFaceSettings, SessionCookie};
+
+/// What the face tells the rest of the sidecar.
+pub trait Sessions: Send + Sync + 'static {
+    /// A request of this session has arrived and is about to run on this instance. Called once per request, before anything
+    /// of it is sent to the instance, on the task of the connection: it must be cheap and must not block.
+    ///
+    /// `session` is what the client claims: a signed cookie's signature is the instance's to check, so this may start work
+    /// that is harmless for an id that does not exist, and nothing else.
+    fn arriving(&self, session: &[u8]);
+}

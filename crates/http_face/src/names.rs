@@ -1,0 +1,45 @@
+//! Every metric of the HTTP face: its name, and what it counts.
+//!
+//! Nothing else in this crate writes a metric name. Labels have few fixed values (`status`: `1xx`…`5xx` or `none` when the
+//! client left before an answer; `reused`: `true`, `false`); invariant: no id, address, path or other text of a client is
+//! ever a label.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+/// Requests, by class of the answer (`status`).
+pub const REQUESTS: &str = "wayfarer_http_requests_total";
+/// From the whole request header to the end of the answer.
+pub const REQUEST_SECONDS: &str = "wayfarer_http_request_seconds";
+/// Requests whose session was found and announced.
+pub const ARRIVALS: &str = "wayfarer_http_session_arrivals_total";
+/// Clients' connections open now.
+pub const CONNECTIONS: &str = "wayfarer_http_connections";
+/// Clients' connections that were served.
+pub const CONNECTIONS_ACCEPTED: &str = "wayfarer_http_connections_accepted_total";
+/// Connections that were refused because `connections_max` were open.
+pub const CONNECTIONS_REFUSED: &str = "wayfarer_http_connections_refused_total";
+/// Connections closed because no whole request header came within `header_ms_max`.
+pub const HEADERS_OVERDUE: &str = "wayfarer_http_headers_overdue_total";
+/// Connections with a request in flight that were cut when `close_ms_max` had passed.
+pub const CONNECTIONS_CUT: &str = "wayfarer_http_connections_cut_total";
+/// Failures to accept a connection (out of file descriptors, for example).
+pub const ACCEPT_FAILURES: &str = "wayfarer_http_accept_failures_total";
+/// Connections to the instance taken for a request, new or used again (`reused`).
+pub const INSTANCE_CONNECTIONS: &str = "wayfarer_http_instance_connections_total";
+/// Requests that the instance did not answer, or not to the end.
+pub const INSTANCE_FAILURES: &str = "wayfarer_http_instance_failures_total";
+
+/// Tells the recorder what each metric means; called once, when a face is bound.
+pub(crate) fn describe() {
+    describe_counter!(REQUESTS, "Requests, by class of the answer");
+    describe_histogram!(REQUEST_SECONDS, "From the whole request header to the end of the answer");
+    describe_counter!(ARRIVALS, "Requests whose session was found and announced");
+    describe_gauge!(CONNECTIONS, "Clients' connections open now");
+    describe_counter!(CONNECTIONS_ACCEPTED, "Clients' connections that were served");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections refused because connections_max were open");
+    describe_counter!(HEADERS_OVERDUE, "Connections closed because no whole request header came in time");
+    describe_counter!(CONNECTIONS_CUT, "Connections with a request in flight cut at the end of a shutdown");
+    describe_counter!(ACCEPT_FAILURES, "Failures to accept a connection");
+    describe_counter!(INSTANCE_CONNECTIONS, "Connections to the instance taken for a request, new or used again");
+    describe_counter!(INSTANCE_FAILURES, "Requests that the instance did not answer to the end");
+}

@@ -1,0 +1,148 @@
+//! Clients that break the protocol or dawdle: a clear answer or a cut connection each, and nobody else notices.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "tests start tasks and read the clock as they need")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::{Counters, connect, face, field, instance, mirror, within};
+use wayfarer_http_face::names;
+
+#[tokio::test]
+async fn malformed_requests_get_400() {
+    let app = mirror().await;
+    let face = face(app.address, |_| {}).await;
+    let many_fields = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(300));
+    for request in [
+        "\0\0\0\0\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nbad field: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n folded: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\na",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999999\r\n\r\na",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\na",
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: X-Forwarded-For\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        &many_fields,
+    ] {
+        let mut client = connect(face.address).await;
+        client.send(request).await;
+        let head = client.try_head().await.unwrap_or_else(|| panic!("no answer to {request:?}"));
+        assert_eq!(support::status(&head), 400, "{request:?}");
+        client.rest().await;
+    }
+    let mut client = connect(face.address).await;
+    assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_endless_header_ends() {
+    let app = mirror().await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    assert!(client.try_send(b"GET / HTTP/1.1\r\nHost: h\r\na: ").await);
+    let mut sent = 0_usize;
+    while client.try_send(&[b'x'; 64 * 1024]).await {
+        sent += 64 * 1024;
+        assert!(sent < 64 << 20, "a header of {sent} bytes is still being taken");
+    }
+    assert_eq!(app.connections(), 0);
+}
+
+/// Length and chunks at once: the chunks count, the length does not reach the instance, and the connection is not used
+/// again, so that nobody can slip a second request past one of the two.
+#[tokio::test]
+async fn two_framings_are_one_request() {
+    let app = mirror().await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    let (status, head, seen) = client
+        .ask(
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\
+             GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n",
+        )
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(field(&seen, "content-length"), None, "{seen}");
+    assert!(seen.ends_with("\r\n\r\nhello"), "{seen}");
+    assert_eq!(field(&head, "connection"), Some("close"));
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_slow_header_is_cut_and_blocks_nobody() {
+    let counters = Counters::default();
+    let _installed = metrics::set_default_local_recorder(&counters);
+    let app = mirror().await;
+    let face = face(app.address, |settings| settings.header_ms_max = 400).await;
+    let begun = Instant::now();
+    let mut slow = connect(face.address).await;
+    slow.send("GET / HTTP/1.1\r\n").await;
+    let mut fast = connect(face.address).await;
+    // A byte now and then must not extend the deadline.
+    let mut tries = 0;
+    while slow.try_send(b"a").await {
+        assert_eq!(fast.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.0, 200);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        tries += 1;
+        assert!(tries < 500, "the slow client was not cut");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+    assert_eq!(counters.get(names::HEADERS_OVERDUE), 1);
+    // A connection that is merely idle ends the same way.
+    fast.closed().await;
+    assert_eq!(counters.get(names::HEADERS_OVERDUE), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_ended() {
+    let app = mirror().await;
+    let face = face(app.address, |settings| settings.stalled_ms_max = 100).await;
+    let mut client = connect(face.address).await;
+    let (status, head, _) = client.ask("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc").await;
+    assert_eq!(status, 408, "{head}");
+    client.closed().await;
+}
+
+/// A client that does not read holds up the instance, not the memory of the face, and not for ever.
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_ended() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let (count, (over, mut end)) = (Arc::clone(&taken), tokio::sync::watch::channel(false));
+    let app = instance(move |mut client| {
+        let (count, over) = (Arc::clone(&count), over.clone());
+        async move {
+            client.head().await;
+            client.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+            while client.try_send(&[0; 64 * 1024]).await {
+                assert!(count.fetch_add(64 * 1024, Ordering::SeqCst) < 500_000_000, "the face swallows the answer");
+            }
+            over.send(true).unwrap();
+        }
+    })
+    .await;
+    let face = face(app.address, |settings| settings.stalled_ms_max = 200).await;
+    let mut client = connect(face.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    within("the instance is let go", end.wait_for(|over| *over)).await.unwrap();
+    // What the sockets' buffers hold is the system's choice: at most a few MiB each.
+    assert!(taken.load(Ordering::SeqCst) < 64 << 20, "{taken:?} bytes were taken");
+}
+
+#[tokio::test]
+async fn tunnels_are_refused() {
+    let app = mirror().await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    client.send("CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\n").await;
+    assert_eq!(support::status(&client.head().await), 405);
+    assert_eq!(app.connections(), 0);
+}

@@ -1,0 +1,283 @@
+//! Puts the typed settings together: one line a field, and the two lists.
+//!
+//! It knows which settings there are, not what is right (`values`, the table) nor what goes together (`checks`). Called by
+//! [`crate::Settings::load`].
+//! Invariant: every row of the table is asked for here (a test), so no setting is accepted and then ignored.
+
+use crate::gather::{Item, Layer, Origin, Raw};
+use crate::keys::{KeyMatcher, KeyPattern};
+use crate::mistake::{Complaint, Mistake};
+use crate::presets;
+use crate::reader::Reader;
+use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State};
+use crate::upstream::{DirectoryPlace, Upstream};
+use crate::words::{Codec, LogFormat, LogLevel};
+use std::path::PathBuf;
+use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
+use wayfarer_engine::session::{Class, Layout};
+
+/// Longest glob for names of variables, in bytes.
+const GLOB_BYTES_MAX: usize = 256;
+
+/// Reads everything; `host_name` is the name of the node where none is set.
+pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
+    Settings {
+        app: App { name: read.text("app.name"), version: read.text("app.version"), address: read.address("app.address") },
+        http: Http { enabled: read.flag("http.enabled"), listen: read.listen("http.listen"), session: session_cookie(read) },
+        state: state(read),
+        cluster: cluster(read, host_name),
+        handover: handover(read),
+        drain: Drain { budget_ms: read.number("drain.budget_ms"), settle_ms: read.number("drain.settle_ms") },
+        child: Child { stop_ms_max: read.number("child.stop_ms_max") },
+        policy: policy(read),
+        admin: Admin { enabled: read.flag("admin.enabled"), listen: read.listen("admin.listen"), id_key: read.id_key() },
+        probe: Probe { listen: read.optional_listen("probe.listen") },
+        log: Log {
+            format: read.choice("log.format").unwrap_or(LogFormat::Text),
+            level: read.choice("log.level").unwrap_or(LogLevel::Info),
+        },
+    }
+}
+
+fn session_cookie(read: &mut Reader<'_>) -> Option<SessionCookie> {
+    let cookie = read.optional_text("http.session.cookie");
+    let codec = read.choice("http.session.codec").unwrap_or(Codec::Plain);
+    if read.located("http.session.cookie").is_none()
+        && let Some(located) = read.located("http.session.codec")
+        && located.origin.layer > Layer::Default
+    {
+        let mistake = located.origin.mistake("has no meaning without the name of a cookie", "add http.session.cookie");
+        read.report(mistake);
+    }
+    cookie.map(|cookie| SessionCookie { cookie, codec })
+}
+
+fn state(read: &mut Reader<'_>) -> State {
+    State {
+        enabled: read.flag("state.enabled"),
+        listen: read.listen("state.listen"),
+        upstream: read.secret("state.upstream", "state.upstream_file", |url| Upstream::parse(url.expose())),
+        password: read.secret("state.password", "state.password_file", |password| Ok(password.clone())),
+        keys: keys(read),
+        connections_max: read.count("state.connections_max"),
+        pipeline_depth_max: read.count("state.pipeline_depth_max"),
+        frame_bytes_max: read.count("state.frame_bytes_max"),
+        value_bytes_max: read.count("state.value_bytes_max"),
+        output_bytes_max: read.count("state.output_bytes_max"),
+        parked_operations_max: read.count("state.parked_operations_max"),
+        park_ms_max: read.number("state.park_ms_max"),
+        fetch_ms_max: read.number("state.fetch_ms_max"),
+        operation_ms_max: read.number("state.operation_ms_max"),
+    }
+}
+
+fn cluster(read: &mut Reader<'_>, host_name: &str) -> Cluster {
+    let mut node = read.optional_text("cluster.node").unwrap_or_default();
+    if read.located("cluster.node").is_none() {
+        node = node_of_host(read, host_name);
+    }
+    let directory = read.parsed("cluster.directory", DirectoryPlace::parse);
+    Cluster {
+        name: read.text("cluster.name"),
+        node,
+        control: read.listen("cluster.control"),
+        directory: directory.unwrap_or(DirectoryPlace::Sqlite { path: PathBuf::new() }),
+        groups: read.count("cluster.groups"),
+        lease_ms: read.number("cluster.lease_ms"),
+        lease_margin_ms: read.number("cluster.lease_margin_ms"),
+        lost_after_ms: read.optional_number("cluster.lost_after_ms"),
+        frame_bytes_max: read.count("cluster.frame_bytes_max"),
+    }
+}
+
+/// The host name as the node's name, held to the same bounds.
+fn node_of_host(read: &mut Reader<'_>, host_name: &str) -> String {
+    let origin = Origin { layer: Layer::Default, file: "defaults".to_owned(), line: None, key: "cluster.node".to_owned() };
+    let located = crate::gather::Located { raw: Raw::Bare(host_name.to_owned()), origin };
+    let fields = [("cluster.node", located)].into_iter().collect();
+    let mut mistakes = Vec::new();
+    let name = Reader::new(&fields, &mut mistakes).optional_text("cluster.node");
+    for mistake in mistakes {
+        read.report(Mistake {
+            message: format!("the host name cannot be the node's name: {}", mistake.message),
+            remedy: "set cluster.node".to_owned(),
+            ..mistake
+        });
+    }
+    name.unwrap_or_default()
+}
+
+fn handover(read: &mut Reader<'_>) -> Handover {
+    Handover {
+        at_once_max: read.count("handover.at_once_max"),
+        carried_bytes_max: read.number("handover.carried_bytes_max"),
+        propose_ms_max: read.number("handover.propose_ms_max"),
+        stage_ms_max: read.number("handover.stage_ms_max"),
+        commit_ms_max: read.number("handover.commit_ms_max"),
+        arrivals_to_adopt: read.count("handover.arrivals_to_adopt"),
+        arrival_gap_ms: read.number("handover.arrival_gap_ms"),
+        residence_ms_min: read.number("handover.residence_ms_min"),
+        trickle: read.flag("handover.trickle"),
+        trickle_bytes_per_s: read.number("handover.trickle_bytes_per_s"),
+        residual_bytes_max: read.number("handover.residual_bytes_max"),
+    }
+}
+
+/// The entries of a list.
+fn items<'a>(read: &mut Reader<'a>, key: &'static str) -> &'a [Item] {
+    #[cfg(test)]
+    read.asked.push(key);
+    match read.located(key) {
+        None => &[],
+        Some(located) => match &located.raw {
+            Raw::Items(items) => items,
+            _ => {
+                let remedy = format!("write a list: [{{ … }}, …], or [[{key}]] for each entry");
+                let mistake = located.origin.mistake("is not a list", remedy);
+                read.report(mistake);
+                &[]
+            }
+        },
+    }
+}
+
+fn keys(read: &mut Reader<'_>) -> KeyMatcher {
+    let mut found: Vec<(KeyPattern, Origin)> = Vec::new();
+    for item in items(read, "state.keys") {
+        let mut mistakes = Vec::new();
+        let mut entry = Reader::new(&item.fields, &mut mistakes);
+        let patterns = key_entry(&mut entry, &item.origin);
+        #[cfg(test)]
+        read.asked.append(&mut entry.asked);
+        for pattern in patterns {
+            let origin = ["state.keys[].pattern", "state.keys[].preset"]
+                .into_iter()
+                .find_map(|key| item.fields.get(key))
+                .map_or(&item.origin, |located| &located.origin);
+            mistakes.extend(found.iter().find_map(|(other, place)| clash(&pattern, origin, other, place)));
+            found.push((pattern, origin.clone()));
+        }
+        mistakes.into_iter().for_each(|mistake| read.report(mistake));
+    }
+    KeyMatcher::new(found.into_iter().map(|(pattern, _)| pattern).collect())
+}
+
+/// Why two patterns cannot stand beside each other.
+fn clash(pattern: &KeyPattern, origin: &Origin, other: &KeyPattern, place: &Origin) -> Option<Mistake> {
+    let place = place.line.map_or_else(|| place.file.clone(), |line| format!("line {line}"));
+    if pattern.collides_with(other) {
+        let message = format!("`{}` takes the same keys as `{}` ({place})", pattern.text(), other.text());
+        return Some(origin.mistake(message, "remove one, or give one of them longer text before and after {session}"));
+    }
+    if pattern.layout() == Layout::Key && pattern.variable().is_some() && pattern.variable() == other.variable() {
+        let message = format!("`{}` has the same variable as `{}` ({place})", pattern.text(), other.text());
+        return Some(origin.mistake(message, "give each key of a session a variable of its own"));
+    }
+    None
+}
+
+/// The patterns of one entry of `state.keys`.
+fn key_entry(entry: &mut Reader<'_>, origin: &Origin) -> Vec<KeyPattern> {
+    let preset = entry.choice_word("state.keys[].preset");
+    let layout = entry.choice::<Layout>("state.keys[].layout");
+    let variable = entry.optional_text("state.keys[].variable");
+    let has = |entry: &Reader<'_>, key| entry.located(key).is_some();
+    if has(entry, "state.keys[].preset") {
+        let others = ["state.keys[].pattern", "state.keys[].layout", "state.keys[].variable"];
+        if let Some(located) = others.into_iter().find_map(|key| entry.located(key)) {
+            let mistake =
+                located.origin.mistake("a preset has its own patterns and layouts", "make two entries of it, or remove this");
+            entry.report(mistake);
+        }
+        let patterns = preset.and_then(|name| presets::preset(&name)).map_or(&[][..], |preset| preset.patterns);
+        let parsed = patterns.iter().filter_map(|p| KeyPattern::parse(p.pattern, p.layout, p.variable).ok());
+        return parsed.collect();
+    }
+    if !has(entry, "state.keys[].pattern") {
+        entry.report(origin.mistake(
+            "has an entry without preset and pattern",
+            "add preset = \"…\", or pattern = \"…{session}…\" and layout = \"…\"",
+        ));
+        return Vec::new();
+    }
+    if !has(entry, "state.keys[].layout") {
+        let origin = entry.origin_or("state.keys[].pattern", origin);
+        entry.report(origin.mistake("has no layout", "add layout = \"hash\", \"key\", \"json\" or \"opaque\" to this entry"));
+    }
+    // The pattern is looked at even if the layout is wrong or missing, so that both mistakes are named at once.
+    let variable_is_wrong = variable.is_none() && has(entry, "state.keys[].variable");
+    let pattern = entry.parsed("state.keys[].pattern", |text| match layout {
+        Some(layout) if !variable_is_wrong => KeyPattern::parse(text, layout, variable.as_deref()).map(Some),
+        _ if text.contains("{session}") => Ok(None),
+        _ => KeyPattern::parse(text, Layout::Hash, None).map(|_| None),
+    });
+    pattern.flatten().into_iter().collect()
+}
+
+fn policy(read: &mut Reader<'_>) -> Policy {
+    let class = read.choice("policy.class").unwrap_or(Class::Streamed);
+    let impact = read.choice("policy.impact").unwrap_or(Impact::High);
+    let on_lost = read.choice("policy.on_lost").unwrap_or(OnLost::Error);
+    if class == Class::Dropped
+        && let Some(located) = read.located("policy.class")
+    {
+        let remedy = "choose another class, or say so by a last rule with name = \"*\"";
+        let mistake = located.origin.mistake("every move would lose all variables that no rule names", remedy);
+        read.report(mistake);
+    }
+    let default = Treatment { class, impact, on_lost };
+    let mut rules: Vec<(Rule, Origin)> = Vec::new();
+    for item in items(read, "policy.variable") {
+        let mut mistakes = Vec::new();
+        let mut entry = Reader::new(&item.fields, &mut mistakes);
+        let rule = rule(&mut entry, default);
+        let origin = entry.origin_or("policy.variable[].name", &item.origin);
+        #[cfg(test)]
+        read.asked.append(&mut entry.asked);
+        match rule {
+            Ok(rule) => {
+                let earlier = rules
+                    .iter()
+                    .find(|(earlier, _)| earlier.pattern == rule.pattern || earlier.pattern.bytes().all(|byte| byte == b'*'));
+                if let Some((earlier, place)) = earlier {
+                    let place = place.line.map_or_else(|| place.file.clone(), |line| format!("line {line}"));
+                    let message =
+                        format!("this rule is never used: the one for `{}` ({place}) takes its variables", earlier.pattern);
+                    mistakes.push(origin.mistake(message, "remove one, or put this one first"));
+                }
+                rules.push((rule, origin));
+            }
+            Err(Some(complaint)) => mistakes.push(origin.mistake(complaint.message, complaint.remedy)),
+            Err(None) => {}
+        }
+        mistakes.into_iter().for_each(|mistake| read.report(mistake));
+    }
+    Policy { default, rules: rules.into_iter().map(|(rule, _)| rule).collect() }
+}
+
+/// The glob of a rule; matching takes (length of the glob × length of the name) steps at most, so the length is bounded.
+fn glob(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() || text.len() > GLOB_BYTES_MAX {
+        let message = format!("has {} bytes", text.len());
+        return Err(Complaint::new(message, format!("give the name or glob 1 to {GLOB_BYTES_MAX} bytes, as in \"cart_*\"")));
+    }
+    Ok(text.to_owned())
+}
+
+/// One rule; `Err(None)`: its name is wrong, which is reported already.
+fn rule(entry: &mut Reader<'_>, default: Treatment) -> Result<Rule, Option<Complaint>> {
+    let pattern = entry.parsed("policy.variable[].name", glob);
+    let class = entry.choice("policy.variable[].class");
+    let impact = entry.choice("policy.variable[].impact");
+    let on_lost = entry.choice("policy.variable[].on_lost");
+    if entry.located("policy.variable[].name").is_none() {
+        return Err(Some(Complaint::new("has a rule without a name", "add name = \"…\" (* is any text)")));
+    }
+    let pattern = pattern.ok_or(None)?;
+    let treatment = Treatment {
+        class: class.unwrap_or(default.class),
+        impact: impact.unwrap_or(default.impact),
+        on_lost: on_lost.unwrap_or(default.on_lost),
+    };
+    Ok(Rule { pattern, treatment })
+}

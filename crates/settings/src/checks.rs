@@ -1,0 +1,179 @@
+//! What is wrong with settings that are right each by itself, and what their reader should know though nothing is wrong.
+//!
+//! It never changes a setting. Called by [`crate::Settings::load`] after `assemble`.
+//! Invariant: a mistake stands at the line of the setting that its remedy speaks of; warnings never stop anything.
+
+use crate::gather::{Fields, Layer, Origin};
+use crate::mistake::Mistake;
+use crate::settings::Settings;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+/// Room that a value needs around it in a frame, in bytes.
+const FRAME_OVERHEAD_BYTES: usize = 64 * 1024;
+
+fn origin(fields: &Fields, key: &str) -> Origin {
+    fields.get(key).map_or_else(
+        || Origin { layer: Layer::Default, file: "defaults".to_owned(), line: None, key: key.to_owned() },
+        |located| located.origin.clone(),
+    )
+}
+
+/// Everything that does not go together; what rests on a key in `wrong` is left out, for its value is not the written one.
+pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'static str>) -> Vec<Mistake> {
+    let mut checks = Checks { fields, wrong, found: Vec::new() };
+    leases(settings, &mut checks);
+    bounds(settings, &mut checks);
+    addresses(settings, &mut checks);
+    checks.found
+}
+
+/// What is found, and where.
+struct Checks<'a> {
+    fields: &'a Fields,
+    wrong: &'a BTreeSet<&'static str>,
+    found: Vec<Mistake>,
+}
+
+impl Checks<'_> {
+    /// Reports at the first of `keys` that a person wrote, unless one of them is wrong by itself.
+    fn report(&mut self, keys: &[&str], message: String, remedy: impl Into<String>) {
+        if keys.iter().any(|key| self.wrong.contains(key)) {
+            return;
+        }
+        let written = |key: &&&str| self.fields.get(**key).is_some_and(|located| located.origin.layer > Layer::Default);
+        let place = keys.iter().find(written).or(keys.first()).copied().unwrap_or("");
+        self.found.push(origin(self.fields, place).mistake(message, remedy));
+    }
+}
+
+/// Times of the lease.
+fn leases(settings: &Settings, checks: &mut Checks<'_>) {
+    let cluster = &settings.cluster;
+    let (lease_ms, margin_ms) = (cluster.lease_ms, cluster.lease_margin_ms);
+    let least = margin_ms.saturating_mul(2);
+    if least > lease_ms {
+        let message = format!("a margin of {margin_ms} ms is more than half of a lease of {lease_ms} ms");
+        checks.report(
+            &["cluster.lease_margin_ms", "cluster.lease_ms"],
+            message,
+            format!("make cluster.lease_ms {least} at least"),
+        );
+    }
+    let lapse_ms = lease_ms.saturating_add(margin_ms);
+    if let Some(lost_after_ms) = cluster.lost_after_ms.filter(|ms| *ms < lapse_ms) {
+        let keys = ["cluster.lost_after_ms", "cluster.lease_ms", "cluster.lease_margin_ms"];
+        let message =
+            format!("{lost_after_ms} ms is less than lease and margin together: sessions of a living node would be lost");
+        checks.report(&keys, message, format!("write {lapse_ms} at least"));
+    }
+}
+
+/// Bounds of which one must hold another.
+fn bounds(settings: &Settings, checks: &mut Checks<'_>) {
+    let state = &settings.state;
+    for (key, wait_ms) in [("state.park_ms_max", state.park_ms_max), ("state.fetch_ms_max", state.fetch_ms_max)] {
+        if wait_ms > state.operation_ms_max {
+            let message = format!("{key} = {wait_ms} is longer than state.operation_ms_max = {}", state.operation_ms_max);
+            checks.report(&["state.operation_ms_max", key], message, "one wait cannot be longer than the whole operation");
+        }
+    }
+    let least = state.value_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES);
+    for (key, bytes) in [
+        ("state.frame_bytes_max", state.frame_bytes_max),
+        ("state.output_bytes_max", state.output_bytes_max),
+        ("cluster.frame_bytes_max", settings.cluster.frame_bytes_max),
+    ] {
+        if bytes < least {
+            let message =
+                format!("{key} = {bytes} does not hold a value of state.value_bytes_max = {} bytes", state.value_bytes_max);
+            let remedy = format!("make {key} {least} at least, or state.value_bytes_max smaller");
+            checks.report(&[key, "state.value_bytes_max"], message, remedy);
+        }
+    }
+}
+
+/// Two listeners on one address, and faces that would talk to themselves.
+fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
+    let listeners: Vec<(&str, SocketAddr)> = [
+        ("http.listen", settings.http.enabled.then_some(settings.http.listen)),
+        ("state.listen", settings.state.enabled.then_some(settings.state.listen)),
+        ("cluster.control", Some(settings.cluster.control)),
+        ("admin.listen", settings.admin.enabled.then_some(settings.admin.listen)),
+        ("probe.listen", settings.probe.listen),
+    ]
+    .into_iter()
+    .filter_map(|(key, address)| address.filter(|address| address.port() != 0).map(|address| (key, address)))
+    .collect();
+    for (at, (key, address)) in listeners.iter().enumerate() {
+        if let Some((other, _)) = listeners.iter().take(at).find(|(_, earlier)| same_place(*earlier, *address)) {
+            checks.report(&[key, other], format!("{key} is the same address as {other}"), "give each its own port");
+        }
+        if same_place(*address, settings.app.address) {
+            let message = format!("the instance is expected at {}, where {key} is", settings.app.address);
+            checks.report(
+                &["app.address", key],
+                message,
+                "let the instance listen on another port, and name that in app.address",
+            );
+        }
+    }
+    if let Some(upstream) = settings.state.upstream.as_ref().filter(|_| settings.state.enabled) {
+        let host = if upstream.host == "localhost" { "127.0.0.1" } else { upstream.host.as_str() };
+        if host.parse().is_ok_and(|ip| same_place(settings.state.listen, SocketAddr::new(ip, upstream.port))) {
+            let keys = ["state.upstream", "state.upstream_file", "state.listen"];
+            let remedy = "name the Redis behind it, or give state.listen another port";
+            checks.report(&keys, "the upstream is the state face itself".to_owned(), remedy);
+        }
+    }
+}
+
+/// Whether a listener on `a` and one on `b` would be in each other's way.
+fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// What is right, but should be known.
+pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
+    let mut found = Vec::new();
+    let mut warn = |key: &str, message: &str, remedy: &str| found.push(origin(fields, key).mistake(message, remedy));
+    let (http, state) = (&settings.http, &settings.state);
+    if state.enabled {
+        let lost = "a crash of a node loses the sessions that it owns, and the drain of the last member loses them all";
+        if state.upstream.is_none() {
+            let message =
+                format!("is not set: sessions live in memory only ({lost}), and keys that are no session's get an error");
+            warn("state.upstream", &message, "set it for the other keys; have two nodes at least");
+        } else {
+            let message = format!("serves other keys only: sessions live in memory in this version ({lost})");
+            warn("state.upstream", &message, "have two nodes at least");
+        }
+        if state.keys.patterns().is_empty() {
+            warn("state.keys", "is empty: no key is a session's", "name a preset or a pattern");
+        }
+        if state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
+            let message = "other machines can read and write all sessions: there is no state.password";
+            warn("state.listen", message, "set state.password or state.password_file, or listen on loopback");
+        }
+    } else if !http.enabled {
+        warn("state.enabled", "neither the state face nor the HTTP face is enabled: this node serves nobody", "enable one");
+    }
+    if http.enabled && http.session.is_none() {
+        let message = "is not set: the HTTP face only proxies, and starts no fetch before the instance asks";
+        warn("http.session.cookie", message, "name the cookie with the session's id");
+    }
+    warn(
+        "cluster.directory",
+        "SQLite joins the nodes of one machine only; nodes elsewhere would be a cluster of their own",
+        "run all nodes on this machine (other directories come later)",
+    );
+    if settings.admin.enabled && settings.admin.id_key.is_none() {
+        let message = "is not set: each process shows the same session under another hash, and a new one after a restart";
+        warn("admin.id_key", message, "set it, or admin.id_key_file, to the same 32 hexadecimal digits on all nodes");
+    }
+    if !settings.admin.enabled {
+        let message = "is false: no status, no drain by command, no metrics but on probe.listen";
+        warn("admin.enabled", message, "leave it on; it listens on loopback only");
+    }
+    found
+}

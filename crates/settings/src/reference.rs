@@ -1,0 +1,117 @@
+//! The table of settings as text for people: Markdown for the docs, TOML for `config/full.toml`.
+//!
+//! It never reads a configuration. Called by tests that keep the files equal to the table, and by the command line.
+//! Invariant: both texts name every setting of the table, and the TOML is a configuration that loads.
+
+use crate::presets::PRESETS;
+use crate::table::{Kind, Setting, Shape, TABLE};
+
+/// What a value may be, in words.
+fn bounds(kind: Kind) -> String {
+    match kind {
+        Kind::Flag => "true, false".to_owned(),
+        Kind::Text { shape, bytes_max } => match shape {
+            Shape::Name => format!("letters, digits, `.`, `_`, `-`; up to {bytes_max} bytes"),
+            Shape::Cookie => format!("a cookie's name; up to {bytes_max} bytes"),
+            Shape::Line => format!("text; up to {bytes_max} bytes"),
+        },
+        Kind::Choice { words, .. } => words().join(", "),
+        Kind::Number { unit, min, max } => format!("{}, {min} to {max}", unit.name()),
+        Kind::Listen { beyond_loopback: true } => "IP:PORT; port 0 = any free one".to_owned(),
+        Kind::Listen { beyond_loopback: false } => "loopback IP:PORT; port 0 = any free one".to_owned(),
+        Kind::Address => "IP:PORT".to_owned(),
+        Kind::Upstream => "redis:// URL, secret".to_owned(),
+        Kind::Directory => "sqlite:PATH".to_owned(),
+        Kind::Secret => "text, secret".to_owned(),
+        Kind::IdKey => "32 hexadecimal digits, secret".to_owned(),
+        Kind::SecretFile => "path".to_owned(),
+        Kind::Pattern => "text with {session}".to_owned(),
+        Kind::Glob => "text with * and ?".to_owned(),
+        Kind::List => "list of tables".to_owned(),
+    }
+}
+
+/// The table of all settings, for the docs.
+pub fn reference_markdown() -> String {
+    let mut out = String::from("| setting | default | what it may be | meaning |\n|---|---|---|---|\n");
+    let cell = |text: &str| text.replace('|', "\\|");
+    for setting in TABLE {
+        let default = setting.default.map_or_else(|| "not set".to_owned(), |text| format!("`{text}`"));
+        let cells = [format!("`{}`", setting.key), default, bounds(setting.kind), setting.meaning.to_owned()];
+        let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
+        out.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    out.push_str(
+        "\nEvery setting outside a list can also be set by an environment variable: `state.listen` by `WAYFARER_STATE__LISTEN` \
+         (two underscores for each dot), a list as one TOML array; an empty variable counts as not set.\n\
+         A flag `section.key=value` wins over the environment, that over the file, that over the default.\n\n\
+         | preset | library | keys |\n|---|---|---|\n",
+    );
+    for preset in PRESETS {
+        let patterns: Vec<String> = preset.patterns.iter().map(|p| format!("`{}`", p.pattern)).collect();
+        out.push_str(&format!("| `{}` | {} | {} |\n", preset.name, cell(preset.library), patterns.join(", ")));
+    }
+    out
+}
+
+/// How the default stands in TOML.
+fn toml_value(setting: &Setting, text: &str) -> String {
+    match setting.kind {
+        Kind::Flag | Kind::Number { .. } | Kind::List => text.to_owned(),
+        _ => format!("\"{text}\""),
+    }
+}
+
+/// What a setting without a default could be.
+fn toml_example(setting: &Setting) -> String {
+    let text = match setting.key {
+        "http.session.cookie" => "\"sid\"",
+        "state.upstream" => "\"redis://127.0.0.1:6380/0\"",
+        "state.upstream_file" | "state.password_file" | "admin.id_key_file" => "\"/run/secrets/wayfarer\"",
+        "state.password" => "\"choose one\"",
+        "cluster.node" => "\"a\"",
+        "cluster.lost_after_ms" => "60000",
+        "policy.variable[].name" => "\"cart_*\"",
+        "policy.variable[].class" => "\"carried\"",
+        "policy.variable[].impact" => "\"critical\"",
+        "policy.variable[].on_lost" => "\"error\"",
+        "admin.id_key" => "\"000102030405060708090a0b0c0d0e0f\"",
+        "probe.listen" => "\"0.0.0.0:7302\"",
+        "state.keys[].preset" => "\"flask-session\"",
+        "state.keys[].pattern" => "\"cart:{session}\"",
+        "state.keys[].layout" => "\"key\"",
+        "state.keys[].variable" => "\"cart\"",
+        _ => "\"\"",
+    };
+    text.to_owned()
+}
+
+/// A configuration with every setting, its meaning, its bounds and its default; what has no default is commented out.
+pub fn reference_toml() -> String {
+    let mut out = String::from(
+        "# Every setting with its default. What has none is commented out, with an example.\n\
+         # A setting can also come from the environment (state.listen: WAYFARER_STATE__LISTEN) or from a flag, which wins.\n",
+    );
+    let mut section = "";
+    // Entries of a list are not a section of their own in this file: they are told about where the list stands.
+    for setting in TABLE.iter().filter(|setting| !setting.key.contains("[]")) {
+        if setting.section() != section {
+            section = setting.section();
+            out.push_str(&format!("\n[{section}]\n"));
+        }
+        out.push_str(&format!("# {} ({})\n", setting.meaning, bounds(setting.kind)));
+        let entry = format!("{}[].", setting.key);
+        for field in TABLE.iter().filter(|field| field.key.starts_with(&entry)) {
+            let example = toml_example(field);
+            out.push_str(&format!("#   {} = {example}: {} ({})\n", field.leaf(), field.meaning, bounds(field.kind)));
+        }
+        match setting.default {
+            Some(text) if setting.key == "http.session.codec" => {
+                out.push_str(&format!("# {} = {}\n", setting.leaf(), toml_value(setting, text)))
+            }
+            Some(text) => out.push_str(&format!("{} = {}\n", setting.leaf(), toml_value(setting, text))),
+            None => out.push_str(&format!("# {} = {}\n", setting.leaf(), toml_example(setting))),
+        }
+    }
+    out
+}

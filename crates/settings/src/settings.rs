@@ -1,0 +1,152 @@
+//! The settings as the rest of Wayfarer uses them: typed, within bounds, complete.
+//!
+//! Plain data without behaviour; made by `assemble` alone, read by the composition root. What each field means, its default
+//! and its bounds stand in [`crate::table::TABLE`] under the same name.
+//! Invariant: whoever holds a [`Settings`] need not check it again. No `Debug` output shows a secret.
+
+use crate::keys::KeyMatcher;
+use crate::secret::{IdKey, Secret};
+use crate::upstream::{DirectoryPlace, Upstream};
+use crate::words::{Codec, LogFormat, LogLevel};
+use std::net::SocketAddr;
+use wayfarer_engine::plan::Policy;
+
+/// Everything.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "each field is the section of the same name")]
+pub struct Settings {
+    pub app: App,
+    pub http: Http,
+    pub state: State,
+    pub cluster: Cluster,
+    pub handover: Handover,
+    pub drain: Drain,
+    pub child: Child,
+    pub policy: Policy,
+    pub admin: Admin,
+    pub probe: Probe,
+    pub log: Log,
+}
+
+/// `[app]`: the instance.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct App {
+    pub name: String,
+    pub version: String,
+    pub address: SocketAddr,
+}
+
+/// `[http]`: the HTTP face.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Http {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where the session's id is; `None`: the face only proxies.
+    pub session: Option<SessionCookie>,
+}
+
+/// `http.session`.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct SessionCookie {
+    pub cookie: String,
+    pub codec: Codec,
+}
+
+/// `[state]`: the state face.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct State {
+    pub enabled: bool,
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+    pub upstream: Option<Upstream>,
+    pub password: Option<Secret>,
+    pub keys: KeyMatcher,
+    pub connections_max: usize,
+    pub pipeline_depth_max: usize,
+    pub frame_bytes_max: usize,
+    pub value_bytes_max: usize,
+    pub output_bytes_max: usize,
+    pub parked_operations_max: usize,
+    pub park_ms_max: u64,
+    pub fetch_ms_max: u64,
+    pub operation_ms_max: u64,
+}
+
+/// `[cluster]`: who this node is, and how it finds and meets the others.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct Cluster {
+    pub name: String,
+    pub node: String,
+    /// Loopback; port 0: any free one.
+    pub control: SocketAddr,
+    pub directory: DirectoryPlace,
+    pub groups: usize,
+    pub lease_ms: u64,
+    pub lease_margin_ms: u64,
+    pub lost_after_ms: Option<u64>,
+    pub frame_bytes_max: usize,
+}
+
+/// `[handover]`: moves of sessions.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct Handover {
+    pub at_once_max: usize,
+    pub carried_bytes_max: u64,
+    pub propose_ms_max: u64,
+    pub stage_ms_max: u64,
+    pub commit_ms_max: u64,
+    pub arrivals_to_adopt: usize,
+    pub arrival_gap_ms: u64,
+    pub residence_ms_min: u64,
+    pub trickle: bool,
+    pub trickle_bytes_per_s: u64,
+    pub residual_bytes_max: u64,
+}
+
+/// `[drain]`: leaving.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct Drain {
+    pub budget_ms: u64,
+    pub settle_ms: u64,
+}
+
+/// `[child]`: the instance, where `wayfarer run -- COMMAND` starts it.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct Child {
+    pub stop_ms_max: u64,
+}
+
+/// `[admin]`: the admin interface.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Admin {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Loopback; port 0: any free one.
+    pub listen: SocketAddr,
+    /// `None`: the process makes a random one.
+    pub id_key: Option<IdKey>,
+}
+
+/// `[probe]`: health and metrics for other machines.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Probe {
+    /// Port 0: any free one; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}

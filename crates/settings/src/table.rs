@@ -1,0 +1,410 @@
+//! The one table of all settings: key, kind with bounds, default, meaning.
+//!
+//! It never reads a configuration. `gather` finds unknown keys with it, `values` takes the bounds from it, `reference` prints
+//! it, and the names of environment variables follow from it.
+//!
+//! A key ends in `[]` + name where the setting belongs to each entry of a list. Over 400 lines because it is one table.
+//! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
+
+use crate::words::{Codec, LogFormat, LogLevel, Word};
+use wayfarer_engine::plan::{Impact, OnLost};
+use wayfarer_engine::session::{Class, Layout};
+
+/// In what a number counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Pieces.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Bytes a second.
+    BytesPerSecond,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+impl Unit {
+    /// As the reference prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Count => "count",
+            Unit::Bytes => "bytes",
+            Unit::BytesPerSecond => "bytes/s",
+            Unit::Milliseconds => "ms",
+        }
+    }
+}
+
+/// Which text is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// Letters, digits, `.`, `_`, `-`: a name that stands in keys and messages.
+    Name,
+    /// Visible ASCII without spaces, quotes, `,`, `;`, `=`: the name of a cookie.
+    Cookie,
+    /// Anything without control characters.
+    Line,
+}
+
+/// What a setting is, with its bounds.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// Text of at most this many bytes.
+    Text {
+        /// Which characters.
+        shape: Shape,
+        /// Longest, in bytes.
+        bytes_max: usize,
+    },
+    /// One of a few words.
+    Choice {
+        /// Those that are possible.
+        words: fn() -> Vec<&'static str>,
+        /// Those that later versions will know.
+        later: &'static [&'static str],
+    },
+    /// A whole number.
+    Number {
+        /// In what it counts.
+        unit: Unit,
+        /// Least.
+        min: u64,
+        /// Greatest.
+        max: u64,
+    },
+    /// Where to listen: `IP:PORT`, port 0 = any free one.
+    Listen {
+        /// Whether other machines may reach it.
+        beyond_loopback: bool,
+    },
+    /// Where somebody else listens: `IP:PORT`, port not 0.
+    Address,
+    /// `redis://…`; may hold a password.
+    Upstream,
+    /// `sqlite:PATH`.
+    Directory,
+    /// Text that is never shown.
+    Secret,
+    /// 32 hexadecimal digits that are never shown.
+    IdKey,
+    /// A file with the secret that its sister setting would hold.
+    SecretFile,
+    /// A pattern for keys.
+    Pattern,
+    /// A name or glob for variables.
+    Glob,
+    /// A list of tables; the rows with `[]` say what they hold.
+    List,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// As text; `None`: not set.
+    pub default: Option<&'static str>,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+impl Setting {
+    /// The environment variable that sets it; `None` for what belongs to an entry of a list (set the list instead).
+    pub fn variable(&self) -> Option<String> {
+        let name = || format!("WAYFARER_{}", self.key.replace('.', "__").to_ascii_uppercase());
+        (!self.key.contains("[]")).then(name)
+    }
+
+    /// The part of the key behind its last dot.
+    pub fn leaf(&self) -> &'static str {
+        self.key.rsplit_once('.').map_or(self.key, |(_, leaf)| leaf)
+    }
+
+    /// The part of the key before its last dot.
+    pub fn section(&self) -> &'static str {
+        self.key.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+}
+
+const fn row(key: &'static str, kind: Kind, default: Option<&'static str>, meaning: &'static str) -> Setting {
+    Setting { key, kind, default, meaning }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Number { unit: Unit::Count, min, max }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Number { unit: Unit::Bytes, min, max }
+}
+
+const fn ms(min: u64, max: u64) -> Kind {
+    Kind::Number { unit: Unit::Milliseconds, min, max }
+}
+
+const fn text(shape: Shape, bytes_max: usize) -> Kind {
+    Kind::Text { shape, bytes_max }
+}
+
+const fn words<T: Word>() -> Kind {
+    Kind::Choice { words: T::names, later: &[] }
+}
+
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+const HOUR_MS: u64 = 3_600_000;
+const LISTEN: Kind = Kind::Listen { beyond_loopback: true };
+const LISTEN_LOOPBACK: Kind = Kind::Listen { beyond_loopback: false };
+const LAYOUT: Kind = Kind::Choice { words: Layout::names, later: &["msgpack", "php"] };
+const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
+
+/// Settings that later versions will know, with what to do until then.
+pub static NOT_YET: &[(&str, &str)] = &[
+    ("cluster.tls", "nodes of this version talk over loopback only; remove it"),
+    ("policy.variable[].when", "rules of this version go by name only; remove it"),
+    ("policy.impact_function", "impact comes from `impact` alone; remove it"),
+    ("app.compatible", "sessions move between all versions of the service; remove it"),
+    ("state.rest_after_ms", "sessions stay in memory in this version; remove it"),
+    ("cluster.role", "every node of this version owns sessions; remove it"),
+    ("cluster.zone", "zones are not used yet; remove it"),
+];
+
+/// The table.
+pub static TABLE: &[Setting] = &[
+    row("app.name", text(Shape::Name, 64), Some("app"), "Name of the service that this sidecar stands beside."),
+    row(
+        "app.version",
+        text(Shape::Name, 64),
+        Some("0"),
+        "Its version: an HTTP request is only forwarded to the same name and version.",
+    ),
+    row("app.address", Kind::Address, Some("127.0.0.1:3000"), "Where the instance answers HTTP."),
+    row("http.enabled", Kind::Flag, Some("true"), "Whether there is an HTTP face."),
+    row("http.listen", LISTEN, Some("127.0.0.1:8080"), "Where the HTTP face listens."),
+    row(
+        "http.session.cookie",
+        text(Shape::Cookie, 128),
+        None,
+        "The cookie with the session's id. Without it the HTTP face only proxies, and starts no fetch early.",
+    ),
+    row("http.session.codec", words::<Codec>(), Some("plain"), "How the id is written in that cookie."),
+    row("state.enabled", Kind::Flag, Some("true"), "Whether there is a state face."),
+    row("state.listen", LISTEN, Some("127.0.0.1:6379"), "Where the state face (Redis protocol) listens."),
+    row(
+        "state.upstream",
+        Kind::Upstream,
+        None,
+        "The Redis or Valkey for all keys that are no session's: redis://[user:password@]host:port[/database].",
+    ),
+    row("state.upstream_file", Kind::SecretFile, None, "A file that holds state.upstream."),
+    row(
+        "state.password",
+        Kind::Secret,
+        None,
+        "What clients of the state face must send with AUTH. Without it everybody is served.",
+    ),
+    row("state.password_file", Kind::SecretFile, None, "A file that holds state.password."),
+    row(
+        "state.keys",
+        Kind::List,
+        Some(r#"[{ preset = "connect-redis" }, { preset = "flask-session" }]"#),
+        "Which keys belong to sessions; the more specific pattern wins. Each entry has a preset, or a pattern and its layout.",
+    ),
+    row(
+        "state.keys[].preset",
+        Kind::Choice { words: crate::presets::preset_names, later: &[] },
+        None,
+        "The keys of a library that is known.",
+    ),
+    row(
+        "state.keys[].pattern",
+        Kind::Pattern,
+        None,
+        "A key with {session} where the id stands, and for layout = \"key\" perhaps {variable} behind it.",
+    ),
+    row("state.keys[].layout", LAYOUT, None, "What the variables of such a key are."),
+    row(
+        "state.keys[].variable",
+        text(Shape::Line, crate::keys::VARIABLE_BYTES_MAX),
+        None,
+        "The name of the variable that the key is (layouts key and opaque).",
+    ),
+    row("state.connections_max", count(1, 1_000_000), Some("10000"), "Connections at once; more are refused with an error."),
+    row(
+        "state.pipeline_depth_max",
+        count(1, 1_000_000),
+        Some("1024"),
+        "Commands of one connection without a reply yet; then reading pauses.",
+    ),
+    row("state.frame_bytes_max", bytes(1024, 512 * MIB), Some("67108864"), "Largest command."),
+    row("state.value_bytes_max", bytes(1, 512 * MIB), Some("8388608"), "Largest value of one variable of a session."),
+    row(
+        "state.output_bytes_max",
+        bytes(1024, GIB),
+        Some("67108864"),
+        "Replies waiting for one connection that does not read; then it is closed.",
+    ),
+    row(
+        "state.parked_operations_max",
+        count(1, 10_000_000),
+        Some("65536"),
+        "Operations of this node that wait for a move or a fetch; more get an error.",
+    ),
+    row("state.park_ms_max", ms(1, 60_000), Some("2000"), "Longest wait of an operation for a move."),
+    row(
+        "state.fetch_ms_max",
+        ms(1, 1000),
+        Some("100"),
+        "Longest wait of an operation for the value of a variable that is elsewhere.",
+    ),
+    row("state.operation_ms_max", ms(1, 600_000), Some("5000"), "Longest time from command to reply, all waits together."),
+    row(
+        "cluster.name",
+        text(Shape::Name, 64),
+        Some("wayfarer"),
+        "Name of the cluster: only nodes of the same name share sessions.",
+    ),
+    row("cluster.node", text(Shape::Name, 253), None, "Name of this node, unique among the living. Not set: the host name."),
+    row(
+        "cluster.control",
+        LISTEN_LOOPBACK,
+        Some("127.0.0.1:7300"),
+        "Where other nodes reach this one. Loopback only in this version.",
+    ),
+    row(
+        "cluster.directory",
+        Kind::Directory,
+        Some("sqlite:wayfarer-directory.db"),
+        "Where members and the owners of sessions are recorded.",
+    ),
+    row("cluster.groups", count(1, 64), Some("4"), "Groups that this node opens."),
+    row(
+        "cluster.lease_ms",
+        ms(200, 600_000),
+        Some("2000"),
+        "How long a node may answer after its last renewal: a paused node is replaced after that.",
+    ),
+    row(
+        "cluster.lease_margin_ms",
+        ms(1, 60_000),
+        Some("250"),
+        "What is taken off the lease for clocks that run unevenly; at most half of it.",
+    ),
+    row(
+        "cluster.lost_after_ms",
+        ms(1, 720 * HOUR_MS),
+        None,
+        "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead, or an operator says so.",
+    ),
+    row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
+    row("handover.at_once_max", count(1, 4096), Some("64"), "Sessions that this node moves at the same time."),
+    row(
+        "handover.carried_bytes_max",
+        bytes(0, GIB),
+        Some("262144"),
+        "What may be carried of one session while it is paused; what is beyond becomes deferred.",
+    ),
+    row("handover.propose_ms_max", ms(1, 60_000), Some("500"), "Longest wait for the answer to a proposal."),
+    row("handover.stage_ms_max", ms(1, 60_000), Some("1000"), "Longest wait until the target has staged what it was sent."),
+    row(
+        "handover.commit_ms_max",
+        ms(1, 60_000),
+        Some("1000"),
+        "Longest wait for news of the commit; then the origin fences the handover.",
+    ),
+    row(
+        "handover.arrivals_to_adopt",
+        count(1, 1000),
+        Some("3"),
+        "Arrivals at one node, none elsewhere, after which a session moves there.",
+    ),
+    row("handover.arrival_gap_ms", ms(0, 60_000), Some("20"), "Arrivals closer together than this count as one."),
+    row(
+        "handover.residence_ms_min",
+        ms(0, HOUR_MS),
+        Some("1000"),
+        "How long a session stays at least where it came to (not in a drain).",
+    ),
+    row("handover.trickle", Kind::Flag, Some("true"), "Whether deferred variables follow by and by even if nobody reads them."),
+    row(
+        "handover.trickle_bytes_per_s",
+        Kind::Number { unit: Unit::BytesPerSecond, min: 1, max: 10 * GIB },
+        Some("1048576"),
+        "How fast they follow, for all sessions of this node together.",
+    ),
+    row(
+        "handover.residual_bytes_max",
+        bytes(1, 1024 * GIB),
+        Some("268435456"),
+        "What this node keeps for sessions that moved on; beyond it moves carry everything.",
+    ),
+    row("drain.budget_ms", ms(0, HOUR_MS), Some("30000"), "How long a drain may take; what has not left then is named."),
+    row("drain.settle_ms", ms(0, 600_000), Some("1000"), "How long readiness must have failed before listeners close."),
+    row("child.stop_ms_max", ms(0, 600_000), Some("10000"), "How long the instance may take to stop; then it is killed."),
+    row("policy.class", CLASS, Some("streamed"), "Class of the variables that no rule names."),
+    row("policy.impact", words::<Impact>(), Some("high"), "Impact of the variables that no rule names."),
+    row(
+        "policy.on_lost",
+        words::<OnLost>(),
+        Some("error"),
+        "What a read answers once a variable is lost, where no rule says it.",
+    ),
+    row(
+        "policy.variable",
+        Kind::List,
+        Some("[]"),
+        "Rules; the first whose name matches decides, and what it leaves out is as above.",
+    ),
+    row("policy.variable[].name", Kind::Glob, None, "Which variables: * is any text, ? one byte."),
+    row("policy.variable[].class", CLASS, None, "How they move: with the session, behind it, on first access, or not at all."),
+    row(
+        "policy.variable[].impact",
+        words::<Impact>(),
+        None,
+        "How much an old copy hurts: behind by 0, 50 ms, 1 s, 30 s at most.",
+    ),
+    row("policy.variable[].on_lost", words::<OnLost>(), None, "What a read answers once they are lost."),
+    row("admin.enabled", Kind::Flag, Some("true"), "Whether there is an admin interface (status, sessions, drain, metrics)."),
+    row("admin.listen", LISTEN_LOOPBACK, Some("127.0.0.1:7301"), "Where it listens. Loopback only."),
+    row(
+        "admin.id_key",
+        Kind::IdKey,
+        None,
+        "Key of the hashes by which session ids are shown, the same on all nodes. Not set: a random one for each process.",
+    ),
+    row("admin.id_key_file", Kind::SecretFile, None, "A file that holds admin.id_key."),
+    row(
+        "probe.listen",
+        LISTEN,
+        None,
+        "Where /livez, /readyz and /metrics alone are answered, for other machines. Not set: nowhere.",
+    ),
+    row("log.format", words::<LogFormat>(), Some("text"), "How log lines are written."),
+    row("log.level", words::<LogLevel>(), Some("info"), "The least important lines that are logged."),
+];
+
+/// The row of `key`.
+pub fn setting(key: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|setting| setting.key == key)
+}
+
+/// The names that may stand directly in `section` (empty: at the top), each once.
+pub fn names_in(section: &str) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for setting in TABLE {
+        let rest = if section.is_empty() {
+            Some(setting.key)
+        } else {
+            setting.key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
+        };
+        let name = rest.and_then(|rest| rest.split('.').next()).map(|name| name.trim_end_matches("[]"));
+        if let Some(name) = name.filter(|name| !names.contains(name)) {
+            names.push(name);
+        }
+    }
+    names
+}

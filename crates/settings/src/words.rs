@@ -1,0 +1,95 @@
+//! The words that a setting may be one of, and what they mean: codec, layout, class, impact, log format.
+//!
+//! Nothing here reads configuration; [`crate::table`] lists the words of a setting from here, `values` reads them.
+//! Invariant: each word is written once, so what is accepted, documented and suggested cannot differ.
+
+use wayfarer_engine::plan::{Impact, OnLost};
+use wayfarer_engine::session::{Class, Layout};
+
+/// A closed set of words.
+pub trait Word: Copy + Sized + 'static {
+    /// Each word with its value, in the order in which they are documented.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value of `word`.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+    }
+
+    /// The words alone.
+    fn names() -> Vec<&'static str> {
+        Self::WORDS.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+impl Word for Layout {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("hash", Self::Hash), ("key", Self::Key), ("json", Self::Json), ("opaque", Self::Opaque)];
+}
+
+impl Word for Class {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("carried", Self::Carried), ("streamed", Self::Streamed), ("deferred", Self::Deferred), ("dropped", Self::Dropped)];
+}
+
+impl Word for Impact {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("critical", Self::Critical), ("high", Self::High), ("medium", Self::Medium), ("low", Self::Low)];
+}
+
+impl Word for OnLost {
+    const WORDS: &'static [(&'static str, Self)] = &[("error", Self::Error), ("absent", Self::Absent)];
+}
+
+/// How the session id is written in its cookie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Codec {
+    /// The cookie's value is the id.
+    Plain,
+    /// express-session: `s:ID.SIGNATURE`, percent-encoded.
+    Express,
+}
+
+impl Word for Codec {
+    const WORDS: &'static [(&'static str, Self)] = &[("plain", Self::Plain), ("express", Self::Express)];
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// The least important lines that are logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum LogLevel {
+    /// A human must look.
+    Error,
+    /// Something is not as it should be, and was dealt with.
+    Warn,
+    /// What happens to the node: members, drains, scale events.
+    Info,
+    /// What happens to sessions.
+    Debug,
+    /// Each message.
+    Trace,
+}
+
+impl Word for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug), ("trace", Self::Trace)];
+}
+
+impl LogLevel {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("info", |(name, _)| name)
+    }
+}

@@ -1,0 +1,60 @@
+//! Clients: each has one operation at a time, several share a session, and any node may be asked.
+//!
+//! They never know where a session is. Their calls and answers go into the history.
+
+use crate::host::Stimulus;
+use crate::operation::{FIELDS, Kind, Operation, Reply};
+use crate::world::{Event, World};
+
+impl World {
+    /// A client sends its next operation.
+    pub(crate) fn act(&mut self, client: usize) {
+        if self.calm {
+            return;
+        }
+        let host = self.random.below(self.hosts.len() as u64) as usize;
+        let Some(entry) = self.hosts[host].process.as_ref().filter(|p| !p.leaving).map(|p| p.me) else {
+            return self.after(10_000, Event::Act(client));
+        };
+        let session = self.random.below(self.sessions.len() as u64) as usize;
+        let field = self.random.below(FIELDS.len() as u64) as usize;
+        self.last_id += 1;
+        let number = self.last_id;
+        let kind = match self.random.below(100) {
+            0..=44 => Kind::Read(field),
+            45..=79 => Kind::Write(field, number),
+            80..=95 => Kind::Update(field, number),
+            _ => Kind::Delete,
+        };
+        let operation = Operation { client, session, kind, entry, called_us: self.now_us, answered: false };
+        self.history.called(number, session, kind, self.now_us);
+        self.operations.insert(number, operation);
+        self.stimulate(host, Stimulus::Begin(number));
+    }
+
+    /// A client gets the answer to its operation and will go on.
+    pub(crate) fn answer(&mut self, number: u64, reply: Reply) {
+        let Some(operation) = self.operations.get_mut(&number).filter(|o| !o.answered) else { return };
+        operation.answered = true;
+        let operation = operation.clone();
+        self.trace.line(self.now_us, format_args!("client {} gets {reply:?} for {number}", operation.client));
+        let count = match reply {
+            Reply::Done(_) => &mut self.coverage.answered,
+            Reply::Lost => &mut self.coverage.read_lost,
+            Reply::Unknown if operation.kind.changes() => &mut self.coverage.unknown,
+            Reply::Unknown | Reply::Failed | Reply::NotHere => &mut self.coverage.failed,
+        };
+        *count += 1;
+        if let Reply::Done(saw) = reply {
+            let (session, kind, called_us) = (operation.session, operation.kind, operation.called_us);
+            if let Some(wrong) = self.history.answered(number, session, kind, saw, called_us, self.now_us) {
+                self.violate(
+                    "one owner",
+                    format!("client {} {wrong} (operation {number} on session {session})", operation.client),
+                );
+            }
+        }
+        let pause_us = self.random.between(500, 12_000);
+        self.after(pause_us, Event::Act(operation.client));
+    }
+}

@@ -1,0 +1,135 @@
+//! What clients ask for, and how it runs on a resident: reads, overwrites, read-modify-writes and deletions.
+//!
+//! It never looks for the session: `shell` does. Every value carries the unique number of the write that made it, so that an
+//! answer tells exactly which write it saw. Values are longer than what travels inside a manifest, but for one.
+
+use bytes::Bytes;
+use wayfarer_engine::ids::{Epoch, GroupId, Incarnation};
+use wayfarer_engine::residence::{Gate, Resident};
+use wayfarer_engine::session::{Missing, VariableId};
+
+/// The Redis key that holds a session.
+pub const KEY: &[u8] = b"session";
+/// The variables of a session with the bytes of their values; their names give their classes.
+pub const FIELDS: [(&str, usize); 4] = [("carried_small", 16), ("streamed", 90), ("deferred", 120), ("carried", 150)];
+/// Every value begins with the number of its write.
+const NUMBER_BYTES: usize = 8;
+
+/// A number of a write; unique in a run.
+pub type WriteId = u64;
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Reads one variable.
+    Read(usize),
+    /// Overwrites one variable, creating the session if need be.
+    Write(usize, WriteId),
+    /// Reads one variable and replaces it, as INCR and APPEND do.
+    Update(usize, WriteId),
+    /// Deletes the session.
+    Delete,
+}
+
+impl Kind {
+    /// Whether it changes anything.
+    pub fn changes(self) -> bool {
+        !matches!(self, Kind::Read(_))
+    }
+}
+
+/// One operation of one client.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Whose.
+    pub client: usize,
+    /// On which session.
+    pub session: usize,
+    /// What.
+    pub kind: Kind,
+    /// The life of the node that it was sent to.
+    pub entry: Incarnation,
+    /// When.
+    pub called_us: u64,
+    /// Whether its client has an answer.
+    pub answered: bool,
+}
+
+/// The answer to an operation, or of one node to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// It happened; the write that a read or update saw.
+    Done(Option<WriteId>),
+    /// The variable is declared lost; nothing happened.
+    Lost,
+    /// Nothing happened.
+    Failed,
+    /// Whether it happened is not known.
+    Unknown,
+    /// The node that was asked does not have the session.
+    NotHere,
+}
+
+/// What came of running an operation on a resident.
+#[derive(Clone, Debug)]
+pub enum Attempt {
+    /// The session is not here, or its gate is closed.
+    NotHere,
+    /// These values must come first.
+    Fetch(Vec<VariableId>),
+    /// The variable is declared lost.
+    Lost,
+    /// It ran.
+    Ran {
+        /// The write that a read or update saw.
+        saw: Option<WriteId>,
+        /// Whether the session has no key left.
+        emptied: bool,
+        /// The record under which it ran.
+        key: (GroupId, Epoch),
+    },
+}
+
+/// The value that write `id` gives to a variable.
+pub fn value_of(id: WriteId, field: usize) -> Bytes {
+    let mut value = id.to_be_bytes().to_vec();
+    value.resize(FIELDS[field].1.max(NUMBER_BYTES), b'a' + field as u8);
+    value.into()
+}
+
+/// The write that made a value; `None` if no write of ours did.
+pub fn id_of(value: &[u8], field: usize) -> Option<WriteId> {
+    let id = WriteId::from_be_bytes(value.get(..NUMBER_BYTES)?.try_into().ok()?);
+    (value_of(id, field) == value).then_some(id)
+}
+
+/// Runs `kind` on a resident whose gate is open.
+pub fn run(kind: Kind, resident: &mut Resident, unix_ms: u64) -> Attempt {
+    let key = (resident.location.group, resident.location.epoch);
+    let session = &mut resident.session;
+    let mut saw = None;
+    if let Kind::Read(field) | Kind::Update(field, _) = kind {
+        let name = FIELDS[field].0.as_bytes();
+        match session.missing_of(KEY, Some(name)) {
+            Some(Missing::Fetch(variables)) => return Attempt::Fetch(variables),
+            Some(Missing::Lost) => return Attempt::Lost,
+            None => {}
+        }
+        // A value that no write made is shown as a number that no write has.
+        saw = session.read_field(KEY, name, unix_ms).map(|value| id_of(&value, field).unwrap_or(WriteId::MAX));
+    }
+    match kind {
+        Kind::Read(_) => {}
+        Kind::Write(field, id) | Kind::Update(field, id) => {
+            session.write_field(KEY, FIELDS[field].0.as_bytes(), value_of(id, field), unix_ms);
+        }
+        Kind::Delete => {
+            session.remove(KEY, unix_ms);
+        }
+    }
+    let emptied = kind == Kind::Delete && session.is_empty();
+    if emptied {
+        resident.gate = Gate::Ending;
+    }
+    Attempt::Ran { saw, emptied, key }
+}

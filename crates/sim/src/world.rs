@@ -1,0 +1,451 @@
+//! The world: the queue of events in virtual time, and what each of them does.
+//!
+//! It never decides for a node: the production machine does. What clients do is in `clients`, what operations do at a node in
+//! `shell`, what goes wrong in `faults`, what must hold in `invariants`. One event is one instant; equal times keep the order
+//! in which they were scheduled, so that a run is a function of its seed.
+
+use crate::coverage::Coverage;
+use crate::directory::Model;
+use crate::history::History;
+use crate::host::{Clock, Host, MemoryTable, Process, Stimulus};
+use crate::names::{describe, is_fence, name_of};
+use crate::network::{Network, fate};
+use crate::operation::{Operation, Reply};
+use crate::profile::{DIRECTORY_PATIENCE_US, DRIFT_PPM_MAX, Profile};
+use crate::random::Random;
+use crate::trace::Trace;
+use crate::truth::SessionTruth;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wayfarer_engine::directory::{MemberDraft, Outcome, Role, Transaction, Write};
+use wayfarer_engine::ids::{HandoverId, Incarnation, RequestId, SessionId};
+use wayfarer_engine::node::{Effect, Identity, Input, Node, Note};
+
+/// Between two ticks of a node.
+const TICK_US: u64 = 5_000;
+/// How long a process that has left needs to end.
+const EXIT_US: u64 = 100_000;
+
+/// An invariant that does not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Its name in the design.
+    pub invariant: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+/// What happens at one instant.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A node's time passes.
+    Tick(usize, Incarnation),
+    /// Something reaches a process, if it is still there.
+    Reach(Incarnation, Stimulus),
+    /// A transaction reaches the directory.
+    Transact {
+        /// Who sent it.
+        from: Incarnation,
+        /// Joins the outcome.
+        request: RequestId,
+        /// What.
+        transaction: Transaction,
+        /// When its answer arrives, from now; `None`: never.
+        answer_us: Option<u64>,
+    },
+    /// A read reaches the directory.
+    Read {
+        /// Who sent it.
+        from: Incarnation,
+        /// Joins the placement.
+        request: RequestId,
+        /// Of which session.
+        session: SessionId,
+        /// When its answer arrives, from now.
+        answer_us: u64,
+    },
+    /// The watch shows members and groups to a host.
+    Show(usize),
+    /// A client acts.
+    Act(usize),
+    /// A process starts and registers.
+    Start(usize),
+    /// A pause ends.
+    Resume(usize),
+    /// A process that has left ends.
+    Exit(Incarnation),
+    /// Something goes wrong, or an operator gives an order.
+    Trouble,
+}
+
+/// See the head of this file.
+pub struct World {
+    pub(crate) profile: Profile,
+    pub(crate) random: Random,
+    pub(crate) now_us: u64,
+    pub(crate) queue: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
+    pub(crate) directory: Model,
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) homes: BTreeMap<Incarnation, usize>,
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) operations: BTreeMap<u64, Operation>,
+    pub(crate) truth: Vec<SessionTruth>,
+    pub(crate) history: History,
+    pub(crate) elsewhere: BTreeMap<(usize, usize), HandoverId>,
+    pub(crate) renewed_us: BTreeMap<Incarnation, u64>,
+    pub(crate) left: BTreeSet<Incarnation>,
+    pub(crate) calm: bool,
+    pub(crate) last_id: u64,
+    pub(crate) coverage: Coverage,
+    pub(crate) trace: Trace,
+    pub(crate) violation: Option<Violation>,
+}
+
+impl World {
+    /// The world that a seed gives, before anything has happened.
+    pub fn new(seed: u64, keep_trace: bool) -> World {
+        let mut random = Random::new(seed);
+        let profile = Profile::draw(&mut random);
+        let mut world = World {
+            now_us: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            directory: Model::default(),
+            network: Network::default(),
+            hosts: Vec::new(),
+            homes: BTreeMap::new(),
+            sessions: (0..profile.sessions).map(|n| SessionId::copy_of(format!("s{n}").as_bytes())).collect(),
+            operations: BTreeMap::new(),
+            truth: vec![SessionTruth::default(); profile.sessions],
+            history: History::default(),
+            elsewhere: BTreeMap::new(),
+            renewed_us: BTreeMap::new(),
+            left: BTreeSet::new(),
+            calm: false,
+            last_id: 0,
+            coverage: Coverage::default(),
+            trace: Trace::new(keep_trace),
+            violation: None,
+            random,
+            profile,
+        };
+        for host in 0..world.profile.hosts {
+            let ahead_ppm = world.random.between(0, 2 * DRIFT_PPM_MAX) as i64 - DRIFT_PPM_MAX as i64;
+            let clock = Clock { offset_us: world.random.between(0, 1 << 40), ahead_ppm };
+            world.hosts.push(Host {
+                clock,
+                process: None,
+                paused_until_us: None,
+                inbox: VecDeque::new(),
+                cut_until_us: 0,
+                view_under_way: false,
+                starting: true,
+            });
+            let at = world.random.between(0, 60_000);
+            world.after(at, Event::Start(host));
+        }
+        for client in 0..world.profile.clients {
+            world.after(100_000, Event::Act(client));
+        }
+        world.after(150_000, Event::Trouble);
+        world
+    }
+
+    pub(crate) fn after(&mut self, delay_us: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((self.now_us + delay_us, self.scheduled), event);
+    }
+
+    pub(crate) fn violate(&mut self, invariant: &'static str, what: String) {
+        self.trace.line(self.now_us, format_args!("VIOLATION of \"{invariant}\": {what}"));
+        self.violation.get_or_insert(Violation { invariant, what });
+    }
+
+    /// The next event; false if there is none.
+    pub fn step(&mut self) -> bool {
+        let Some(((at_us, _), event)) = self.queue.pop_first() else { return false };
+        self.now_us = at_us;
+        self.coverage.events += 1;
+        match event {
+            Event::Tick(host, me) => {
+                if self.host_of(me) == Some(host) {
+                    self.after(TICK_US, Event::Tick(host, me));
+                    if self.hosts[host].paused_until_us.is_none() {
+                        self.feed(host, Input::Tick);
+                        self.give_up_late(host);
+                    }
+                }
+            }
+            Event::Reach(to, stimulus) => {
+                if let Some(host) = self.host_of(to) {
+                    self.stimulate(host, stimulus);
+                }
+            }
+            Event::Transact { from, request, transaction, answer_us } => self.transact(from, request, &transaction, answer_us),
+            Event::Read { from, request, session, answer_us } => {
+                let placement = Some(self.directory.read(&session));
+                self.after(answer_us, Event::Reach(from, Stimulus::Input(Input::Placement { request, placement })));
+            }
+            Event::Show(host) => self.show(host),
+            Event::Act(client) => self.act(client),
+            Event::Start(host) => self.start(host),
+            Event::Resume(host) => self.resume(host),
+            Event::Exit(who) => {
+                if let Some(host) = self.host_of(who) {
+                    self.end_process(host);
+                    self.after(200_000, Event::Start(host));
+                    self.hosts[host].starting = true;
+                }
+            }
+            Event::Trouble => self.trouble(),
+        }
+        self.check();
+        true
+    }
+
+    /// The host on which this life runs now.
+    pub(crate) fn host_of(&self, who: Incarnation) -> Option<usize> {
+        let host = self.homes.get(&who).copied()?;
+        self.hosts[host].process.as_ref().filter(|p| p.me == who).map(|_| host)
+    }
+
+    pub(crate) fn stimulate(&mut self, host: usize, stimulus: Stimulus) {
+        if self.hosts[host].paused_until_us.is_some() {
+            self.hosts[host].inbox.push_back(stimulus);
+            return;
+        }
+        match stimulus {
+            Stimulus::Input(input) => self.feed(host, input),
+            Stimulus::Begin(operation) => self.begin(host, operation),
+            Stimulus::Forwarded { from, operation } => self.forwarded(host, from, operation),
+            Stimulus::Replied { operation, reply } => self.replied(host, operation, reply),
+            Stimulus::Verdict(ticket, verdict) => self.decided(host, ticket, verdict),
+            Stimulus::Wake(session) => self.wake(host, &session),
+        }
+    }
+
+    /// Gives one input to the machine of a host and performs what it wants.
+    pub(crate) fn feed(&mut self, host: usize, input: Input) {
+        let now = self.hosts[host].clock.now(self.now_us);
+        let Some(process) = self.hosts[host].process.as_mut() else { return };
+        let me = process.me;
+        match &input {
+            Input::Tick | Input::View(_) => {}
+            Input::Message { from, message } => {
+                self.trace.line(self.now_us, format_args!("{} <- {}: {}", me.0.0, from.0.0, name_of(message)));
+            }
+            Input::Outcome { request, outcome } => {
+                let how = match outcome {
+                    None => "unknown".into(),
+                    Some(Outcome::Applied { epoch }) => format!("applied at {}", epoch.0),
+                    Some(Outcome::Refused { found }) => format!("refused, found {:?}", found.key()),
+                };
+                self.trace.line(self.now_us, format_args!("{} <- outcome {}: {how}", me.0.0, request.0));
+            }
+            other => self.trace.line(self.now_us, format_args!("{} <- {other:?}", me.0.0)),
+        }
+        let mut effects = Vec::new();
+        process.node.handle(now, input, &process.table, &mut effects);
+        for effect in effects {
+            self.perform(host, me, effect);
+        }
+    }
+
+    fn perform(&mut self, host: usize, me: Incarnation, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                let Some(there) = self.homes.get(&to).copied() else { return };
+                if let Some(delay_us) = self.network.carry(host, there, self.now_us, &self.profile, &mut self.random) {
+                    self.after(delay_us, Event::Reach(to, Stimulus::Input(Input::Message { from: me, message })));
+                }
+            }
+            Effect::Transact { request, transaction } => self.send_transaction(host, me, request, transaction),
+            Effect::Read { request, session } => {
+                let cut = self.hosts[host].cut_until_us > self.now_us;
+                let fate = fate(&self.profile, false, &mut self.random);
+                match (fate.applied_us, fate.answered_us) {
+                    (Some(at), Some(answered)) if !cut => {
+                        self.after(at, Event::Read { from: me, request, session, answer_us: answered - at });
+                    }
+                    _ => {
+                        let none = Stimulus::Input(Input::Placement { request, placement: None });
+                        self.after(DIRECTORY_PATIENCE_US, Event::Reach(me, none));
+                    }
+                }
+            }
+            Effect::Probe(incarnation) => {
+                let dead = self.host_of(incarnation).is_none();
+                let delay_us = self.random.between(500, 20_000);
+                self.after(delay_us, Event::Reach(me, Stimulus::Input(Input::Probed { incarnation, dead })));
+            }
+            Effect::Answer { ticket, verdict } => {
+                let delay_us = self.random.between(0, 100);
+                self.after(delay_us, Event::Reach(me, Stimulus::Verdict(ticket, verdict)));
+            }
+            Effect::Wake(session) => {
+                let delay_us = self.random.between(0, 100);
+                self.after(delay_us, Event::Reach(me, Stimulus::Wake(session)));
+            }
+            Effect::LeaseUntil(until_us) => {
+                if let Some(process) = self.hosts[host].process.as_mut() {
+                    process.lease_until_us = until_us;
+                }
+            }
+            Effect::Fenced => {
+                self.coverage.heard_of_fence += 1;
+                self.end_process(host);
+                self.hosts[host].starting = true;
+                self.after(30_000, Event::Start(host));
+            }
+            Effect::Drained => {
+                self.coverage.drains += 1;
+                self.trace.line(self.now_us, format_args!("{} has drained and leaves", me.0.0));
+                self.left.insert(me);
+                if let Some(process) = self.hosts[host].process.as_mut() {
+                    process.leaving = true;
+                }
+                self.feed(host, Input::Leave);
+                self.after(EXIT_US, Event::Exit(me));
+            }
+            Effect::Gave { .. } => self.coverage.gifts += 1,
+            Effect::Note(note) => self.note(me, &note),
+        }
+    }
+
+    fn note(&mut self, me: Incarnation, note: &Note) {
+        self.trace.line(self.now_us, format_args!("{} notes {note:?}", me.0.0));
+        let coverage = &mut self.coverage;
+        match note {
+            Note::Born => coverage.births += 1,
+            Note::Ended => coverage.ends += 1,
+            Note::Opened(..) => coverage.commits += 1,
+            Note::Aborted(..) => coverage.aborts += 1,
+            Note::Declined(_) => coverage.declines += 1,
+            Note::Fetched { .. } => coverage.fetches += 1,
+            Note::Mismatch => coverage.mismatches += 1,
+            Note::Lost => coverage.lost_variables += 1,
+            Note::ResidualEnded => coverage.residuals_ended += 1,
+            Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
+        }
+    }
+
+    fn send_transaction(&mut self, host: usize, me: Incarnation, request: RequestId, transaction: Transaction) {
+        let renewal = transaction.write.iter().any(|w| matches!(w, Write::Renew { .. }));
+        // See `faults`: where members are fenced without proof, one whose renewals fail stays silent until it is fenced.
+        let mut fate = fate(&self.profile, renewal && self.profile.unproven, &mut self.random);
+        if self.hosts[host].cut_until_us > self.now_us {
+            fate.applied_us = None;
+            fate.answered_us = None;
+        }
+        if !renewal {
+            self.trace.line(self.now_us, format_args!("{} sends {}: {}, {fate:?}", me.0.0, request.0, describe(&transaction)));
+        }
+        if fate.answered_us.is_none() {
+            let unknown = Stimulus::Input(Input::Outcome { request, outcome: None });
+            self.after(DIRECTORY_PATIENCE_US, Event::Reach(me, unknown));
+        }
+        if let Some(at) = fate.applied_us {
+            let answer_us = fate.answered_us.map(|answered| answered - at);
+            self.after(at, Event::Transact { from: me, request, transaction, answer_us });
+        }
+    }
+
+    fn transact(&mut self, from: Incarnation, request: RequestId, transaction: &Transaction, answer_us: Option<u64>) {
+        let owners = self.owners();
+        let outcome = self.directory.transact(transaction);
+        let applied = matches!(outcome, Outcome::Applied { .. });
+        let renewal = transaction.write.iter().any(|w| matches!(w, Write::Renew { .. }));
+        if !renewal {
+            let how = if applied { "applied" } else { "refused" };
+            self.trace.line(self.now_us, format_args!("directory: {} of {} {how}", request.0, from.0.0));
+            self.coverage.applied_late += u64::from(applied && answer_us.is_none());
+        }
+        if is_fence(transaction) {
+            let count = if applied { &mut self.coverage.fences_won } else { &mut self.coverage.fences_lost };
+            *count += 1;
+        }
+        if applied {
+            self.judge_writes(transaction);
+            self.judge_owners(&owners);
+            if transaction.write.iter().any(|w| !matches!(w, Write::Place { .. } | Write::Forget { .. })) {
+                self.show_all();
+            }
+        }
+        if let Some(answer_us) = answer_us {
+            self.after(answer_us, Event::Reach(from, Stimulus::Input(Input::Outcome { request, outcome: Some(outcome) })));
+        }
+    }
+
+    /// Members or groups have changed: the watch will show them.
+    fn show_all(&mut self) {
+        for host in 0..self.hosts.len() {
+            if !std::mem::replace(&mut self.hosts[host].view_under_way, true) {
+                let delay_us =
+                    if self.random.chance(30) { self.random.between(20_000, 100_000) } else { self.random.between(500, 10_000) };
+                self.after(delay_us, Event::Show(host));
+            }
+        }
+    }
+
+    fn show(&mut self, host: usize) {
+        if self.hosts[host].cut_until_us > self.now_us {
+            return self.after(10_000, Event::Show(host));
+        }
+        self.hosts[host].view_under_way = false;
+        if self.hosts[host].process.is_some() {
+            let view = self.directory.view().clone();
+            self.stimulate(host, Stimulus::Input(Input::View(view)));
+        }
+    }
+
+    fn start(&mut self, host: usize) {
+        let draft = MemberDraft {
+            name: format!("n{host}"),
+            control: String::new(),
+            zone: String::new(),
+            app_name: String::new(),
+            app_version: String::new(),
+            role: Role::Owner,
+        };
+        let owners = self.owners();
+        let running: BTreeSet<Incarnation> = self.hosts.iter().filter_map(|h| h.process.as_ref()).map(|p| p.me).collect();
+        let Some(registration) = self.directory.register(draft, self.profile.groups, |who| !running.contains(&who)) else {
+            return self.after(50_000, Event::Start(host));
+        };
+        let me = registration.incarnation;
+        self.judge_owners(&owners);
+        self.renewed_us.insert(me, self.now_us);
+        self.homes.insert(me, host);
+        let identity = Identity { incarnation: me, groups: registration.groups, role: Role::Owner };
+        let now = self.hosts[host].clock.now(self.now_us);
+        let node = Node::new(identity, self.profile.node.clone(), self.directory.view().clone(), now);
+        self.hosts[host].starting = false;
+        self.hosts[host].process = Some(Process {
+            me,
+            node,
+            table: MemoryTable::default(),
+            lease_until_us: 0,
+            tickets: BTreeMap::new(),
+            parked: Vec::new(),
+            sent_on: BTreeMap::new(),
+            last_ticket: 0,
+            leaving: false,
+        });
+        self.trace.line(self.now_us, format_args!("host {host} starts as {}", me.0.0));
+        self.after(0, Event::Tick(host, me));
+        self.show_all();
+    }
+
+    /// The life on a host is over, and everything in its memory is gone.
+    pub(crate) fn end_process(&mut self, host: usize) {
+        let Some(process) = self.hosts[host].process.take() else { return };
+        self.trace.line(self.now_us, format_args!("{} is over", process.me.0.0));
+        self.hosts[host].inbox.clear();
+        self.hosts[host].paused_until_us = None;
+        let waiting: Vec<u64> = self.operations.iter().filter(|(_, o)| o.entry == process.me).map(|(n, _)| *n).collect();
+        for operation in waiting {
+            self.answer(operation, Reply::Unknown);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Each deliberate bug of the production transitions is found within a bounded number of seeds, and the same seeds hold without it.
+
+use wayfarer_engine::bugs::{Bug, switch};
+use wayfarer_sim::run::run;
+
+/// Seeds that a bug may take to be found.
+const SEEDS_MAX: u64 = 150;
+
+fn is_found(bug: Bug) {
+    switch(Some(bug));
+    let found = (0..SEEDS_MAX).map(|seed| run(seed, u64::MAX, false)).find(|report| report.violation.is_some());
+    switch(None);
+    let found = found.unwrap_or_else(|| panic!("{bug:?} is not found in {SEEDS_MAX} seeds"));
+    let clean = run(found.seed, u64::MAX, false);
+    assert_eq!(clean.violation, None, "seed {} is broken without {bug:?} too", found.seed);
+    println!("{bug:?}: seed {}, event {}: {:?}", found.seed, found.events, found.violation);
+}
+
+#[test]
+fn asking_instead_of_fencing_is_found() {
+    is_found(Bug::AskInsteadOfFence);
+}
+
+#[test]
+fn a_commit_without_the_group_condition_is_found() {
+    is_found(Bug::SkipGroupCondition);
+}
+
+#[test]
+fn answering_while_frozen_is_found() {
+    is_found(Bug::AnswerWhileFrozen);
+}
+
+#[test]
+fn reusing_epochs_is_found() {
+    is_found(Bug::ReuseEpochs);
+}
+
+#[test]
+fn a_lease_that_counts_from_the_receipt_is_found() {
+    is_found(Bug::LeaseFromReceipt);
+}

@@ -1,0 +1,30 @@
+//! A fixed set of seeds holds, something happens in them, and a seed is a whole run.
+
+use wayfarer_sim::coverage::Coverage;
+use wayfarer_sim::run::run;
+
+#[test]
+fn two_hundred_seeds_hold_and_everything_happens_in_them() {
+    let mut coverage = Coverage::default();
+    for seed in 0..200 {
+        let report = run(seed, u64::MAX, false);
+        assert_eq!(report.violation, None, "seed {seed}, event {}; replay: make sim SEED={seed}", report.events);
+        coverage.add(&report.coverage);
+    }
+    println!("{coverage}");
+    let never: Vec<&str> =
+        coverage.all().into_iter().filter(|(name, count)| *count == 0 && *name != "mismatches").map(|(n, _)| n).collect();
+    assert!(never.is_empty(), "never happened: {never:?}");
+    assert_eq!(coverage.mismatches, 0, "a value that does not match its manifest can only come from a broken node");
+    assert!(coverage.answered > 10 * (coverage.failed + coverage.unknown) / 4, "most operations fail: {coverage}");
+}
+
+#[test]
+fn a_seed_is_a_whole_run() {
+    for seed in [1, 77, 4_000_000_000] {
+        let (one, other) = (run(seed, u64::MAX, false), run(seed, u64::MAX, true));
+        assert_eq!((one.hash, one.events, one.coverage), (other.hash, other.events, other.coverage), "seed {seed}");
+        assert!(!other.log.is_empty() && one.log.is_empty());
+    }
+    assert_ne!(run(1, u64::MAX, false).hash, run(2, u64::MAX, false).hash);
+}

@@ -1,0 +1,212 @@
+//! The admin interface: health, metrics, status, sessions, moves; rebalance, cordon, drain.
+//!
+//! It decides nothing and shows nothing private: sessions appear as keyed hashes. On loopback only; the probe listener serves
+//! `/livez`, `/readyz` and `/metrics` alone.
+//!
+//! | path | |
+//! |---|---|
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /readyz` | 200 between the first lease and a drain; an outage of the directory does not change it |
+//! | `GET /metrics` | Prometheus text |
+//! | `GET /api/v1/status` | [`view::Status`] |
+//! | `GET /api/v1/sessions?limit=N` | sessions of this node |
+//! | `GET /api/v1/moves?after=SEQ` | the latest moves |
+//! | `POST /api/v1/rebalance`, `/api/v1/cordon?on=BOOL` | |
+//! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
+
+pub mod view;
+
+use crate::control::BytesSent;
+use crate::driver::{Handle, Journal, clock, state_word};
+use crate::rebalance::Rebalancer;
+use crate::store::Store;
+use crate::telemetry::names;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+use wayfarer_engine::node::Input;
+use wayfarer_engine::residence::Table;
+
+/// Sessions that one page of the list shows at most.
+const SESSIONS_SHOWN_MAX: usize = 10_000;
+/// Moves that one page shows at most.
+const MOVES_SHOWN_MAX: usize = 10_000;
+
+/// What the admin interface looks at.
+pub struct Admin {
+    /// The name of this node.
+    pub node: String,
+    /// The sessions.
+    pub store: Arc<Store>,
+    /// The engine.
+    pub driver: Handle,
+    /// What happened.
+    pub journal: Arc<Journal>,
+    /// Gives members their shares.
+    pub rebalancer: Arc<Rebalancer>,
+    /// Bytes that crossed the control channel from here.
+    pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// Set while the node leaves.
+    pub draining: Arc<AtomicBool>,
+    /// Turns true when somebody asks for a drain.
+    pub drain: watch::Sender<bool>,
+}
+
+impl Admin {
+    fn is_ready(&self) -> bool {
+        self.driver.standing().borrow().ready && !self.draining.load(Ordering::Acquire)
+    }
+
+    /// The status of this node; `None` if it is stopping.
+    pub async fn status(self: &Arc<Self>) -> Option<view::Status> {
+        let node = self.driver.status().await.ok()?;
+        let loads = self.rebalancer.loads().await;
+        let (value_bytes, missing_variables) = self.store.totals();
+        let totals = &self.journal.totals;
+        let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+        let sent = (self.sent)();
+        let members = node.members.iter().map(|(who, (name, state))| view::MemberStatus {
+            name: name.clone(),
+            incarnation: who.0.0,
+            state: state_word(*state).to_owned(),
+            sessions: loads.get(who).and_then(|(_, n)| *n),
+        });
+        Some(view::Status {
+            node: self.node.clone(),
+            incarnation: node.incarnation.0.0,
+            state: state_word(node.state).to_owned(),
+            ready: self.is_ready(),
+            lease_ms_left: node.lease_valid_until_us.saturating_sub(clock::now().boot_us) / 1000,
+            sessions: self.store.count() as u64,
+            value_bytes,
+            missing_variables,
+            born: count(&totals.born),
+            ended: count(&totals.ended),
+            handovers: view::Handovers {
+                given: count(&totals.left),
+                taken: count(&totals.opened),
+                committed: count(&totals.opened),
+                aborted: count(&totals.aborted),
+                refused: count(&totals.declined),
+                in_progress: (node.handovers_out + node.handovers_in) as u64,
+                queued: node.handovers_queued as u64,
+            },
+            bytes: view::Bytes { eager: sent.eager, late: sent.late, other: sent.other },
+            variables_fetched_late: count(&totals.fetched_late),
+            variables_fetched_on_access: count(&totals.fetched_on_access),
+            variables_lost: count(&totals.lost),
+            residuals: node.residuals as u64,
+            residual_bytes: node.residual_bytes,
+            members: members.collect(),
+        })
+    }
+}
+
+/// Everything, for the admin listener.
+pub fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/moves", get(moves))
+        .route("/api/v1/rebalance", post(rebalance))
+        .route("/api/v1/cordon", post(cordon))
+        .route("/api/v1/drain", post(drain))
+        .route("/drain", post(drain))
+        .with_state(admin.clone())
+        .merge(probe_router(admin))
+}
+
+/// Health and metrics alone, for the probe listener.
+pub fn probe_router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(render_metrics))
+        .with_state(admin)
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    if admin.is_ready() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    let why = if admin.draining.load(Ordering::Acquire) { "draining\n" } else { "starting: no lease yet\n" };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+async fn render_metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let leased = clock::now().boot_us < admin.store.lease_until_us();
+    metrics::gauge!(names::LEASE_VALID).set(f64::from(u8::from(leased)));
+    metrics::gauge!(names::SESSIONS_OWNED).set(admin.store.count() as f64);
+    if let Ok(node) = admin.driver.status().await {
+        metrics::gauge!(names::RESIDUAL_BYTES).set(node.residual_bytes as f64);
+    }
+    admin.metrics.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
+}
+
+fn stopping() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(BTreeMap::from([("error", "this node is stopping")]))).into_response()
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.status().await {
+        Some(status) => Json(status).into_response(),
+        None => stopping(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Limit {
+    limit: Option<usize>,
+}
+
+async fn sessions(State(admin): State<Arc<Admin>>, Query(Limit { limit }): Query<Limit>) -> Json<view::Sessions> {
+    let limit = limit.unwrap_or(100).min(SESSIONS_SHOWN_MAX);
+    let journal = admin.journal.clone();
+    let sessions = admin.store.list(limit, |id, resident| view::SessionStatus::of(journal.show(id), resident));
+    Json(view::Sessions { total: admin.store.count() as u64, sessions })
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<u64>,
+}
+
+async fn moves(State(admin): State<Arc<Admin>>, Query(After { after }): Query<After>) -> Json<view::Moves> {
+    let (moves, last) = admin.journal.moves_after(after.unwrap_or(0), MOVES_SHOWN_MAX);
+    Json(view::Moves { moves: moves.into_iter().map(view::MoveStatus::from).collect(), last })
+}
+
+async fn rebalance(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.rebalancer.rebalance().await {
+        Ok(done) => Json(BTreeMap::from([("moved", done.moved), ("failed", done.failed)])).into_response(),
+        Err(trouble) => (StatusCode::SERVICE_UNAVAILABLE, Json(BTreeMap::from([("error", trouble.to_string())]))).into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct On {
+    on: bool,
+}
+
+async fn cordon(State(admin): State<Arc<Admin>>, Query(On { on }): Query<On>) -> Response {
+    match admin.driver.tell(Input::Cordon(on)).await {
+        Ok(()) => Json(BTreeMap::from([("cordoned", on)])).into_response(),
+        Err(_) => stopping(),
+    }
+}
+
+async fn drain(State(admin): State<Arc<Admin>>) -> Response {
+    admin.drain.send_replace(true);
+    (StatusCode::ACCEPTED, Json(BTreeMap::from([("draining", true)]))).into_response()
+}

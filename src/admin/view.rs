@@ -1,0 +1,200 @@
+//! What the admin interface says, as JSON; the command line reads the same types.
+//!
+//! Fields are only added. No field holds an id or a value of a client.
+
+use crate::driver::{Move, MoveOutcome, Side};
+use serde::{Deserialize, Serialize};
+use wayfarer_engine::residence::{Gate, Resident};
+
+/// `GET /api/v1/status`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub node: String,
+    /// This life of it.
+    pub incarnation: u64,
+    /// accepting, cordoned, draining or fenced.
+    pub state: String,
+    /// What `/readyz` says.
+    pub ready: bool,
+    /// For how long it may answer without another renewal.
+    pub lease_ms_left: u64,
+    /// Sessions that it owns.
+    pub sessions: u64,
+    /// Bytes of names and values here.
+    pub value_bytes: u64,
+    /// Variables of its sessions that are elsewhere or lost.
+    pub missing_variables: u64,
+    /// Sessions born here since the start of the process.
+    pub born: u64,
+    /// Sessions ended here.
+    pub ended: u64,
+    /// Handovers.
+    pub handovers: Handovers,
+    /// Bytes sent over the control channel.
+    pub bytes: Bytes,
+    /// Variables that came after their session.
+    pub variables_fetched_late: u64,
+    /// Those that a reader had asked for.
+    pub variables_fetched_on_access: u64,
+    /// Variables declared lost.
+    pub variables_lost: u64,
+    /// Handovers whose values this node still keeps for others.
+    pub residuals: u64,
+    /// Bytes of those.
+    pub residual_bytes: u64,
+    /// All members.
+    pub members: Vec<MemberStatus>,
+}
+
+/// Handovers since the start of the process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Handovers {
+    /// Given and committed.
+    pub given: u64,
+    /// Taken.
+    pub taken: u64,
+    /// Committed by this node, which is the target's part: the same as taken.
+    pub committed: u64,
+    /// Given and not committed.
+    pub aborted: u64,
+    /// Offered and not taken.
+    pub refused: u64,
+    /// Under way.
+    pub in_progress: u64,
+    /// Waiting to be given.
+    pub queued: u64,
+}
+
+/// Bytes of frames sent to other nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Handovers up to the moment when the session answers again, manifests included.
+    pub eager: u64,
+    /// What is fetched after it.
+    pub late: u64,
+    /// Forwarded operations and everything else.
+    pub other: u64,
+}
+
+/// One member.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// Its life.
+    pub incarnation: u64,
+    /// accepting, cordoned, draining or fenced.
+    pub state: String,
+    /// Its sessions, if it said so.
+    pub sessions: Option<u64>,
+}
+
+/// `GET /api/v1/sessions`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sessions {
+    /// How many there are.
+    pub total: u64,
+    /// Some of them.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its keyed hash.
+    pub session: String,
+    /// open, frozen or ending.
+    pub gate: String,
+    /// The epoch of its ownership.
+    pub epoch: u64,
+    /// Redis keys.
+    pub keys: u64,
+    /// Variables.
+    pub variables: u64,
+    /// Those that are not here.
+    pub missing: u64,
+    /// Bytes of names and values here.
+    pub bytes: u64,
+    /// Handovers that its record depends on.
+    pub depends: u64,
+}
+
+impl SessionStatus {
+    /// Of one resident.
+    pub fn of(shown: String, resident: &Resident) -> SessionStatus {
+        let gate = match resident.gate {
+            Gate::Open => "open",
+            Gate::Frozen(_) => "frozen",
+            Gate::Ending => "ending",
+        };
+        let keys = resident.session.keys();
+        SessionStatus {
+            session: shown,
+            gate: gate.to_owned(),
+            epoch: resident.location.epoch.0,
+            keys: keys.len() as u64,
+            variables: keys.iter().map(|k| k.len() as u64).sum(),
+            missing: resident.session.missing_count() as u64,
+            bytes: resident.session.size_bytes(),
+            depends: resident.location.depends.len() as u64,
+        }
+    }
+}
+
+/// `GET /api/v1/moves`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Moves {
+    /// Oldest first.
+    pub moves: Vec<MoveStatus>,
+    /// The number of the latest, for the next `after`.
+    pub last: u64,
+}
+
+/// What a sidecar prints on its standard output when it ends, behind the word `final`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Final {
+    /// The last status.
+    #[serde(flatten)]
+    pub status: Status,
+    /// All moves that it remembers.
+    pub moves: Vec<MoveStatus>,
+}
+
+/// One side of one move.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MoveStatus {
+    /// Its number at this node.
+    pub seq: u64,
+    /// The handover: joins both sides.
+    pub handover: String,
+    /// The session's keyed hash.
+    pub session: String,
+    /// origin or target.
+    pub side: String,
+    /// When the origin froze it, or the target opened it.
+    pub at_unix_us: u64,
+    /// committed or aborted.
+    pub outcome: String,
+}
+
+impl From<Move> for MoveStatus {
+    fn from(m: Move) -> MoveStatus {
+        let side = match m.side {
+            Side::Origin => "origin",
+            Side::Target => "target",
+        };
+        let outcome = match m.outcome {
+            MoveOutcome::Committed => "committed",
+            MoveOutcome::Aborted => "aborted",
+        };
+        MoveStatus {
+            seq: m.seq,
+            handover: m.handover,
+            session: m.session,
+            side: side.to_owned(),
+            at_unix_us: m.at_unix_us,
+            outcome: outcome.to_owned(),
+        }
+    }
+}

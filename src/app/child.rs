@@ -1,0 +1,69 @@
+//! The instance as a child process: started with `PORT` and `REDIS_URL`, signalled, waited for.
+//!
+//! It never restarts it: what ends is reported, and the sidecar drains. Called by the composition root.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// A running instance.
+pub(super) struct Instance {
+    child: Child,
+    pid: Option<Pid>,
+}
+
+/// The status that a shell would report: the exit code, or 128 and the number of the signal.
+pub(super) fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+impl Instance {
+    /// Starts the command. It learns where to listen and where its Redis is.
+    pub(super) fn start(command: &[OsString], port: u16, redis: Option<SocketAddr>) -> std::io::Result<Instance> {
+        let mut words = command.iter();
+        let program = words.next().ok_or_else(|| std::io::Error::other("no command is given after --"))?;
+        let mut start = Command::new(program);
+        start.args(words).env("PORT", port.to_string()).kill_on_drop(true);
+        if let Some(redis) = redis {
+            start.env("REDIS_URL", format!("redis://{redis}/0"));
+        }
+        let child = start.spawn()?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Instance { child, pid })
+    }
+
+    /// Waits until it ends by itself.
+    pub(super) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Passes a signal on. One that has just ended needs none.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid
+            && let Err(error) = kill_process(pid, signal)
+        {
+            tracing::debug!(%error, "the instance did not take a signal");
+        }
+    }
+
+    /// Asks it to end, waits, and ends it by force if it does not.
+    pub(super) async fn stop(mut self, patience: Duration) -> std::io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        self.signal(Signal::TERM);
+        match tokio::time::timeout(patience, self.child.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                tracing::warn!(patience_ms = patience.as_millis() as u64, "the instance did not end in time and is killed");
+                self.child.kill().await?;
+                self.child.wait().await
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Serving until something ends it, and leaving in order.
+//!
+//! | what happens | exit code |
+//! |---|---|
+//! | told to leave (SIGTERM, SIGINT, `/drain`), everything left | that of the instance, else 0 |
+//! | the instance ends by itself, everything left | that of the instance |
+//! | something could not leave | 1, and it is named |
+//! | told to leave a second time | 1, at once |
+
+use super::child::{Instance, code_of};
+use super::{Running, StartError, cannot};
+use crate::admin::view::{Final, MoveStatus};
+use rustix::process::Signal;
+use std::ffi::OsString;
+use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::sync::watch;
+use wayfarer_engine::node::Input;
+use wayfarer_engine::residence::Table;
+
+/// Sessions that are named when they could not leave.
+const NAMED_MAX: usize = 20;
+/// Requests in flight at the admin interface, and replies of the state face, may take so long at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The signals that mean something to the sidecar.
+struct Signals {
+    term: Stream,
+    int: Stream,
+    hup: Stream,
+    usr1: Stream,
+    usr2: Stream,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// The next one: to leave (`None`), or to be passed on.
+    async fn next(&mut self) -> Option<Signal> {
+        tokio::select! {
+            _ = self.term.recv() => None,
+            _ = self.int.recv() => None,
+            _ = self.hup.recv() => Some(Signal::HUP),
+            _ = self.usr1.recv() => Some(Signal::USR1),
+            _ = self.usr2.recv() => Some(Signal::USR2),
+        }
+    }
+
+    /// Resolves when told to leave, and passes the other signals on until then.
+    async fn leave(&mut self, instance: Option<&Instance>) {
+        while let Some(other) = self.next().await {
+            if let Some(instance) = instance {
+                instance.signal(other);
+            }
+        }
+    }
+}
+
+async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
+    match instance {
+        Some(instance) => instance.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) async fn serve_and_leave(
+    mut running: Running,
+    mut drain_asked: watch::Receiver<bool>,
+    command: Vec<OsString>,
+) -> Result<u8, StartError> {
+    let mut signals = Signals::new().map_err(cannot("signals cannot be received"))?;
+    let mut instance = None;
+    if !command.is_empty() {
+        let started = Instance::start(&command, running.settings.app.address.port(), running.state_address);
+        instance = Some(started.map_err(cannot("the instance cannot be started"))?);
+    }
+    let mut status: Option<ExitStatus> = None;
+    loop {
+        tokio::select! {
+            signal = signals.next() => match (signal, &instance) {
+                (None, _) => break,
+                (Some(signal), Some(instance)) => instance.signal(signal),
+                (Some(_), None) => {}
+            },
+            _ = drain_asked.wait_for(|asked| *asked) => break,
+            done = ended(&mut instance) => {
+                match done {
+                    Ok(done) => {
+                        tracing::error!(status = %done, "the instance has ended; its sessions leave");
+                        status = Some(done);
+                    }
+                    Err(error) => tracing::error!(%error, "the instance cannot be waited for"),
+                }
+                instance = None;
+                break;
+            }
+        }
+    }
+    let all_left = tokio::select! {
+        all_left = drain(&running) => all_left,
+        () = signals.leave(instance.as_ref()) => {
+            tracing::warn!("told to leave a second time: leaving at once");
+            false
+        }
+    };
+    running.stop_http.send_replace(true);
+    while running.http_tasks.join_next().await.is_some() {}
+    if let Some(instance) = instance {
+        let patience = Duration::from_millis(running.settings.child.stop_ms_max);
+        match instance.stop(patience).await {
+            Ok(done) => status = Some(done),
+            Err(error) => tracing::error!(%error, "the instance could not be ended"),
+        }
+    }
+    finish(running, all_left).await;
+    Ok(if all_left { status.map_or(0, code_of) } else { 1 })
+}
+
+/// Readiness fails, then every session leaves; false if not all did within the budget.
+async fn drain(running: &Running) -> bool {
+    running.draining.store(true, Ordering::Release);
+    if let Some(http) = &running.http_draining {
+        http.begin();
+    }
+    let budget = Duration::from_millis(running.settings.drain.budget_ms);
+    let settle = tokio::time::sleep(Duration::from_millis(running.settings.drain.settle_ms));
+    let others = running.driver.standing().borrow().view.accepting().any(|m| m.incarnation != running.driver.me());
+    let count = running.store.count();
+    tracing::info!(sessions = count, budget_ms = running.settings.drain.budget_ms, "draining");
+    if !others {
+        settle.await;
+        if count > 0 {
+            tracing::error!(
+                sessions = count,
+                "THE LAST MEMBER LEAVES: its sessions are lost, for there is no other member and no upstream to take them"
+            );
+        }
+        return count == 0;
+    }
+    if running.driver.tell(Input::Drain).await.is_err() {
+        return false;
+    }
+    let mut standing = running.driver.standing();
+    let gone = async {
+        // A closed channel means that the driver is gone; what is left is counted below.
+        drop(standing.wait_for(|s| s.drained).await);
+    };
+    let (in_time, ()) = tokio::join!(tokio::time::timeout(budget, gone), settle);
+    let left = running.store.count();
+    if in_time.is_err() {
+        let names = running.store.list(NAMED_MAX, |id, _| running.admin.journal.show(id));
+        let residuals = running.driver.status().await.map_or(0, |s| s.residuals);
+        tracing::error!(sessions = left, residuals, some = ?names, "these could not leave within the budget ([drain] budget_ms)");
+    }
+    in_time.is_ok() && left == 0
+}
+
+/// The last words, the end of all tasks, and the departure from the directory.
+async fn finish(mut running: Running, all_left: bool) {
+    let status = running.admin.status().await;
+    if all_left && running.driver.tell(Input::Leave).await.is_ok() {
+        let me = running.driver.me();
+        let mut standing = running.driver.standing();
+        let gone = standing.wait_for(|s| !s.view.members.contains_key(&me));
+        if !matches!(tokio::time::timeout(LAST_WORDS, gone).await, Ok(Ok(_))) {
+            tracing::warn!("the directory did not confirm that this node has left; its lease will end");
+        }
+    }
+    if let Some(status) = status {
+        let (moves, _) = running.admin.journal.moves_after(0, usize::MAX);
+        let moves = moves.into_iter().map(MoveStatus::from).collect();
+        match serde_json::to_string(&Final { status, moves }) {
+            Ok(line) => println!("final {line}"),
+            Err(error) => tracing::error!(%error, "the last status cannot be written"),
+        }
+    }
+    running.stop_all.send_replace(true);
+    let all = async { while running.tasks.join_next().await.is_some() {} };
+    // The driver ends when the last handle is dropped, which is after this: so not all tasks end by themselves.
+    drop(tokio::time::timeout(Duration::from_millis(200), all).await);
+    running.tasks.shutdown().await;
+    running.directory.release();
+}

@@ -1,0 +1,215 @@
+//! Questions and orders to a running sidecar, through its admin interface.
+//!
+//! With `--json` the answer is printed as it came. An address that nobody answers at gives exit code 1 and says what to do.
+
+use super::{ConfigurationArgs, USAGE, configuration};
+use crate::admin::view;
+use clap::Args;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Method;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long an answer may take; a rebalancing takes longest.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// How often a drain is looked at.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
+
+/// Which sidecar.
+#[derive(Args)]
+pub(super) struct AskArgs {
+    /// Address of its admin interface; else from the configuration
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    #[command(flatten)]
+    configuration: ConfigurationArgs,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct SessionsArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// How many to list
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+}
+
+#[derive(Args)]
+pub(super) struct CordonArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Take sessions again
+    #[arg(long)]
+    off: bool,
+}
+
+#[derive(Args)]
+pub(super) struct DrainArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Return only when the sidecar has ended
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Why there is no answer.
+enum Trouble {
+    Usage(Vec<String>),
+    Failed(String),
+}
+
+impl Trouble {
+    fn report(self) -> ExitCode {
+        match self {
+            Trouble::Usage(lines) => {
+                lines.iter().for_each(|line| eprintln!("{line}"));
+                ExitCode::from(USAGE)
+            }
+            Trouble::Failed(line) => {
+                eprintln!("wayfarer: {line}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn address(args: &AskArgs) -> Result<String, Trouble> {
+    if let Some(address) = &args.admin {
+        return Ok(address.clone());
+    }
+    let loaded = configuration::load(&args.configuration)
+        .map_err(|mistakes| Trouble::Usage(mistakes.iter().map(ToString::to_string).collect()))?;
+    Ok(loaded.settings.admin.listen.to_string())
+}
+
+async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
+    let address = address(args)?;
+    let uri: http::Uri =
+        format!("http://{address}{path}").parse().map_err(|e| Trouble::Usage(vec![format!("--admin {address:?}: {e}")]))?;
+    let failed = |why: String| Trouble::Failed(format!("no answer from the sidecar's admin interface at {address}: {why}"));
+    let client: Client<_, Empty<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let request = http::Request::builder().method(method).uri(uri).body(Empty::new()).map_err(|e| failed(e.to_string()))?;
+    let answer = async {
+        let response = client
+            .request(request)
+            .await
+            .map_err(|e| failed(format!("{e}; is it running, and is this its [admin] listen? (--admin names another)")))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|e| failed(e.to_string()))?;
+        let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        if status.is_success() { Ok(text) } else { Err(Trouble::Failed(format!("the sidecar says {status}: {}", text.trim()))) }
+    };
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(failed(format!("it took longer than {} s", PATIENCE.as_secs()))),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Trouble> {
+    serde_json::from_str(text).map_err(|e| Trouble::Failed(format!("the answer is not understood ({e}); same version?")))
+}
+
+fn end(result: Result<(), Trouble>) -> ExitCode {
+    result.map_or_else(Trouble::report, |()| ExitCode::SUCCESS)
+}
+
+pub(super) async fn status(args: AskArgs) -> ExitCode {
+    let show = async {
+        let text = ask(&args, Method::GET, "/api/v1/status").await?;
+        if args.json {
+            println!("{text}");
+            return Ok(());
+        }
+        let s: view::Status = read(&text)?;
+        println!(
+            "node        {} (incarnation {}), {}, {}",
+            s.node,
+            s.incarnation,
+            s.state,
+            if s.ready { "ready" } else { "NOT READY" }
+        );
+        println!("lease       {} ms left", s.lease_ms_left);
+        println!("sessions    {} here, {} B, {} born, {} ended", s.sessions, s.value_bytes, s.born, s.ended);
+        println!(
+            "variables   {} elsewhere or lost, {} came late ({} on access), {} lost",
+            s.missing_variables, s.variables_fetched_late, s.variables_fetched_on_access, s.variables_lost
+        );
+        println!(
+            "handovers   {} given, {} taken, {} aborted, {} under way, {} waiting",
+            s.handovers.given, s.handovers.taken, s.handovers.aborted, s.handovers.in_progress, s.handovers.queued
+        );
+        println!("residuals   {} ({} B) kept for others", s.residuals, s.residual_bytes);
+        println!("sent        {} B eager, {} B late, {} B other", s.bytes.eager, s.bytes.late, s.bytes.other);
+        println!("{:<16} {:>12} {:<10} {:>9}", "member", "incarnation", "state", "sessions");
+        for m in s.members {
+            let sessions = m.sessions.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            println!("{:<16} {:>12} {:<10} {:>9}", m.name, m.incarnation, m.state, sessions);
+        }
+        Ok(())
+    };
+    end(show.await)
+}
+
+pub(super) async fn sessions(args: SessionsArgs) -> ExitCode {
+    let show = async {
+        let text = ask(&args.ask, Method::GET, &format!("/api/v1/sessions?limit={}", args.limit)).await?;
+        if args.ask.json {
+            println!("{text}");
+            return Ok(());
+        }
+        let s: view::Sessions = read(&text)?;
+        println!(
+            "{:<16} {:<7} {:>8} {:>5} {:>9} {:>8} {:>10} {:>7}",
+            "session", "gate", "epoch", "keys", "variables", "missing", "bytes", "depends"
+        );
+        for one in &s.sessions {
+            println!(
+                "{:<16} {:<7} {:>8} {:>5} {:>9} {:>8} {:>10} {:>7}",
+                one.session, one.gate, one.epoch, one.keys, one.variables, one.missing, one.bytes, one.depends
+            );
+        }
+        println!("{} of {}", s.sessions.len(), s.total);
+        Ok(())
+    };
+    end(show.await)
+}
+
+/// Sends an order and prints its answer.
+async fn order(args: &AskArgs, path: &str) -> Result<(), Trouble> {
+    let text = ask(args, Method::POST, path).await?;
+    if args.json {
+        println!("{text}");
+        return Ok(());
+    }
+    let answer: serde_json::Map<String, serde_json::Value> = read(&text)?;
+    println!("{}", answer.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
+    Ok(())
+}
+
+pub(super) async fn rebalance(args: AskArgs) -> ExitCode {
+    end(order(&args, "/api/v1/rebalance").await)
+}
+
+pub(super) async fn cordon(args: CordonArgs) -> ExitCode {
+    end(order(&args.ask, &format!("/api/v1/cordon?on={}", !args.off)).await)
+}
+
+pub(super) async fn drain(args: DrainArgs) -> ExitCode {
+    if let Err(trouble) = order(&args.ask, "/drain").await {
+        return trouble.report();
+    }
+    if args.wait {
+        // The sidecar closes its admin interface as the last thing that it does.
+        while ask(&args.ask, Method::GET, "/livez").await.is_ok() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,125 @@
+//! The command line: one file a command; the exit code is 0 fine, 1 failed, 2 usage or configuration.
+//!
+//! It decides nothing: `run` goes to the composition root, the questions go to the admin interface of a running sidecar.
+
+mod ask;
+mod check;
+mod configuration;
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Usage or configuration is wrong.
+const USAGE: u8 = 2;
+
+/// Lets the sessions of a stateful service travel between its instances.
+#[derive(Parser)]
+#[command(name = "wayfarer", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The sidecar, beside one instance (and, with --, the instance itself)
+    Run(RunArgs),
+    /// All of it on this machine: a shop, its sidecars, users, a scale-out and a drain
+    Demo(wayfarer_demo::DemoArgs),
+    /// Every mistake of a configuration, with line and remedy
+    Check(check::CheckArgs),
+    /// What a running sidecar is doing
+    Status(ask::AskArgs),
+    /// The sessions of a running sidecar, by keyed hash
+    Sessions(ask::SessionsArgs),
+    /// Give every accepting member its share of the sessions
+    Rebalance(ask::AskArgs),
+    /// Take no more sessions (--off: take them again)
+    Cordon(ask::CordonArgs),
+    /// Give every session away and end
+    Drain(ask::DrainArgs),
+    /// The example shop of the demo
+    #[command(hide = true)]
+    Shop,
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone)]
+struct ConfigurationArgs {
+    /// Configuration file (TOML); without one the defaults hold
+    #[arg(short = 'c', long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, over file and environment; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Address of the instance
+    #[arg(long, value_name = "HOST:PORT")]
+    app: Option<String>,
+    #[command(flatten)]
+    configuration: ConfigurationArgs,
+    /// The instance's command; it finds PORT and REDIS_URL in its environment
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Parses the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes; where they cannot be printed nobody reads them.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("wayfarer: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(dispatch(cli.command))
+}
+
+async fn dispatch(command: Command) -> ExitCode {
+    match command {
+        Command::Run(args) => run(args).await,
+        Command::Demo(args) => wayfarer_demo::run(args).await,
+        Command::Shop => wayfarer_demo::shop::run().await,
+        Command::Check(args) => check::check(&args),
+        Command::Status(args) => ask::status(args).await,
+        Command::Sessions(args) => ask::sessions(args).await,
+        Command::Rebalance(args) => ask::rebalance(args).await,
+        Command::Cordon(args) => ask::cordon(args).await,
+        Command::Drain(args) => ask::drain(args).await,
+    }
+}
+
+async fn run(args: RunArgs) -> ExitCode {
+    let mut configuration = args.configuration;
+    configuration.set.extend(args.app.map(|app| format!("app.address={app}")));
+    let loaded = match configuration::load(&configuration) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            mistakes.iter().for_each(|m| eprintln!("{m}"));
+            eprintln!("wayfarer: the configuration cannot be used; `wayfarer check` shows the same");
+            return ExitCode::from(USAGE);
+        }
+    };
+    loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    match crate::app::run(loaded.settings, args.command).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("wayfarer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

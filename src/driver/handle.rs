@@ -1,0 +1,127 @@
+//! How the rest of the sidecar talks to the driver: questions of operations, wishes of operators.
+//!
+//! It never decides. Its queue is bounded: whoever asks waits for a place, and an operation has a deadline for its whole way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot, watch};
+use wayfarer_engine::directory::View;
+use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
+use wayfarer_engine::node::message::{Message, Proposer};
+use wayfarer_engine::node::{Input, NodeStatus, Purpose, Verdict};
+use wayfarer_engine::session::VariableId;
+
+/// What the driver is told.
+pub(super) enum Told {
+    /// An input without an answer.
+    Input(Input),
+    /// An input whose ticket is answered here.
+    Ask(Ticket, Input, oneshot::Sender<Verdict>),
+    /// A gift; answered with moved and failed.
+    Give(Input, u64, oneshot::Sender<(u64, u64)>),
+    /// Numbers, please.
+    Status(oneshot::Sender<NodeStatus>),
+}
+
+/// The driver has stopped: the process is ending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stopped;
+
+/// See the head of this file.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) told: mpsc::Sender<Told>,
+    pub(super) tickets: Arc<AtomicU64>,
+    pub(super) standing: watch::Receiver<Standing>,
+}
+
+/// What changes seldom and many look at.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// This life of the node.
+    pub me: Incarnation,
+    /// Members and groups, as last seen.
+    pub view: Arc<View>,
+    /// Whether the node has a lease and has had one since it registered.
+    pub ready: bool,
+    /// Whether everything has left.
+    pub drained: bool,
+}
+
+impl Handle {
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The node's standing now, and its changes.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// This life of the node.
+    pub fn me(&self) -> Incarnation {
+        self.standing.borrow().me
+    }
+
+    /// Where an operation on a session that is not open here should run.
+    pub async fn locate(&self, session: SessionId, purpose: Purpose) -> Result<Verdict, Stopped> {
+        self.ask(|ticket| Input::Locate { session, purpose, ticket }).await
+    }
+
+    /// The session's gate is `Ending`: resolves when its end is in the directory.
+    pub async fn ended(&self, session: SessionId) -> Result<Verdict, Stopped> {
+        self.ask(|ticket| Input::Ended { session, ticket: Some(ticket) }).await
+    }
+
+    /// Fetches variables that are elsewhere.
+    pub async fn need(&self, session: SessionId, variables: Vec<VariableId>) -> Result<Verdict, Stopped> {
+        self.ask(|ticket| Input::Need { session, variables, ticket }).await
+    }
+
+    async fn ask(&self, input: impl FnOnce(Ticket) -> Input) -> Result<Verdict, Stopped> {
+        let ticket = Ticket(self.ticket());
+        let (sender, receiver) = oneshot::channel();
+        self.told.send(Told::Ask(ticket, input(ticket), sender)).await.map_err(|_| Stopped)?;
+        receiver.await.map_err(|_| Stopped)
+    }
+
+    /// Another node has said something about sessions.
+    pub async fn heard(&self, from: Incarnation, message: Message) -> Result<(), Stopped> {
+        self.tell(Input::Message { from, message }).await
+    }
+
+    /// Any input that needs no answer.
+    pub async fn tell(&self, input: Input) -> Result<(), Stopped> {
+        self.told.send(Told::Input(input)).await.map_err(|_| Stopped)
+    }
+
+    /// A session should move to where its clients arrive. Left out when the driver is busy: the next arrival says it again.
+    pub fn adopt(&self, session: SessionId, to: Incarnation) {
+        let wish = Input::Move { session, to, proposer: Proposer::Origin };
+        if self.told.try_send(Told::Input(wish)).is_err() {
+            metrics::counter!(crate::telemetry::names::ADOPTIONS_SKIPPED).increment(1);
+        }
+    }
+
+    /// The connection to a member broke. Left out when the driver is busy: its lease tells too.
+    pub fn unreachable(&self, peer: Incarnation) {
+        if self.told.try_send(Told::Input(Input::Unreachable(peer))).is_err() {
+            tracing::debug!("the driver is busy: the lease of a member that cannot be reached will tell");
+        }
+    }
+
+    /// Moves `count` sessions to another member; how many moved, and how many did not.
+    pub async fn give(&self, to: Incarnation, count: u64) -> Result<(u64, u64), Stopped> {
+        let batch = self.ticket();
+        let (sender, receiver) = oneshot::channel();
+        self.told.send(Told::Give(Input::Give { to, count, batch }, batch, sender)).await.map_err(|_| Stopped)?;
+        receiver.await.map_err(|_| Stopped)
+    }
+
+    /// Numbers of the node.
+    pub async fn status(&self) -> Result<NodeStatus, Stopped> {
+        let (sender, receiver) = oneshot::channel();
+        self.told.send(Told::Status(sender)).await.map_err(|_| Stopped)?;
+        receiver.await.map_err(|_| Stopped)
+    }
+}

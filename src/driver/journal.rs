@@ -1,0 +1,175 @@
+//! What happened to which session: counters, and a bounded log of the latest moves for operators.
+//!
+//! It never holds an id in the clear: sessions are shown by their keyed hash. The driver writes, the admin interface reads.
+
+use super::clock;
+use crate::telemetry::names;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use wayfarer_engine::ids::{HandoverId, IdKey, SessionId};
+use wayfarer_engine::node::Note;
+
+/// Moves that are remembered.
+const MOVES_MAX: usize = 65_536;
+
+/// Which side of a handover this node was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// It gave.
+    Origin,
+    /// It took.
+    Target,
+}
+
+/// How a move ended here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MoveOutcome {
+    /// The session is at the target.
+    Committed,
+    /// It stayed.
+    Aborted,
+}
+
+/// One side of one move.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Move {
+    /// Counts the moves of this process, from 1.
+    pub seq: u64,
+    /// The handover, as `origin-serial`.
+    pub handover: String,
+    /// The session's keyed hash.
+    pub session: String,
+    /// Which side this node was.
+    pub side: Side,
+    /// When the origin froze the session, or the target opened it: microseconds since 1970.
+    pub at_unix_us: u64,
+    /// How it ended.
+    pub outcome: MoveOutcome,
+}
+
+/// Totals since the start of the process.
+#[derive(Default, Debug)]
+pub struct Totals {
+    /// Sessions that were born here.
+    pub born: AtomicU64,
+    /// Sessions that ended here.
+    pub ended: AtomicU64,
+    /// Handovers that this node gave and that committed.
+    pub left: AtomicU64,
+    /// Handovers that this node took.
+    pub opened: AtomicU64,
+    /// Handovers that this node gave and that did not commit.
+    pub aborted: AtomicU64,
+    /// Handovers that this node was offered and did not take in the end.
+    pub declined: AtomicU64,
+    /// Variables that came late.
+    pub fetched_late: AtomicU64,
+    /// Those of them that a reader had asked for.
+    pub fetched_on_access: AtomicU64,
+    /// Variables that were declared lost.
+    pub lost: AtomicU64,
+}
+
+/// See the head of this file.
+pub struct Journal {
+    key: IdKey,
+    /// Totals.
+    pub totals: Totals,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    last: u64,
+    moves: VecDeque<Move>,
+    froze: std::collections::HashMap<HandoverId, u64>,
+}
+
+impl Journal {
+    /// An empty journal that shows sessions under `key`.
+    pub fn new(key: IdKey) -> Journal {
+        Journal { key, totals: Totals::default(), log: Mutex::default() }
+    }
+
+    /// The session's keyed hash.
+    pub fn show(&self, session: &SessionId) -> String {
+        self.key.show(&session.0)
+    }
+
+    // A panic while the lock was held leaves a log that is at worst short of one line.
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves after `seq`, oldest first, at most `limit`; and the number of the latest.
+    pub fn moves_after(&self, seq: u64, limit: usize) -> (Vec<Move>, u64) {
+        let log = self.log();
+        (log.moves.iter().filter(|m| m.seq > seq).take(limit).cloned().collect(), log.last)
+    }
+
+    /// Takes note of what the engine did.
+    pub fn note(&self, note: Note) {
+        let totals = &self.totals;
+        let count = |total: &AtomicU64, name: &'static str, n: u64| {
+            total.fetch_add(n, Ordering::Relaxed);
+            metrics::counter!(name).increment(n);
+        };
+        match note {
+            Note::Born => count(&totals.born, names::SESSIONS_BORN, 1),
+            Note::Ended => count(&totals.ended, names::SESSIONS_ENDED, 1),
+            Note::Froze(handover, _) => {
+                self.log().froze.insert(handover, clock::unix_us());
+            }
+            Note::Left(handover, session) => {
+                count(&totals.left, names::HANDOVERS_GIVEN, 1);
+                self.origin_ended(handover, &session, MoveOutcome::Committed);
+            }
+            Note::Aborted(handover, session) => {
+                count(&totals.aborted, names::HANDOVERS_ABORTED, 1);
+                self.origin_ended(handover, &session, MoveOutcome::Aborted);
+            }
+            Note::Opened(handover, session) => {
+                count(&totals.opened, names::HANDOVERS_TAKEN, 1);
+                self.add(handover, &session, Side::Target, clock::unix_us(), MoveOutcome::Committed);
+            }
+            Note::Declined(_) => count(&totals.declined, names::HANDOVERS_DECLINED, 1),
+            Note::Demoted(n) => metrics::counter!(names::VARIABLES_DEMOTED).increment(n as u64),
+            Note::Fetched { bytes, on_access } => {
+                count(&totals.fetched_late, names::VARIABLES_FETCHED_LATE, 1);
+                totals.fetched_on_access.fetch_add(u64::from(on_access), Ordering::Relaxed);
+                metrics::counter!(names::VARIABLES_FETCHED_LATE_BYTES).increment(bytes);
+            }
+            Note::Mismatch => {
+                tracing::error!("a value from another node did not match its manifest and was refused");
+                metrics::counter!(names::VALUES_MISMATCHED).increment(1);
+            }
+            Note::Lost => count(&totals.lost, names::VARIABLES_LOST, 1),
+            Note::Fenced(who) => {
+                tracing::warn!(incarnation = who.0.0, "a member was declared dead; what only it held is lost");
+                metrics::counter!(names::MEMBERS_FENCED).increment(1);
+            }
+            Note::ResidualEnded => metrics::counter!(names::RESIDUALS_ENDED).increment(1),
+        }
+    }
+
+    fn origin_ended(&self, handover: HandoverId, session: &SessionId, outcome: MoveOutcome) {
+        // A handover that never froze moved nothing and kept nobody waiting.
+        let frozen_at = self.log().froze.remove(&handover);
+        if let Some(at) = frozen_at {
+            self.add(handover, session, Side::Origin, at, outcome);
+        }
+    }
+
+    fn add(&self, handover: HandoverId, session: &SessionId, side: Side, at_unix_us: u64, outcome: MoveOutcome) {
+        let session = self.show(session);
+        let handover = format!("{}-{}", handover.origin.0.0, handover.serial);
+        let mut log = self.log();
+        log.last += 1;
+        let seq = log.last;
+        log.moves.push_back(Move { seq, handover, session, side, at_unix_us, outcome });
+        if log.moves.len() > MOVES_MAX {
+            log.moves.pop_front();
+        }
+    }
+}

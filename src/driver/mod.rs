@@ -1,0 +1,286 @@
+//! The event loop around the engine's node: input → engine → effects. One task, one node, one input at a time.
+//!
+//! It decides nothing: it reads the clock, feeds inputs, performs effects (control channel, directory, store) and feeds what they
+//! bring back. It never awaits anything but its next event, so no peer and no directory can hold it up.
+//!
+//! ```text
+//!  operations, admin ─► Told ─┐                   ┌─► control channel (never blocks)
+//!  control channel ───► Told ─┼─► Node::handle ───┼─► directory (a task each, with a deadline) ─┐
+//!  directory's watch ─► View ─┤                   └─► store: lease, wake                        │
+//!  clock ─────────────► Tick ─┘◄──────────────────────────── Outcome, Placement, Probed ────────┘
+//! ```
+
+pub mod clock;
+mod handle;
+mod journal;
+
+pub use handle::{Handle, Standing, Stopped};
+pub use journal::{Journal, Move, MoveOutcome, Side};
+
+use handle::Told;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use wayfarer_engine::directory::{Directory, DirectoryError, MemberDraft, MemberState, Role, View};
+use wayfarer_engine::ids::{Incarnation, Now, Ticket};
+use wayfarer_engine::node::message::Message;
+use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Verdict};
+
+use crate::store::Store;
+
+/// How often the node looks at its deadlines.
+const TICK: Duration = Duration::from_millis(5);
+/// Inputs that may wait for the driver; beyond it, whoever asks waits for a place.
+const TOLD_MAX: usize = 8192;
+
+/// Between tries to register, when the directory does not let a fenced node back in.
+const REGISTER_AGAIN: Duration = Duration::from_millis(500);
+
+/// Sends messages to other nodes; never blocks.
+pub trait Post: Send + Sync + 'static {
+    /// Sends it; false if it certainly will not arrive.
+    fn send(&self, to: Incarnation, message: Message) -> bool;
+    /// Members have changed.
+    fn members(&self, view: &View);
+    /// This node has a new life: what is sent from now on comes from `me`.
+    fn reborn(&self, me: Incarnation);
+}
+
+/// What the driver needs.
+pub struct Parts<P> {
+    /// Where members, groups and locations are.
+    pub directory: Arc<dyn Directory>,
+    /// The sessions.
+    pub store: Arc<Store>,
+    /// The way to other nodes.
+    pub post: Arc<P>,
+    /// The engine's bounds.
+    pub settings: NodeSettings,
+    /// How long the directory may take for one answer.
+    pub directory_ms_max: u64,
+    /// What happened to which session, for operators.
+    pub journal: Arc<Journal>,
+}
+
+/// A driver before its loop runs.
+pub struct Driver<P> {
+    parts: Parts<P>,
+    draft: MemberDraft,
+    groups: usize,
+    node: Node,
+    told: mpsc::Receiver<Told>,
+    views: watch::Receiver<View>,
+    standing: watch::Sender<Standing>,
+    asked: HashMap<Ticket, oneshot::Sender<Verdict>>,
+    gifts: HashMap<u64, oneshot::Sender<(u64, u64)>>,
+    under_way: JoinSet<Input>,
+    fenced: bool,
+}
+
+impl<P: Post> Driver<P> {
+    /// Registers a new incarnation and makes the driver of its node.
+    pub async fn register(parts: Parts<P>, draft: MemberDraft, groups: usize) -> Result<(Driver<P>, Handle), DirectoryError> {
+        let groups = if draft.role == Role::Owner { groups } else { 0 };
+        let (identity, view) = enrol(&parts, draft.clone(), groups).await?;
+        let (views_in, views) = watch::channel(view.clone());
+        parts.directory.watch(Box::new(move |view| {
+            views_in.send_replace(view);
+        }));
+        let me = identity.incarnation;
+        let node = Node::new(identity, parts.settings.clone(), view.clone(), clock::now());
+        parts.post.members(&view);
+        let (told_in, told) = mpsc::channel(TOLD_MAX);
+        let (standing, watcher) = watch::channel(Standing { me, view: Arc::new(view), ready: false, drained: false });
+        let handle = Handle { told: told_in, tickets: Arc::new(AtomicU64::new(1)), standing: watcher };
+        let (asked, gifts, under_way) = (HashMap::new(), HashMap::new(), JoinSet::new());
+        let driver = Driver { parts, draft, groups, node, told, views, standing, asked, gifts, under_way, fenced: false };
+        Ok((driver, handle))
+    }
+
+    /// Runs until nobody holds a handle any more.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = tick.tick() => self.feed(Input::Tick),
+                Some(done) = self.under_way.join_next() => match done {
+                    Ok(input) => self.feed(input),
+                    Err(error) => tracing::error!(%error, "a request to the directory broke"),
+                },
+                told = self.told.recv() => match told {
+                    Some(told) => self.take(told),
+                    None => break,
+                },
+                changed = self.views.changed() => match changed {
+                    Ok(()) => self.view_changed(),
+                    Err(_) => break,
+                },
+            }
+            if self.fenced {
+                self.live_again().await;
+            }
+        }
+        self.parts.store.clear();
+    }
+
+    /// Others have declared this life over: start a new one, with nothing.
+    async fn live_again(&mut self) {
+        self.parts.store.clear();
+        // Answers to questions of the old life mean nothing to the new one; who waits is told that nobody answers.
+        self.under_way = JoinSet::new();
+        self.asked.clear();
+        self.gifts.clear();
+        self.standing.send_modify(|s| s.ready = false);
+        loop {
+            match enrol(&self.parts, self.draft.clone(), self.groups).await {
+                Ok((identity, view)) => {
+                    let me = identity.incarnation;
+                    self.parts.post.reborn(me);
+                    self.parts.post.members(&view);
+                    self.node = Node::new(identity, self.parts.settings.clone(), view.clone(), clock::now());
+                    self.standing.send_modify(|s| {
+                        s.me = me;
+                        s.view = Arc::new(view);
+                    });
+                    self.fenced = false;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "this node cannot register again yet");
+                    tokio::time::sleep(REGISTER_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Input(input) => self.feed(input),
+            Told::Ask(ticket, input, answer) => {
+                self.asked.insert(ticket, answer);
+                self.feed(input);
+            }
+            Told::Give(input, batch, answer) => {
+                self.gifts.insert(batch, answer);
+                self.feed(input);
+            }
+            // Whoever asked may have gone meanwhile; then nobody needs the answer.
+            Told::Status(answer) => drop(answer.send(self.node.status())),
+        }
+    }
+
+    fn view_changed(&mut self) {
+        let view = self.views.borrow_and_update().clone();
+        self.parts.post.members(&view);
+        self.standing.send_modify(|s| s.view = Arc::new(view.clone()));
+        self.feed(Input::View(view));
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = clock::now();
+        let mut effects = Vec::new();
+        self.node.handle(now, input, self.parts.store.as_ref(), &mut effects);
+        for effect in effects {
+            self.perform(now, effect);
+        }
+    }
+
+    fn perform(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                if !self.parts.post.send(to, message) {
+                    metrics::counter!(crate::telemetry::names::MESSAGES_NOT_SENT).increment(1);
+                }
+            }
+            Effect::Transact { request, transaction } => {
+                let directory = self.parts.directory.clone();
+                self.ask(async move { directory.transact(transaction).await }, move |answer| Input::Outcome {
+                    request,
+                    outcome: answer,
+                });
+            }
+            Effect::Read { request, session } => {
+                let directory = self.parts.directory.clone();
+                let read = async move { directory.read(session).await };
+                self.ask(read, move |placement| Input::Placement { request, placement });
+            }
+            Effect::Probe(incarnation) => {
+                let directory = self.parts.directory.clone();
+                let probe = async move { directory.is_proven_dead(incarnation).await };
+                self.ask(probe, move |dead| Input::Probed { incarnation, dead: dead.unwrap_or(false) });
+            }
+            Effect::Answer { ticket, verdict } => {
+                if let Some(answer) = self.asked.remove(&ticket) {
+                    // An operation that has given up meanwhile does not need it.
+                    let _ = answer.send(verdict);
+                }
+            }
+            Effect::Wake(session) => self.parts.store.parked().wake(&session),
+            Effect::LeaseUntil(at) => {
+                self.parts.store.set_lease_until_us(at);
+                if at > now.boot_us && !self.standing.borrow().ready {
+                    self.standing.send_modify(|s| s.ready = true);
+                }
+            }
+            Effect::Fenced => {
+                tracing::error!("this node was declared dead by the others and starts again with nothing");
+                self.fenced = true;
+            }
+            Effect::Drained => self.standing.send_modify(|s| s.drained = true),
+            Effect::Gave { batch, moved, failed } => {
+                if let Some(answer) = self.gifts.remove(&batch) {
+                    let _ = answer.send((moved, failed));
+                }
+            }
+            Effect::Note(note) => self.parts.journal.note(note),
+        }
+    }
+
+    /// Asks the directory with a deadline; what brings no answer is an unknown outcome.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        question: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
+        input: impl FnOnce(Option<T>) -> Input + Send + 'static,
+    ) {
+        let deadline = Duration::from_millis(self.parts.directory_ms_max);
+        self.under_way.spawn(async move {
+            match tokio::time::timeout(deadline, question).await {
+                Ok(Ok(answer)) => input(Some(answer)),
+                Ok(Err(error)) => {
+                    metrics::counter!(crate::telemetry::names::DIRECTORY_ERRORS).increment(1);
+                    tracing::warn!(%error, "the directory gave no answer");
+                    input(None)
+                }
+                Err(_) => {
+                    metrics::counter!(crate::telemetry::names::DIRECTORY_ERRORS).increment(1);
+                    tracing::warn!(deadline_ms = deadline.as_millis() as u64, "the directory took too long");
+                    input(None)
+                }
+            }
+        });
+    }
+}
+
+/// Registers and takes the first look around.
+async fn enrol<P>(parts: &Parts<P>, draft: MemberDraft, groups: usize) -> Result<(Identity, View), DirectoryError> {
+    let role = draft.role;
+    let registration = parts.directory.register(draft, groups).await?;
+    let view = parts.directory.view().await?;
+    Ok((Identity { incarnation: registration.incarnation, groups: registration.groups, role }, view))
+}
+
+/// The word for a member's state on status pages.
+pub fn state_word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Accepting => "accepting",
+        MemberState::Cordoned => "cordoned",
+        MemberState::Draining => "draining",
+        MemberState::Fenced => "fenced",
+    }
+}

@@ -1,0 +1,21 @@
+//! Wayfarer: a sidecar proxy that lets the sessions of a stateful service travel between its instances.
+//!
+//! ```text
+//!  client ─► balancer ─► http face ─► instance ─► state face ─┬─ open here ────► store ─► reply
+//!                                                             └─ else ─► operations ─► driver ─► engine
+//!                                     other sidecars ◄─► control      directory ◄────┘
+//! ```
+//! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
+//! [`operations`] is the way of what the store cannot answer · [`driver`] runs the engine · [`control`] talks to other nodes ·
+//! [`rebalance`] evens out · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod control;
+pub mod driver;
+pub mod operations;
+pub mod rebalance;
+pub mod state_face;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,276 @@
+//! The way of an operation that the hot path could not answer: birth, miss, fetch, forward, wait.
+//!
+//! It decides nothing about ownership: it asks the driver, does what the verdict says, and tries again. Each operation has one
+//! deadline for its whole way, and always ends with a reply. Called by the state face for its clients, and by the control
+//! channel for operations that other nodes forward.
+//!
+//! | the store says | the driver is asked | then |
+//! |---|---|---|
+//! | done | | the reply |
+//! | ended | to remove the record | the reply |
+//! | missing values | to fetch them | again |
+//! | not open | where the session is | again · absent · forward · wait for a wake-up, then again |
+//! | no lease | | try again, later |
+//!
+//! An operation that changes state is sent to another node at most once for which it is unknown whether it ran there.
+
+mod forward;
+mod replies;
+
+pub use forward::{Forwards, SendTo};
+
+use crate::driver::{Handle, clock};
+use crate::store::{Store, Tried};
+use crate::telemetry::names;
+use bytes::{Bytes, BytesMut};
+use forward::Away;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+use wayfarer_engine::command::{self, Op};
+use wayfarer_engine::ids::{Incarnation, SessionId};
+use wayfarer_engine::node::{Purpose, Verdict};
+use wayfarer_engine::plan::{OnLost, Policy};
+use wayfarer_engine::residence::Table;
+use wayfarer_engine::session::{Content, Kind, Missing};
+use wayfarer_engine::wire::resp::Protocol;
+
+/// Bounds of the slow path.
+#[derive(Clone, Debug)]
+pub struct OperationLimits {
+    /// Operations that may wait at once.
+    pub parked_max: usize,
+    /// How long one may wait for a gate to open.
+    pub park: Duration,
+    /// How long the whole way may take.
+    pub whole: Duration,
+}
+
+/// How an operation ended at this node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ran {
+    /// With this reply.
+    Reply(Bytes),
+    /// With this error line; whether it changed something may be unknown.
+    Failed(Bytes),
+    /// Not at all: the session is elsewhere. Only for operations that were forwarded to here.
+    NotHere,
+}
+
+/// See the head of this file.
+pub struct Operations {
+    store: Arc<Store>,
+    driver: Handle,
+    forwards: Arc<Forwards>,
+    policy: Arc<Policy>,
+    limits: OperationLimits,
+    waiting: AtomicUsize,
+}
+
+/// Counts one waiting operation for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What to do after one attempt.
+enum Next {
+    End(Ran),
+    Again,
+    /// Again, after a pause that grows: the cluster is changing under our feet.
+    Later,
+}
+
+impl Operations {
+    /// The slow path of one node.
+    pub fn new(
+        store: Arc<Store>,
+        driver: Handle,
+        forwards: Arc<Forwards>,
+        policy: Arc<Policy>,
+        limits: OperationLimits,
+    ) -> Operations {
+        Operations { store, driver, forwards, policy, limits, waiting: AtomicUsize::new(0) }
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The driver behind it.
+    pub fn driver(&self) -> &Handle {
+        &self.driver
+    }
+
+    /// Where forwarded operations wait for their answers.
+    pub fn forwards(&self) -> &Arc<Forwards> {
+        &self.forwards
+    }
+
+    /// Runs an operation to its end. `from`: the node that forwarded it, if one did; then it is not forwarded again.
+    pub async fn run(&self, session: &SessionId, op: &Op, protocol: Protocol, from: Option<Incarnation>) -> Ran {
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.limits.parked_max {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return failed(replies::TOO_MANY_WAIT);
+        }
+        let _waiting = Waiting(&self.waiting);
+        let deadline = deadline(self.limits.whole);
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, from)).await;
+            match attempt {
+                Ok(Next::End(ran)) => return ran,
+                Ok(Next::Again) => {}
+                Ok(Next::Later) => {
+                    if tokio::time::timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+                        return failed(replies::TOOK_TOO_LONG);
+                    }
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                Err(_) => return failed(replies::TOOK_TOO_LONG),
+            }
+        }
+    }
+
+    async fn attempt(&self, session: &SessionId, op: &Op, protocol: Protocol, from: Option<Incarnation>) -> Next {
+        // Registered before the look at the gate, so that no wake-up is missed.
+        let mut woken = Box::pin(self.store.parked().wait(session));
+        if let Some(woken) = woken.as_mut().as_pin_mut() {
+            woken.enable();
+        }
+        let mut out = BytesMut::new();
+        match self.store.execute(&session.0, op, protocol, from, true, clock::now, &mut out) {
+            Tried::Done(adopt) => {
+                if let Some(to) = adopt {
+                    self.driver.adopt(session.clone(), to);
+                }
+                Next::End(Ran::Reply(out.freeze()))
+            }
+            Tried::Ended => match self.driver.ended(session.clone()).await {
+                Ok(Verdict::Ended) if !out.is_empty() => Next::End(Ran::Reply(out.freeze())),
+                _ => Next::End(failed(replies::TAKEN)),
+            },
+            Tried::Missing(Missing::Fetch(variables)) => match self.driver.need(session.clone(), variables).await {
+                Ok(Verdict::Fetched) => Next::Again,
+                Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+                Ok(_) => Next::Later,
+                Err(_) => Next::End(failed(replies::STOPPING)),
+            },
+            Tried::Missing(Missing::Lost) => self.lost(session, op),
+            Tried::NoLease => Next::End(failed(replies::NO_LEASE)),
+            Tried::NotOpen => {
+                let woken = async {
+                    match woken.as_mut().as_pin_mut() {
+                        Some(woken) => woken.await,
+                        None => std::future::pending().await,
+                    }
+                };
+                self.elsewhere(session, op, protocol, from, woken).await
+            }
+        }
+    }
+
+    async fn elsewhere(
+        &self,
+        session: &SessionId,
+        op: &Op,
+        protocol: Protocol,
+        from: Option<Incarnation>,
+        woken: impl Future<Output = ()>,
+    ) -> Next {
+        if from.is_none()
+            && let Some(owner) = self.forwards.hint(session)
+            && owner != self.driver.me()
+        {
+            return self.forward(owner, session, op, protocol).await;
+        }
+        let purpose = if op.creates() { Purpose::Create } else { Purpose::Read };
+        match self.driver.locate(session.clone(), purpose).await {
+            Err(_) => Next::End(failed(replies::STOPPING)),
+            Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended) => Next::Again,
+            Ok(Verdict::Absent) => Next::End(self.absent(op, protocol)),
+            Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+            Ok(Verdict::At(_)) if from.is_some() => Next::End(Ran::NotHere),
+            Ok(Verdict::At(owner)) => self.forward(owner, session, op, protocol).await,
+            Ok(Verdict::Parked) => {
+                metrics::counter!(names::OPERATIONS_PARKED).increment(1);
+                match tokio::time::timeout(self.limits.park, woken).await {
+                    Ok(()) => Next::Again,
+                    Err(_) => Next::End(failed(replies::PARKED_TOO_LONG)),
+                }
+            }
+        }
+    }
+
+    async fn forward(&self, owner: Incarnation, session: &SessionId, op: &Op, protocol: Protocol) -> Next {
+        metrics::counter!(names::OPERATIONS_FORWARDED).increment(1);
+        match self.forwards.forward(owner, session, op, protocol).await {
+            Away::Ran(Ran::NotHere) => {
+                self.forwards.forget(session);
+                Next::Later
+            }
+            Away::Ran(ran) => {
+                self.forwards.remember(session, owner);
+                Next::End(ran)
+            }
+            Away::NotSent => {
+                self.forwards.forget(session);
+                self.driver.unreachable(owner);
+                Next::Later
+            }
+            // A read that is lost on the way may be asked again; a write may have happened.
+            Away::Unknown if !op.is_write() => {
+                self.forwards.forget(session);
+                Next::Later
+            }
+            Away::Unknown => Next::End(failed(replies::UNKNOWN)),
+        }
+    }
+
+    /// The session does not exist: answer as Redis does for a key that does not. The lease is checked as for any answer.
+    fn absent(&self, op: &Op, protocol: Protocol) -> Ran {
+        let mut out = BytesMut::new();
+        let now = clock::now();
+        command::absent_reply(op, now.unix_ms, protocol, &mut out);
+        if now.boot_us < self.store.lease_until_us() { Ran::Reply(out.freeze()) } else { failed(replies::NO_LEASE) }
+    }
+
+    /// Variables that the operation needs are lost for good: policy says what a reader gets.
+    fn lost(&self, session: &SessionId, op: &Op) -> Next {
+        let now = clock::now();
+        let removed = self.store.with(session, |slot| {
+            let Some(resident) = slot.as_mut() else { return true };
+            let mut gone = Vec::new();
+            for key in resident.session.keys().iter().filter(|k| op.targets().iter().any(|t| t.key == k.name)) {
+                for (name, _) in key.variables().filter(|(_, v)| v.content == Content::Lost) {
+                    if self.policy.of_variable(key, name).on_lost == OnLost::Absent {
+                        gone.push((key.name.clone(), (key.kind == Kind::Hash).then(|| name.clone())));
+                    }
+                }
+            }
+            for (key, field) in &gone {
+                match field {
+                    Some(field) => resident.session.remove_field(key, field, now.unix_ms),
+                    None => resident.session.remove(key, now.unix_ms),
+                };
+            }
+            !gone.is_empty()
+        });
+        if removed { Next::Again } else { Next::End(failed(replies::LOST)) }
+    }
+}
+
+fn failed(line: &'static [u8]) -> Ran {
+    metrics::counter!(names::OPERATIONS_FAILED).increment(1);
+    Ran::Failed(Bytes::from_static(line))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a deadline of tokio's own timer needs tokio's own clock")]
+fn deadline(after: Duration) -> Instant {
+    Instant::now() + after
+}

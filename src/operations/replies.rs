@@ -1,0 +1,31 @@
+//! The one place that maps what went wrong to RESP error lines.
+//!
+//! `TRYAGAIN` is what Redis itself says while slots move, and what cluster clients know to repeat. No line names an id or value.
+
+use wayfarer_engine::node::Reason;
+
+pub(super) const TOO_MANY_WAIT: &[u8] =
+    b"-TRYAGAIN wayfarer: too many operations wait already ([state] parked_operations_max)\r\n";
+pub(super) const TOOK_TOO_LONG: &[u8] =
+    b"-TRYAGAIN wayfarer: the operation took too long ([state] operation_ms_max); whether it ran is unknown\r\n";
+pub(super) const PARKED_TOO_LONG: &[u8] =
+    b"-TRYAGAIN wayfarer: the session is being handed over and the outcome is not known yet ([state] park_ms_max)\r\n";
+pub(super) const TAKEN: &[u8] =
+    b"-TRYAGAIN wayfarer: the session was taken from this node while the operation ran; whether it counted is unknown\r\n";
+pub(super) const NO_LEASE: &[u8] = b"-TRYAGAIN wayfarer: this node has no lease in the directory and may not answer\r\n";
+pub(super) const STOPPING: &[u8] = b"-TRYAGAIN wayfarer: this node is stopping\r\n";
+pub(super) const UNKNOWN: &[u8] =
+    b"-TRYAGAIN wayfarer: the owner of the session did not answer; whether the operation ran is unknown\r\n";
+pub(super) const LOST: &[u8] =
+    b"-ERR wayfarer: a variable of this session was lost with the node that held it; an overwrite cures it (policy on_lost)\r\n";
+
+/// The line for a reason of the engine.
+pub(super) fn of(reason: Reason) -> &'static [u8] {
+    match reason {
+        Reason::Directory => b"-TRYAGAIN wayfarer: the directory does not answer\r\n",
+        Reason::Holder => b"-TRYAGAIN wayfarer: the node that holds a variable of this session does not answer\r\n",
+        Reason::Full => TOO_MANY_WAIT,
+        Reason::NoOwner => b"-TRYAGAIN wayfarer: no node takes new sessions\r\n",
+        Reason::Taken => TAKEN,
+    }
+}

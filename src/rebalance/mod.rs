@@ -1,0 +1,159 @@
+//! Rebalancing: asks every accepting member how many sessions it has, and tells those with too many to give.
+//!
+//! The arithmetic is the engine's ([`share::even`]); which sessions go is the giver's choice. It keeps nothing between two calls.
+//! Called by the admin interface; answers come through the control channel.
+
+use crate::driver::Handle;
+use crate::operations::SendTo;
+use crate::store::Store;
+use dashmap::DashMap;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use wayfarer_engine::ids::Incarnation;
+use wayfarer_engine::plan::share::{self, Gift};
+use wayfarer_engine::residence::Table;
+use wayfarer_engine::wire::control::ControlMessage;
+
+/// How long a member may take to say how many sessions it has.
+const LOAD_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a gift may take.
+const GIFT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a rebalancing did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rebalanced {
+    /// Sessions that moved.
+    pub moved: u64,
+    /// Sessions that were to move and did not.
+    pub failed: u64,
+}
+
+/// Why nothing, or not everything, was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// This member did not say how many sessions it has; nothing was moved.
+    Silent(String),
+    /// This node is stopping.
+    Stopping,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Silent(name) => write!(f, "member {name:?} does not answer; nothing was moved"),
+            Trouble::Stopping => f.write_str("this node is stopping"),
+        }
+    }
+}
+
+/// See the head of this file.
+pub struct Rebalancer {
+    driver: Handle,
+    store: Arc<Store>,
+    send: SendTo,
+    last: AtomicU64,
+    waiting: DashMap<u64, (Incarnation, oneshot::Sender<ControlMessage>)>,
+}
+
+impl Rebalancer {
+    /// For one node.
+    pub fn new(driver: Handle, store: Arc<Store>, send: SendTo) -> Rebalancer {
+        Rebalancer { driver, store, send, last: AtomicU64::new(0), waiting: DashMap::new() }
+    }
+
+    /// The sessions of every accepting member, by incarnation; `None`: it did not answer.
+    pub async fn loads(self: &Arc<Self>) -> BTreeMap<Incarnation, (String, Option<u64>)> {
+        let view = self.driver.standing().borrow().view.clone();
+        let mut asking = JoinSet::new();
+        for member in view.accepting() {
+            let (this, who, name) = (self.clone(), member.incarnation, member.draft.name.clone());
+            asking.spawn(async move { (who, (name, this.load_of(who).await)) });
+        }
+        asking.join_all().await.into_iter().collect()
+    }
+
+    async fn load_of(&self, who: Incarnation) -> Option<u64> {
+        if who == self.driver.me() {
+            return Some(self.store.count() as u64);
+        }
+        match self.ask(who, LOAD_PATIENCE, |id| ControlMessage::LoadAsk { id }).await? {
+            ControlMessage::Load { sessions, .. } => Some(sessions),
+            _ => None,
+        }
+    }
+
+    /// Gives every accepting member its share. Returns when all have moved that could.
+    pub async fn rebalance(self: &Arc<Self>) -> Result<Rebalanced, Trouble> {
+        let mut counts = Vec::new();
+        for (who, (name, sessions)) in self.loads().await {
+            counts.push((who, sessions.ok_or(Trouble::Silent(name))?));
+        }
+        let mut giving = JoinSet::new();
+        for gift in share::even(&counts) {
+            let this = self.clone();
+            giving.spawn(async move { this.have_given(gift).await });
+        }
+        let mut sum = Rebalanced::default();
+        for given in giving.join_all().await {
+            let (moved, failed) = given?;
+            sum.moved += moved;
+            sum.failed += failed;
+        }
+        Ok(sum)
+    }
+
+    async fn have_given(&self, gift: Gift) -> Result<(u64, u64), Trouble> {
+        if gift.from == self.driver.me() {
+            return self.driver.give(gift.to, gift.count).await.map_err(|_| Trouble::Stopping);
+        }
+        let ask = |id| ControlMessage::Give { id, to: gift.to, count: gift.count };
+        match self.ask(gift.from, GIFT_PATIENCE, ask).await {
+            Some(ControlMessage::Given { moved, failed, .. }) => Ok((moved, failed)),
+            // Whether some have moved is unknown; the next rebalancing counts again.
+            _ => Ok((0, gift.count)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        to: Incarnation,
+        patience: Duration,
+        message: impl FnOnce(u64) -> ControlMessage,
+    ) -> Option<ControlMessage> {
+        let id = self.last.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(id, (to, sender));
+        let answer = if (self.send)(to, message(id)) { tokio::time::timeout(patience, receiver).await.ok() } else { None };
+        self.waiting.remove(&id);
+        answer?.ok()
+    }
+
+    /// Another member asks this one.
+    pub async fn asked(&self, from: Incarnation, message: ControlMessage) {
+        let answer = match message {
+            ControlMessage::LoadAsk { id } => ControlMessage::Load { id, sessions: self.store.count() as u64 },
+            ControlMessage::Give { id, to, count } => match self.driver.give(to, count).await {
+                Ok((moved, failed)) => ControlMessage::Given { id, moved, failed },
+                Err(_) => ControlMessage::Given { id, moved: 0, failed: count },
+            },
+            _ => return,
+        };
+        if !(self.send)(from, answer) {
+            tracing::debug!("an answer about load could not be sent; whoever asked will find out");
+        }
+    }
+
+    /// An answer of another member.
+    pub fn answered(&self, from: Incarnation, message: ControlMessage) {
+        let (ControlMessage::Load { id, .. } | ControlMessage::Given { id, .. }) = &message else { return };
+        if let Some((_, (_, sender))) = self.waiting.remove_if(id, |_, (who, _)| *who == from) {
+            // Whoever asked may have lost patience.
+            drop(sender.send(message));
+        }
+    }
+}

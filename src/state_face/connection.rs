@@ -1,0 +1,273 @@
+//! One client of the state face: its loop, and its bounds.
+//!
+//! It never decides what becomes of a command (`dispatch` does) and never waits for one thing while it could do another: bytes of
+//! the client, room in its socket, operations under way and the upstream are waited for together.
+//!
+//! ```text
+//!  ┌► execute what is received, as far as the bounds allow ► write what is ready ► wait for any of:
+//!  │   bytes · room to write · an operation under way · the upstream · shutdown · a client that takes nothing for too long
+//!  └──────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! | bound | when it is hit |
+//! |---|---|
+//! | commands in flight | no more commands are read |
+//! | bytes of replies not taken | no more commands are read; if none are taken for a time, the client is disconnected and counted |
+//! | bytes and arguments of a command | the client is told the protocol error and disconnected |
+//!
+//! Invariant: a client that misbehaves costs its own bounds and nothing else.
+
+use super::lanes::Lanes;
+use super::replies::{Replies, Unit};
+use super::upstream::{Event, Link};
+use super::{Face, Sessions, close, stopped};
+use crate::telemetry::names;
+use bytes::{Buf, Bytes, BytesMut};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use wayfarer_engine::command::Parsed;
+use wayfarer_engine::command::connection::Connection;
+use wayfarer_engine::ids::SessionId;
+use wayfarer_engine::wire::resp::{RequestLimits, RequestParser};
+
+/// Arguments of one command, as in Redis.
+const ARGS_MAX: usize = 1024 * 1024;
+/// An idle client holds this much room for its next command; a busy one more.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// Most room for what is read at once.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// Replies are written before more commands are executed when there are this many bytes of them.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// One client.
+pub(super) struct Client<S> {
+    pub(super) face: Arc<Face<S>>,
+    pub(super) connection: Connection,
+    pub(super) replies: Replies,
+    pub(super) lanes: Lanes,
+    /// Operations under way: their session, unit and reply.
+    pub(super) slow: JoinSet<(SessionId, Unit, Bytes)>,
+    pub(super) link: Option<Link>,
+    /// Between MULTI and EXEC at the upstream; true: a command of it was refused here.
+    pub(super) transaction: Option<bool>,
+    /// After WATCH at the upstream.
+    pub(super) watching: bool,
+    /// After SUBSCRIBE and the like: everything is the upstream's.
+    pub(super) tunnel: bool,
+    /// Takes no more commands, and closes when the replies are sent.
+    pub(super) closing: bool,
+    /// A command that waits until no reply is due.
+    held: Option<Parsed>,
+    parser: RequestParser,
+    input: BytesMut,
+    read_bytes: usize,
+    end_of_input: bool,
+}
+
+/// What an event of the loop was.
+enum Woken {
+    Read(std::io::Result<usize>),
+    Wrote(std::io::Result<usize>),
+    Finished(Result<(SessionId, Unit, Bytes), JoinError>),
+    Upstream(Event),
+    Shutdown,
+    Stalled,
+}
+
+impl<S: Sessions> Client<S> {
+    /// A client that has just connected.
+    pub(super) fn new(face: Arc<Face<S>>, id: u64) -> Client<S> {
+        let frame_bytes_max = face.state.frame_bytes_max;
+        let limits = RequestLimits { args_max: ARGS_MAX, bulk_bytes_max: frame_bytes_max, frame_bytes_max };
+        let password_is_set = face.state.password.is_some();
+        Client {
+            face,
+            connection: Connection::new(id, password_is_set),
+            replies: Replies::default(),
+            lanes: Lanes::default(),
+            slow: JoinSet::new(),
+            link: None,
+            transaction: None,
+            watching: false,
+            tunnel: false,
+            closing: false,
+            held: None,
+            parser: RequestParser::new(limits),
+            input: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
+            end_of_input: false,
+        }
+    }
+
+    /// Serves it to the end.
+    pub(super) async fn serve(mut self, mut stream: TcpStream, mut shutdown: watch::Receiver<bool>) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a client's connection keeps Nagle's algorithm");
+        }
+        let in_order = self.turn(&mut stream, &mut shutdown).await;
+        // What is under way goes on to its end, as it would in Redis when a client leaves.
+        self.slow.detach_all();
+        if in_order {
+            close(stream).await;
+        }
+    }
+
+    /// The loop. False: the connection is gone.
+    async fn turn(&mut self, stream: &mut TcpStream, shutdown: &mut watch::Receiver<bool>) -> bool {
+        let stall = self.face.stall;
+        let stalled = tokio::time::sleep(stall);
+        tokio::pin!(stalled);
+        let mut timing = false;
+        loop {
+            let more = self.process();
+            match self.write_ready(stream) {
+                Ok(true) => timing = false,
+                Ok(false) => {}
+                Err(()) => return false,
+            }
+            if more && !self.is_full() {
+                continue;
+            }
+            if self.is_finished() {
+                return true;
+            }
+            let waits_for_client = !self.replies.out.is_empty() && (self.closing || self.is_over());
+            if waits_for_client && !timing {
+                stalled.as_mut().reset(after(stall));
+            }
+            timing = waits_for_client;
+            let woken = {
+                let may_read = !self.closing && !self.end_of_input && self.held.is_none() && !self.is_full();
+                if may_read {
+                    self.input.reserve(self.read_bytes);
+                }
+                let (relays, runs, stopping) = (self.link.is_some() && !self.is_over(), !self.slow.is_empty(), self.closing);
+                let (mut reader, mut writer) = stream.split();
+                tokio::select! {
+                    read = reader.read_buf(&mut self.input), if may_read => Woken::Read(read),
+                    wrote = writer.write_buf(&mut self.replies.out), if !self.replies.out.is_empty() => Woken::Wrote(wrote),
+                    Some(finished) = self.slow.join_next(), if runs => Woken::Finished(finished),
+                    event = next(&mut self.link), if relays => Woken::Upstream(event),
+                    () = stopped(shutdown), if !stopping => Woken::Shutdown,
+                    () = &mut stalled, if timing => Woken::Stalled,
+                }
+            };
+            if matches!(woken, Woken::Wrote(Ok(_))) {
+                timing = false;
+            }
+            if !self.woken(woken) {
+                return false;
+            }
+        }
+    }
+
+    /// Takes one event in. False: the connection is of no use any more.
+    fn woken(&mut self, woken: Woken) -> bool {
+        match woken {
+            Woken::Read(Ok(0)) => self.end_of_input = true,
+            Woken::Read(Ok(read)) => {
+                let full = read >= self.read_bytes;
+                let next = if full { self.read_bytes.saturating_mul(2) } else { self.read_bytes / 2 };
+                self.read_bytes = next.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+            }
+            Woken::Wrote(Ok(wrote)) => return wrote > 0,
+            Woken::Read(Err(error)) | Woken::Wrote(Err(error)) => {
+                tracing::debug!(kind = ?error.kind(), "a client's connection broke");
+                return false;
+            }
+            Woken::Finished(Ok((session, unit, reply))) => self.finished(session, unit, reply),
+            Woken::Finished(Err(_)) => {
+                tracing::error!("an operation ended in a panic: a bug, please report it; its client is disconnected");
+                return false;
+            }
+            Woken::Upstream(event) => self.upstream_event(event),
+            Woken::Shutdown => self.closing = true,
+            Woken::Stalled => {
+                metrics::counter!(names::STATE_CLIENTS_STALLED).increment(1);
+                tracing::info!("a client that does not read its replies is disconnected ([state] output_bytes_max)");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Executes the commands that are here, as far as the bounds allow. True: there may be more when the replies are written.
+    fn process(&mut self) -> bool {
+        if let Some(held) = self.held.take() {
+            self.held = self.dispatch(held);
+        }
+        while !self.closing && self.held.is_none() && !self.is_full() {
+            if self.replies.out.len() >= WRITE_BYTES {
+                return true;
+            }
+            self.parser.set_stranger(!self.connection.authenticated);
+            match self.parser.next(&mut self.input) {
+                Ok(Some(args)) => self.held = self.dispatch(wayfarer_engine::command::parse(args)),
+                Ok(None) => {
+                    self.closing |= self.end_of_input;
+                    break;
+                }
+                Err(error) => {
+                    metrics::counter!(names::STATE_PROTOCOL_ERRORS).increment(1);
+                    self.replies.write(self.connection.protocol, |reply| reply.error(format!("ERR {error}")));
+                    self.closing = true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Writes what is ready, as far as the socket takes it at once. True: something left; `Err`: the connection is gone.
+    fn write_ready(&mut self, stream: &TcpStream) -> Result<bool, ()> {
+        let mut wrote = false;
+        while !self.replies.out.is_empty() {
+            match stream.try_write(&self.replies.out) {
+                Ok(0) => return Err(()),
+                Ok(n) => {
+                    self.replies.out.advance(n.min(self.replies.out.len()));
+                    wrote = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Err(()),
+            }
+        }
+        if self.replies.out.is_empty() && self.replies.out.capacity() > 2 * WRITE_BYTES {
+            // One large reply must not hold its room as long as the connection lives.
+            self.replies.out = BytesMut::new();
+        }
+        Ok(wrote)
+    }
+
+    /// Whether the client has taken too few of its replies.
+    fn is_over(&self) -> bool {
+        self.replies.bytes() > self.face.state.output_bytes_max
+    }
+
+    /// Whether no more commands may be begun.
+    fn is_full(&self) -> bool {
+        let outgoing = self.link.as_ref().map_or(0, Link::outgoing_bytes);
+        let in_flight = self.replies.slots().max(self.slow.len());
+        in_flight >= self.face.state.pipeline_depth_max || self.is_over() || outgoing > self.face.state.output_bytes_max
+    }
+
+    fn is_finished(&self) -> bool {
+        self.closing && self.replies.slots() == 0 && self.replies.out.is_empty()
+    }
+}
+
+async fn next(link: &mut Option<Link>) -> Event {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a deadline of tokio's own timer needs tokio's own clock")]
+fn after(pause: Duration) -> Instant {
+    Instant::now() + pause
+}

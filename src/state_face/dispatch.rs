@@ -1,0 +1,376 @@
+//! What becomes of one command: executed, put into a lane, split, relayed or refused.
+//!
+//! It never waits: what takes time becomes a unit whose reply is due. Called by the loop in [`super::connection`].
+//!
+//! | keys | a command of ours | any other command |
+//! |---|---|---|
+//! | of one session | execute | unknown command |
+//! | of several sessions, or some of none | split, if its replies can be joined | unknown command |
+//! | of no session, upstream | relay | relay |
+//! | of no session, no upstream | error | error, or unknown command |
+//!
+//! Between MULTI and EXEC everything belongs to the upstream: a session's key is refused there and aborts the transaction.
+//! Invariant: a key of a session is never sent to the upstream.
+
+use super::Sessions;
+use super::connection::Client;
+use super::lanes::Waiting;
+use super::replies::Unit;
+use super::upstream::{Event, Link};
+use bytes::{Bytes, BytesMut};
+use std::collections::HashMap;
+use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
+use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, errors};
+use wayfarer_engine::ids::SessionId;
+use wayfarer_engine::wire::resp::reply::error_reply;
+
+const NO_UPSTREAM: &str = "ERR wayfarer: this key belongs to no session and there is no upstream ([state] upstream)";
+const UPSTREAM_DOWN: &[u8] = b"-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\r\n";
+const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
+const TOO_MANY_SESSIONS: &str = "ERR wayfarer: the keys of this command belong to too many sessions ([state] pipeline_depth_max)";
+const VALUE_TOO_LONG: &str = "ERR wayfarer: the value is too long for a session ([state] value_bytes_max)";
+const NOT_IN_TRANSACTION: &str = "ERR wayfarer: a transaction of the upstream cannot contain this command";
+const NOT_IN_TUNNEL: &str = "ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands";
+const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+
+/// What a command does to the connection at the upstream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    /// Its replies cannot be counted.
+    Tunnel,
+    /// A stream of bytes that is not RESP.
+    NotRelayed,
+    None,
+}
+
+fn effect(command: &Foreign) -> Effect {
+    match (command.name, command.args.len()) {
+        (Some("multi"), 1) => Effect::Multi,
+        (Some("exec"), 1) => Effect::Exec,
+        (Some("discard"), 1) => Effect::Discard,
+        (Some("watch"), 2..) => Effect::Watch,
+        (Some("unwatch"), 1) => Effect::Unwatch,
+        (Some("subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe" | "monitor"), _) => {
+            Effect::Tunnel
+        }
+        (Some("sync" | "psync" | "replconf"), _) => Effect::NotRelayed,
+        _ => Effect::None,
+    }
+}
+
+impl<S: Sessions> Client<S> {
+    /// Begins a command. One that has to wait until no reply is due is given back.
+    pub(super) fn dispatch(&mut self, command: Parsed) -> Option<Parsed> {
+        if self.tunnel {
+            self.in_tunnel(command);
+            return None;
+        }
+        match command {
+            Parsed::Connection(command) if command.name() == "reset" && self.replies.slots() > 0 => {
+                return Some(Parsed::Connection(command));
+            }
+            Parsed::Connection(command) => self.about_connection(&command),
+            _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            Parsed::Keyed(op) => self.keyed(op),
+            Parsed::Refused(refused) => self.refused(&refused),
+            Parsed::Foreign(foreign) => return self.foreign(foreign).map(Parsed::Foreign),
+        }
+        None
+    }
+
+    fn error(&mut self, text: impl AsRef<[u8]>) {
+        self.face.metrics.refused.increment(1);
+        self.replies.write(self.connection.protocol, |reply| reply.error(text));
+    }
+
+    fn has_upstream(&self) -> bool {
+        self.face.state.upstream.is_some()
+    }
+
+    fn about_connection(&mut self, command: &ConnectionCommand) {
+        match (self.transaction, command.name()) {
+            (None, _) | (Some(_), "quit" | "reset") => {}
+            (Some(_), "ping" | "echo") => return self.relay(command.args()),
+            (Some(_), _) => return self.fail_transaction(),
+        }
+        let face = &self.face;
+        let check = |user: &[u8], password: &[u8]| face.is_right_password(user, password);
+        let facts = ServerFacts {
+            password: if face.state.password.is_some() { Some(&check) } else { None },
+            port: face.port,
+            uptime_s: face.started.elapsed().as_secs(),
+            clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
+        };
+        let (protocol, db) = (self.connection.protocol, self.connection.db);
+        let after = match self.replies.direct() {
+            Some(out) => self.connection.run(command, facts, out),
+            None => {
+                let mut out = BytesMut::new();
+                let after = self.connection.run(command, facts, &mut out);
+                self.replies.push(out.freeze());
+                after
+            }
+        };
+        match after {
+            After::Close => self.closing = true,
+            After::Reset => (self.link, self.transaction, self.watching) = (None, None, false),
+            After::Continue => {
+                let now = &self.connection;
+                if let (Some(link), Some(upstream)) = (&mut self.link, &self.face.state.upstream) {
+                    link.follow(upstream, (now.protocol != protocol).then_some(now.protocol), (now.db != db).then_some(now.db));
+                }
+            }
+        }
+    }
+
+    fn keyed(&mut self, mut op: Op) {
+        if let [target] = op.targets_mut() {
+            match self.face.keys.fill(target) {
+                Some(session) => self.on_session(&session, op),
+                None => self.on_upstream(&op),
+            }
+            return;
+        }
+        // One group of places for each session, and one for the upstream, in the order of their first keys.
+        let mut groups: Vec<(Option<Bytes>, Vec<usize>)> = Vec::new();
+        let mut found: HashMap<Option<Bytes>, usize> = HashMap::new();
+        for (place, target) in op.targets_mut().iter_mut().enumerate() {
+            let session = self.face.keys.fill(target);
+            let group = *found.entry(session.clone()).or_insert(groups.len());
+            match groups.get_mut(group) {
+                Some((_, places)) => places.push(place),
+                None => groups.push((session, vec![place])),
+            }
+        }
+        match groups.as_slice() {
+            [(Some(session), _)] => self.on_session(&session.clone(), op),
+            [] | [(None, _)] => self.on_upstream(&op),
+            _ => self.split(&op, groups),
+        }
+    }
+
+    /// Whether the operation is refused on a session, with the error said.
+    fn is_refused(&mut self, op: &Op) -> bool {
+        if self.transaction.is_some() {
+            self.fail_transaction();
+            return true;
+        }
+        let too_long = op.is_write() && op.args().iter().any(|arg| arg.len() > self.face.state.value_bytes_max);
+        if too_long {
+            self.error(VALUE_TOO_LONG);
+        }
+        too_long
+    }
+
+    fn on_session(&mut self, session: &Bytes, op: Op) {
+        if self.is_refused(&op) {
+            return;
+        }
+        let protocol = self.connection.protocol;
+        let busy = !self.lanes.is_empty() && self.lanes.is_busy(&SessionId(session.clone()));
+        if !busy {
+            let done = match self.replies.direct() {
+                Some(out) => self.face.sessions.execute(session, &op, protocol, out),
+                None => {
+                    let mut out = BytesMut::new();
+                    let done = self.face.sessions.execute(session, &op, protocol, &mut out);
+                    if done {
+                        self.replies.push(out.freeze());
+                    }
+                    done
+                }
+            };
+            if done {
+                self.face.metrics.hot.increment(1);
+                return;
+            }
+        }
+        let unit = self.replies.due();
+        self.begin(SessionId::copy_of(session), Waiting { unit, op, protocol }, busy);
+    }
+
+    /// Lets an operation go its slow way: behind the one under way on its session, or at once.
+    fn begin(&mut self, session: SessionId, mut waiting: Waiting, busy: bool) {
+        // It may wait for long: it must not keep the buffer alive in which it was received.
+        waiting.op.detach();
+        if busy {
+            self.lanes.wait(&session, waiting);
+        } else {
+            self.lanes.open(session.clone());
+            self.start(session, waiting);
+        }
+    }
+
+    fn start(&mut self, session: SessionId, waiting: Waiting) {
+        self.face.metrics.slow.increment(1);
+        let sessions = self.face.sessions.clone();
+        let Waiting { unit, op, protocol } = waiting;
+        self.slow.spawn(async move {
+            let reply = sessions.slow(session.clone(), op, protocol).await;
+            (session, unit, reply)
+        });
+    }
+
+    /// An operation under way has ended: its reply, and those behind it in its lane as far as they need not wait.
+    pub(super) fn finished(&mut self, session: SessionId, unit: Unit, reply: Bytes) {
+        self.replies.fill(unit, reply);
+        while let Some(waiting) = self.lanes.next(&session) {
+            let mut out = BytesMut::new();
+            if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, &mut out) {
+                return self.start(session, waiting);
+            }
+            self.face.metrics.hot.increment(1);
+            self.replies.fill(waiting.unit, out.freeze());
+        }
+    }
+
+    fn split(&mut self, op: &Op, groups: Vec<(Option<Bytes>, Vec<usize>)>) {
+        if self.is_refused(op) {
+            return;
+        }
+        let Some(join) = op.join() else { return self.error(SEVERAL_SESSIONS) };
+        if groups.iter().any(|(session, _)| session.is_none()) && !self.has_upstream() {
+            return self.error(NO_UPSTREAM);
+        }
+        if groups.len() > self.face.state.pipeline_depth_max {
+            return self.error(TOO_MANY_SESSIONS);
+        }
+        let protocol = self.connection.protocol;
+        let units = self.replies.due_parts(join, groups.iter().map(|(_, places)| places.clone()).collect());
+        for ((session, places), unit) in groups.into_iter().zip(units) {
+            let part = op.part(&places);
+            let Some(session) = session else {
+                self.send(part.args(), unit);
+                continue;
+            };
+            let session = SessionId(session);
+            let busy = self.lanes.is_busy(&session);
+            let mut out = BytesMut::new();
+            if !busy && self.face.sessions.execute(&session.0, &part, protocol, &mut out) {
+                self.face.metrics.hot.increment(1);
+                self.replies.fill(unit, out.freeze());
+            } else {
+                self.begin(SessionId::copy_of(&session.0), Waiting { unit, op: part, protocol }, busy);
+            }
+        }
+    }
+
+    fn on_upstream(&mut self, op: &Op) {
+        if self.has_upstream() { self.relay(op.args()) } else { self.error(NO_UPSTREAM) }
+    }
+
+    fn refused(&mut self, refused: &Refused) {
+        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(key));
+        if of_session || refused.keys.is_empty() || !self.has_upstream() {
+            if let Some(failed) = &mut self.transaction {
+                *failed = true;
+            }
+            return self.error(&refused.error);
+        }
+        self.relay(&refused.args);
+    }
+
+    /// A command that is not executed here. Given back if it has to wait.
+    fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
+        let effect = effect(&command);
+        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.keys.is_session(key)) {
+            if let Some(failed) = &mut self.transaction {
+                *failed = true;
+            }
+            self.error(errors::unknown_command(&command.args));
+        } else if !self.has_upstream() {
+            let on_keys = command.name.is_some() && !command.keys.is_empty();
+            if on_keys { self.error(NO_UPSTREAM) } else { self.error(errors::unknown_command(&command.args)) }
+        } else if effect == Effect::Tunnel {
+            if self.replies.slots() > 0 {
+                return Some(command);
+            }
+            self.tunnel = true;
+            self.open_link();
+            self.link.iter_mut().for_each(|link| link.send_through(&command.args));
+        } else {
+            self.in_transaction(effect, &command.args);
+        }
+        None
+    }
+
+    /// Relays a command that may begin or end a transaction.
+    fn in_transaction(&mut self, effect: Effect, args: &[Bytes]) {
+        match effect {
+            Effect::Exec if self.transaction == Some(true) => {
+                let unit = self.replies.due();
+                self.open_link();
+                let discard = [Bytes::from_static(b"DISCARD")];
+                self.link.iter_mut().for_each(|link| link.send_answering(&discard, unit, Bytes::from_static(ABORTED)));
+            }
+            _ => self.relay(args),
+        }
+        match effect {
+            Effect::Multi => self.transaction = self.transaction.or(Some(false)),
+            Effect::Exec | Effect::Discard => (self.transaction, self.watching) = (None, false),
+            Effect::Watch => self.watching = true,
+            Effect::Unwatch => self.watching = false,
+            Effect::Tunnel | Effect::NotRelayed | Effect::None => {}
+        }
+    }
+
+    fn fail_transaction(&mut self) {
+        self.transaction = Some(true);
+        self.error(NOT_IN_TRANSACTION);
+    }
+
+    fn in_tunnel(&mut self, command: Parsed) {
+        match command {
+            Parsed::Connection(command) if command.name() == "quit" => self.about_connection(&command),
+            Parsed::Connection(command) if command.name() == "ping" => {
+                self.link.iter_mut().for_each(|l| l.send_through(command.args()))
+            }
+            Parsed::Foreign(command) if !command.keys.iter().any(|key| self.face.keys.is_session(key)) => {
+                self.link.iter_mut().for_each(|link| link.send_through(&command.args));
+            }
+            _ => self.error(NOT_IN_TUNNEL),
+        }
+    }
+
+    fn open_link(&mut self) {
+        if self.link.is_none()
+            && let Some(upstream) = &self.face.state.upstream
+        {
+            let (protocol, db) = (self.connection.protocol, self.connection.db);
+            self.link = Some(Link::new(upstream, protocol, db, self.face.state.output_bytes_max));
+        }
+    }
+
+    fn relay(&mut self, args: &[Bytes]) {
+        let unit = self.replies.due();
+        self.send(args, unit);
+    }
+
+    fn send(&mut self, args: &[Bytes], unit: Unit) {
+        self.face.metrics.upstream.increment(1);
+        self.open_link();
+        match &mut self.link {
+            Some(link) => link.send(args, unit),
+            None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),
+        }
+    }
+
+    /// Takes in what the upstream has said.
+    pub(super) fn upstream_event(&mut self, event: Event) {
+        match event {
+            Event::Reply(unit, reply) => self.replies.fill(unit, reply),
+            Event::Push(push) => self.replies.out.extend_from_slice(&push),
+            Event::Down(units) => {
+                units.into_iter().for_each(|unit| self.replies.fill(unit, Bytes::from_static(UPSTREAM_DOWN)));
+                self.link = None;
+                // The upstream has forgotten what the client believes it is in the middle of: only a new connection is honest.
+                self.closing |= self.transaction.is_some() || self.watching || self.tunnel;
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The state face: what the instance takes for its Redis.
+//!
+//! It never decides where a session is and never holds one: it cuts commands out of bytes, finds whose keys they name, executes on
+//! [`Sessions`] or relays to the upstream, and sends the replies in the order of the commands. The composition root binds and
+//! runs it.
+//!
+//! ```text
+//!  bytes ─► arguments ─► whose keys?
+//!     ├─ nobody's, about the connection ──────────────► reply
+//!     ├─ one session's ─► execute (hot path) ─────────► reply
+//!     │                └► slow: in the session's lane ► reply, later
+//!     ├─ several sessions' ─► parts, joined ──────────► reply
+//!     └─ no session's ─► upstream ────────────────────► reply, later
+//! ```
+//! | file | |
+//! |---|---|
+//! | `keys` | which session and variable a key is |
+//! | `connection` | one client: its loop, its bounds |
+//! | `dispatch` | what becomes of one command |
+//! | `lanes` | operations that wait, one lane a session |
+//! | `replies` | replies in order, and the parts of joined ones |
+//! | `upstream` | the client's own connection to the upstream |
+//!
+//! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
+//! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
+//! untouched*; a key of a session never goes upstream.
+
+mod connection;
+mod dispatch;
+mod keys;
+mod lanes;
+mod replies;
+mod upstream;
+
+pub use keys::SessionKeys;
+
+use crate::telemetry::names;
+use bytes::{Bytes, BytesMut};
+use connection::Client;
+use metrics::{Counter, Gauge};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use subtle::ConstantTimeEq;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use wayfarer_engine::command::Op;
+use wayfarer_engine::ids::SessionId;
+use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_settings::State;
+
+/// A client whose unread replies exceed their bound, or who is to be let go, must read something within this time.
+const STALL: Duration = Duration::from_secs(10);
+/// At shutdown, replies that are still to come are waited for so long.
+const FINISH: Duration = Duration::from_secs(5);
+/// Pause after the system has refused to accept a connection, for instance for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where operations on sessions are executed.
+pub trait Sessions: Send + Sync + 'static {
+    /// The hot path: executes on a session that is open here and appends the reply. `false`: nothing was appended and nothing
+    /// changed, take the slow path.
+    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool;
+
+    /// Everything else: birth, miss, fetch, forward, wait. Always ends with one reply, an error in the worst case, within a
+    /// bounded time.
+    fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> impl Future<Output = Bytes> + Send;
+}
+
+/// What all connections share.
+struct Face<S> {
+    state: State,
+    keys: SessionKeys,
+    sessions: Arc<S>,
+    stall: Duration,
+    port: u16,
+    started: Instant,
+    clients: AtomicUsize,
+    next_id: AtomicU64,
+    metrics: Metrics,
+}
+
+/// Handles that the hot path need not look up.
+struct Metrics {
+    hot: Counter,
+    slow: Counter,
+    upstream: Counter,
+    refused: Counter,
+    connections: Gauge,
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        Metrics {
+            hot: metrics::counter!(names::STATE_OPERATIONS, "path" => "hot"),
+            slow: metrics::counter!(names::STATE_OPERATIONS, "path" => "slow"),
+            upstream: metrics::counter!(names::STATE_OPERATIONS, "path" => "upstream"),
+            refused: metrics::counter!(names::STATE_OPERATIONS, "path" => "refused"),
+            connections: metrics::gauge!(names::STATE_CONNECTIONS),
+        }
+    }
+}
+
+impl<S> Face<S> {
+    /// Compares in constant time; there is one user, as in a Redis without ACLs.
+    fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
+        let expected = self.state.password.as_ref().map(|p| p.expose().as_bytes());
+        user == b"default" && expected.is_some_and(|expected| bool::from(expected.ct_eq(password)))
+    }
+}
+
+/// Counts one connection for as long as it lives.
+struct Counted<S>(Arc<Face<S>>);
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::AcqRel);
+        self.0.metrics.connections.decrement(1.0);
+    }
+}
+
+/// See the head of this file.
+pub struct StateFace<S> {
+    listener: TcpListener,
+    face: Arc<Face<S>>,
+}
+
+impl<S: Sessions> StateFace<S> {
+    /// Listens where the settings say. The recorder of metrics must have been installed before.
+    #[allow(clippy::disallowed_methods, reason = "only for the uptime that INFO shows")]
+    pub async fn bind(state: State, sessions: Arc<S>) -> io::Result<StateFace<S>> {
+        let listener = TcpListener::bind(state.listen).await?;
+        let port = listener.local_addr()?.port();
+        let keys = SessionKeys::new(state.keys.clone());
+        let face = Face {
+            state,
+            keys,
+            sessions,
+            stall: STALL,
+            port,
+            started: Instant::now(),
+            clients: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            metrics: Metrics::new(),
+        };
+        Ok(StateFace { listener, face: Arc::new(face) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Another time for a client to read something; see [`STALL`].
+    pub fn with_stall(mut self, stall: Duration) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.stall = stall;
+        }
+        self
+    }
+
+    /// Serves until `shutdown` becomes true or its sender is gone; then accepts nobody, finishes the replies that are due, and
+    /// closes.
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        let for_clients = shutdown.clone();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.welcome(stream, &for_clients, &mut connections),
+                    Err(error) => {
+                        tracing::warn!(%error, "the state face cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+                () = stopped(&mut shutdown) => break,
+            }
+        }
+        drop(self.listener);
+        let ended = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        if tokio::time::timeout(FINISH, ended).await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections of the state face are cut off at shutdown");
+            connections.shutdown().await;
+        }
+    }
+
+    fn welcome(&self, stream: TcpStream, shutdown: &watch::Receiver<bool>, connections: &mut JoinSet<()>) {
+        if self.face.clients.fetch_add(1, Ordering::AcqRel) >= self.face.state.connections_max {
+            self.face.clients.fetch_sub(1, Ordering::AcqRel);
+            metrics::counter!(names::STATE_CONNECTIONS_REFUSED).increment(1);
+            // The buffer of a new socket takes this without waiting; if it does not, the client sees the connection close.
+            if let Err(error) = stream.try_write(b"-ERR max number of clients reached\r\n") {
+                tracing::debug!(%error, "a refused client was not told why");
+            }
+            return;
+        }
+        self.face.metrics.connections.increment(1.0);
+        let counted = Counted(self.face.clone());
+        let client = Client::new(self.face.clone(), self.face.next_id.fetch_add(1, Ordering::Relaxed));
+        let shutdown = shutdown.clone();
+        connections.spawn(async move {
+            let _counted = counted;
+            client.serve(stream, shutdown).await;
+        });
+    }
+}
+
+/// Waits until the face is to stop. A sender that is gone cannot say so any more, so that counts as well.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let stopped = shutdown.wait_for(|stop| *stop).await;
+    drop(stopped);
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection of the state face ended in a panic: a bug, please report it");
+    }
+}
+
+/// Sends what is left and says goodbye.
+async fn close(mut stream: TcpStream) {
+    if let Err(error) = stream.shutdown().await {
+        tracing::debug!(%error, "a client was gone before its connection was closed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

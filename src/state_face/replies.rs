@@ -1,0 +1,236 @@
+//! The replies of one client, in the order of its commands, and the parts of those that are joined from several.
+//!
+//! It never sends: [`super::connection`] takes what is ready from `out`. A reply that is due waits in a slot until those before it
+//! are there.
+//!
+//! | join | parts | whole |
+//! |---|---|---|
+//! | sum | integers | their sum |
+//! | array | arrays | the elements at the places of their keys |
+//! | any | one of them an error | that error |
+//!
+//! Invariant: `out` holds whole replies only, each behind all earlier ones.
+
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use wayfarer_engine::command::table::Join;
+use wayfarer_engine::wire::resp::frame::elements;
+use wayfarer_engine::wire::resp::{Protocol, Reply, parse_integer};
+
+/// A reply that is due, or one part of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unit {
+    command: u64,
+    part: usize,
+}
+
+/// One part: the places of its keys among those of the command, and its reply.
+struct Part {
+    places: Vec<usize>,
+    reply: Option<Bytes>,
+}
+
+enum Slot {
+    Ready(Bytes),
+    Due,
+    Parts { join: Join, parts: Vec<Part>, due: usize },
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub(super) struct Replies {
+    /// What can be sent.
+    pub(super) out: BytesMut,
+    slots: VecDeque<Slot>,
+    /// The number of the command in the first slot.
+    first: u64,
+    /// Bytes of replies that wait in slots.
+    waiting_bytes: usize,
+}
+
+/// What cannot happen between parts that all speak RESP; an error is better than a wrong sum.
+const UNFIT: &[u8] = b"-ERR wayfarer: the parts of the reply do not fit together\r\n";
+
+impl Replies {
+    /// The buffer to write the next reply into at once, if none is due before it.
+    pub(super) fn direct(&mut self) -> Option<&mut BytesMut> {
+        if self.slots.is_empty() { Some(&mut self.out) } else { None }
+    }
+
+    /// Adds the whole reply of the next command.
+    pub(super) fn push(&mut self, reply: Bytes) {
+        match self.direct() {
+            Some(out) => out.extend_from_slice(&reply),
+            None => {
+                self.waiting_bytes = self.waiting_bytes.saturating_add(reply.len());
+                self.slots.push_back(Slot::Ready(reply));
+            }
+        }
+    }
+
+    /// Writes the reply of the next command.
+    pub(super) fn write(&mut self, protocol: Protocol, write: impl FnOnce(&mut Reply<'_>)) {
+        match self.direct() {
+            Some(out) => write(&mut Reply::new(out, protocol)),
+            None => {
+                let mut out = BytesMut::new();
+                write(&mut Reply::new(&mut out, protocol));
+                self.push(out.freeze());
+            }
+        }
+    }
+
+    /// The reply of the next command will come.
+    pub(super) fn due(&mut self) -> Unit {
+        self.slots.push_back(Slot::Due);
+        Unit { command: self.last(), part: 0 }
+    }
+
+    /// The reply of the next command will come in these parts; says their units in the same order.
+    pub(super) fn due_parts(&mut self, join: Join, places: Vec<Vec<usize>>) -> Vec<Unit> {
+        let due = places.len();
+        let parts: Vec<Part> = places.into_iter().map(|places| Part { places, reply: None }).collect();
+        self.slots.push_back(Slot::Parts { join, parts, due });
+        let command = self.last();
+        (0..due).map(|part| Unit { command, part }).collect()
+    }
+
+    fn last(&self) -> u64 {
+        let slots = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
+        self.first.saturating_add(slots).saturating_sub(1)
+    }
+
+    /// A reply that was due, or a part of it. A second one for the same unit is not counted.
+    pub(super) fn fill(&mut self, unit: Unit, reply: Bytes) {
+        let at = unit.command.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) else { return };
+        let whole = match slot {
+            Slot::Ready(_) => return,
+            Slot::Due => reply,
+            Slot::Parts { join, parts, due } => {
+                let Some(part) = parts.get_mut(unit.part).filter(|p| p.reply.is_none()) else { return };
+                part.reply = Some(reply);
+                *due -= 1;
+                if *due > 0 {
+                    return;
+                }
+                joined(*join, parts)
+            }
+        };
+        self.waiting_bytes = self.waiting_bytes.saturating_add(whole.len());
+        *slot = Slot::Ready(whole);
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while let Some(Slot::Ready(reply)) = self.slots.front() {
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(reply.len());
+            self.out.extend_from_slice(reply);
+            self.slots.pop_front();
+            self.first = self.first.saturating_add(1);
+        }
+    }
+
+    /// Commands whose replies have not reached `out`.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes that the client has not taken.
+    pub(super) fn bytes(&self) -> usize {
+        self.out.len().saturating_add(self.waiting_bytes)
+    }
+}
+
+fn joined(join: Join, parts: &[Part]) -> Bytes {
+    let replies = || parts.iter().filter_map(|p| p.reply.as_ref());
+    if let Some(error) = replies().find(|r| r.first() == Some(&b'-')) {
+        return error.clone();
+    }
+    let whole = match join {
+        Join::Sum => sum(replies()),
+        Join::Array => array(parts),
+    };
+    whole.unwrap_or(Bytes::from_static(UNFIT))
+}
+
+fn sum<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
+    let mut sum = 0i64;
+    for reply in replies {
+        let number = parse_integer(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)?;
+        sum = sum.checked_add(number)?;
+    }
+    let mut out = BytesMut::new();
+    Reply::new(&mut out, Protocol::Resp2).integer(sum);
+    Some(out.freeze())
+}
+
+fn array(parts: &[Part]) -> Option<Bytes> {
+    let len = parts.iter().map(|p| p.places.len()).sum();
+    let mut whole: Vec<&[u8]> = vec![&[]; len];
+    for part in parts {
+        let elements = elements(part.reply.as_ref()?, part.places.len())?;
+        if elements.len() != part.places.len() {
+            return None;
+        }
+        for (place, element) in part.places.iter().zip(elements) {
+            *whole.get_mut(*place)? = element;
+        }
+    }
+    let mut out = BytesMut::new();
+    let mut reply = Reply::new(&mut out, Protocol::Resp2);
+    reply.array(len);
+    whole.iter().for_each(|element| reply.raw(element));
+    Some(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    #[test]
+    fn replies_keep_the_order_of_their_commands() {
+        let mut replies = Replies::default();
+        replies.push(bytes("+1\r\n"));
+        let second = replies.due();
+        replies.push(bytes("+3\r\n"));
+        let fourth = replies.due();
+        assert_eq!((replies.out.as_ref(), replies.slots(), replies.bytes()), (&b"+1\r\n"[..], 3, 8));
+        replies.fill(fourth, bytes("+4\r\n"));
+        assert_eq!(replies.out.as_ref(), b"+1\r\n");
+        replies.fill(second, bytes("+2\r\n"));
+        assert_eq!((replies.out.as_ref(), replies.slots()), (&b"+1\r\n+2\r\n+3\r\n+4\r\n"[..], 0));
+        replies.fill(second, bytes("+again\r\n"));
+        replies.push(bytes("+5\r\n"));
+        assert_eq!((replies.out.as_ref(), replies.bytes()), (&b"+1\r\n+2\r\n+3\r\n+4\r\n+5\r\n"[..], 20));
+    }
+
+    #[track_caller]
+    fn check_joined(join: Join, parts: &[(&[usize], &str)], expected: &str) {
+        let mut replies = Replies::default();
+        let units = replies.due_parts(join, parts.iter().map(|(places, _)| places.to_vec()).collect());
+        for (unit, (_, reply)) in units.iter().zip(parts).rev() {
+            assert!(replies.out.is_empty());
+            replies.fill(*unit, bytes(reply));
+        }
+        assert_eq!(replies.out, expected.as_bytes());
+    }
+
+    #[test]
+    fn parts_make_one_reply() {
+        check_joined(Join::Sum, &[(&[0], ":1\r\n"), (&[1, 2], ":2\r\n")], ":3\r\n");
+        check_joined(Join::Sum, &[(&[0], ":1\r\n"), (&[1], "-TRYAGAIN x\r\n")], "-TRYAGAIN x\r\n");
+        check_joined(Join::Sum, &[(&[0], ":1\r\n"), (&[1], "+OK\r\n")], std::str::from_utf8(UNFIT).unwrap());
+        check_joined(
+            Join::Array,
+            &[(&[1], "*1\r\n$1\r\nb\r\n"), (&[0, 2], "*2\r\n$-1\r\n$1\r\nc\r\n")],
+            "*3\r\n$-1\r\n$1\r\nb\r\n$1\r\nc\r\n",
+        );
+        check_joined(Join::Array, &[(&[0], "*0\r\n"), (&[1], "*1\r\n:1\r\n")], std::str::from_utf8(UNFIT).unwrap());
+    }
+}

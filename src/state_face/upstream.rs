@@ -1,0 +1,241 @@
+//! One client's own connection to the upstream: opened when first needed, in the database and protocol that the client has.
+//!
+//! It never looks into a reply and never sends a session's key (whoever calls [`Link::send`] has looked). [`super::connection`]
+//! drives it and opens another after this one is down.
+//!
+//! ```text
+//!  Connecting ─► Open ─► down: what was asked fails, the link is dropped
+//! ```
+//! Bounds: the bytes of one reply; commands in flight are bounded by the client's connection.
+//! Invariant: replies come in the order of what was sent, each for the unit that it was sent for; pushes belong to none.
+
+use super::replies::Unit;
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use wayfarer_engine::command::encode_request;
+use wayfarer_engine::wire::resp::{FrameScanner, Protocol};
+use wayfarer_settings::Upstream;
+
+/// The upstream must have taken the connection and answered the handshake within this time.
+const CONNECT: Duration = Duration::from_secs(2);
+/// A reply may have this many elements.
+const ELEMENTS_MAX: usize = 16 * 1024 * 1024;
+/// Room for what is read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// The replies of a handshake are short.
+const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
+/// For whom a reply of the upstream is.
+enum Expected {
+    Client(Unit),
+    /// For the client, who gets these bytes instead.
+    Instead(Unit, Bytes),
+    /// For nobody; if it is an error, the link is not in the state that the client thinks.
+    Ours,
+}
+
+/// What has happened.
+pub(super) enum Event {
+    /// A reply.
+    Reply(Unit, Bytes),
+    /// A push, or in a tunnel anything.
+    Push(Bytes),
+    /// The link is of no use any more; these replies will not come.
+    Down(Vec<Unit>),
+}
+
+enum Wire {
+    Connecting(Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>),
+    Open(TcpStream),
+}
+
+/// See the head of this file.
+pub(super) struct Link {
+    wire: Wire,
+    outgoing: BytesMut,
+    input: BytesMut,
+    scanner: FrameScanner,
+    reply_bytes_max: usize,
+    expected: VecDeque<Expected>,
+    /// After SUBSCRIBE and the like replies cannot be counted any more: all that comes is the client's.
+    tunnel: bool,
+}
+
+impl Link {
+    /// A link that connects as soon as it is driven. Database 0 of a client is the database of the upstream's URL.
+    pub(super) fn new(upstream: &Upstream, protocol: Protocol, db: u8, reply_bytes_max: usize) -> Link {
+        let requests = handshake(upstream, protocol, db);
+        let (host, port) = (upstream.host.clone(), upstream.port);
+        let connecting = async move {
+            tokio::time::timeout(CONNECT, connect(host, port, requests))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        Link {
+            wire: Wire::Connecting(Box::pin(connecting)),
+            outgoing: BytesMut::new(),
+            input: BytesMut::new(),
+            scanner: FrameScanner::new(reply_bytes_max, ELEMENTS_MAX),
+            reply_bytes_max,
+            expected: VecDeque::new(),
+            tunnel: false,
+        }
+    }
+
+    /// Sends a command whose reply is for `unit`.
+    pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
+        encode_request(args, &mut self.outgoing);
+        self.expected.push_back(Expected::Client(unit));
+    }
+
+    /// Sends a command for `unit`, which gets `reply` when the upstream has answered.
+    pub(super) fn send_answering(&mut self, args: &[Bytes], unit: Unit, reply: Bytes) {
+        encode_request(args, &mut self.outgoing);
+        self.expected.push_back(Expected::Instead(unit, reply));
+    }
+
+    /// Sends a command in a tunnel.
+    pub(super) fn send_through(&mut self, args: &[Bytes]) {
+        self.tunnel = true;
+        encode_request(args, &mut self.outgoing);
+    }
+
+    /// Follows the client into another database or protocol.
+    pub(super) fn follow(&mut self, upstream: &Upstream, protocol: Option<Protocol>, db: Option<u8>) {
+        let mut requests = Vec::new();
+        requests.extend(protocol.map(hello));
+        requests.extend(db.map(|db| select(upstream, db)));
+        for request in requests {
+            encode_request(&request, &mut self.outgoing);
+            self.expected.push_back(Expected::Ours);
+        }
+    }
+
+    /// Bytes that the upstream has not taken.
+    pub(super) fn outgoing_bytes(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Drives it until something happens. May be dropped at any time without loss.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            let alive = match &mut self.wire {
+                Wire::Connecting(connecting) => match connecting.await {
+                    Ok(stream) => {
+                        self.wire = Wire::Open(stream);
+                        true
+                    }
+                    Err(error) => {
+                        // The kind alone: a text may name the address, which is the operator's business, not the log's every second.
+                        tracing::debug!(kind = ?error.kind(), "the upstream does not take a connection");
+                        false
+                    }
+                },
+                Wire::Open(stream) => match self.scanner.scan(&self.input) {
+                    Ok(Some(frame)) => {
+                        let reply = self.input.split_to(frame.len.min(self.input.len())).freeze();
+                        match self.event(frame.push, reply) {
+                            Some(event) => return event,
+                            None => continue,
+                        }
+                    }
+                    Ok(None) => exchange(stream, &mut self.input, &mut self.outgoing).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "the upstream sent what cannot be relayed");
+                        false
+                    }
+                },
+            };
+            if !alive {
+                return self.down();
+            }
+        }
+    }
+
+    fn event(&mut self, push: bool, reply: Bytes) -> Option<Event> {
+        self.scanner = FrameScanner::new(self.reply_bytes_max, ELEMENTS_MAX);
+        if push || self.tunnel {
+            return Some(Event::Push(reply));
+        }
+        match self.expected.pop_front() {
+            Some(Expected::Client(unit)) => Some(Event::Reply(unit, reply)),
+            Some(Expected::Instead(unit, instead)) => Some(Event::Reply(unit, instead)),
+            Some(Expected::Ours) if reply.first() != Some(&b'-') => None,
+            // An error of ours, or a reply that nobody asked for: replies and questions do not fit any more.
+            Some(Expected::Ours) | None => Some(self.down()),
+        }
+    }
+
+    fn down(&mut self) -> Event {
+        let unit = |expected| match expected {
+            Expected::Client(unit) | Expected::Instead(unit, _) => Some(unit),
+            Expected::Ours => None,
+        };
+        Event::Down(self.expected.drain(..).filter_map(unit).collect())
+    }
+}
+
+/// Reads or writes once. False: the connection is gone.
+async fn exchange(stream: &mut TcpStream, input: &mut BytesMut, outgoing: &mut BytesMut) -> bool {
+    input.reserve(READ_BYTES);
+    let (mut reader, mut writer) = stream.split();
+    tokio::select! {
+        read = reader.read_buf(input) => read.is_ok_and(|n| n > 0),
+        written = writer.write_buf(outgoing), if !outgoing.is_empty() => written.is_ok_and(|n| n > 0),
+    }
+}
+
+fn hello(protocol: Protocol) -> Vec<Bytes> {
+    let version: &'static [u8] = if protocol == Protocol::Resp3 { b"3" } else { b"2" };
+    vec![Bytes::from_static(b"HELLO"), Bytes::from_static(version)]
+}
+
+fn select(upstream: &Upstream, db: u8) -> Vec<Bytes> {
+    let db = if db == 0 { upstream.database } else { u32::from(db) };
+    vec![Bytes::from_static(b"SELECT"), Bytes::from(db.to_string())]
+}
+
+fn handshake(upstream: &Upstream, protocol: Protocol, db: u8) -> Vec<Vec<Bytes>> {
+    let mut requests = Vec::new();
+    if let Some(password) = &upstream.password {
+        let user = upstream.user.iter().map(|user| Bytes::copy_from_slice(user.as_bytes()));
+        let password = Bytes::copy_from_slice(password.expose().as_bytes());
+        requests.push([Bytes::from_static(b"AUTH")].into_iter().chain(user).chain([password]).collect());
+    }
+    if protocol == Protocol::Resp3 {
+        requests.push(hello(protocol));
+    }
+    if db != 0 || upstream.database != 0 {
+        requests.push(select(upstream, db));
+    }
+    requests
+}
+
+async fn connect(host: String, port: u16, requests: Vec<Vec<Bytes>>) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect((host.as_str(), port)).await?;
+    stream.set_nodelay(true)?;
+    let mut outgoing = BytesMut::new();
+    requests.iter().for_each(|request| encode_request(request, &mut outgoing));
+    stream.write_all(&outgoing).await?;
+    let mut input = BytesMut::new();
+    for _ in &requests {
+        let mut scanner = FrameScanner::new(HANDSHAKE_BYTES_MAX, ELEMENTS_MAX);
+        let frame = loop {
+            match scanner.scan(&input).map_err(io::Error::other)? {
+                Some(frame) => break frame,
+                None if stream.read_buf(&mut input).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None => {}
+            }
+        };
+        if input.split_to(frame.len.min(input.len())).first() == Some(&b'-') {
+            tracing::warn!("the upstream refuses the handshake: look at user, password and database in [state] upstream");
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+    }
+    Ok(stream)
+}

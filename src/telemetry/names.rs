@@ -1,0 +1,70 @@
+//! The names of all metrics of the sidecar (the HTTP face keeps its own list).
+//!
+//! Counters end in `_total`, sizes in `_bytes`, times in `_seconds`. No label holds anything of a client.
+
+/// Sessions born at this node.
+pub const SESSIONS_BORN: &str = "wayfarer_sessions_born_total";
+/// Sessions ended at this node.
+pub const SESSIONS_ENDED: &str = "wayfarer_sessions_ended_total";
+/// Sessions that this node owns.
+pub const SESSIONS_OWNED: &str = "wayfarer_sessions_owned";
+/// Handovers that this node gave and that committed.
+pub const HANDOVERS_GIVEN: &str = "wayfarer_handovers_given_total";
+/// Handovers that this node took.
+pub const HANDOVERS_TAKEN: &str = "wayfarer_handovers_taken_total";
+/// Handovers that this node gave and that did not commit.
+pub const HANDOVERS_ABORTED: &str = "wayfarer_handovers_aborted_total";
+/// Handovers that this node was offered and did not take in the end.
+pub const HANDOVERS_DECLINED: &str = "wayfarer_handovers_declined_total";
+/// Variables that were demoted to `deferred` for a budget.
+pub const VARIABLES_DEMOTED: &str = "wayfarer_variables_demoted_total";
+/// Variables that came after their session.
+pub const VARIABLES_FETCHED_LATE: &str = "wayfarer_variables_fetched_late_total";
+/// Bytes of their values.
+pub const VARIABLES_FETCHED_LATE_BYTES: &str = "wayfarer_variables_fetched_late_bytes_total";
+/// Variables that were declared lost.
+pub const VARIABLES_LOST: &str = "wayfarer_variables_lost_total";
+/// Values from another node that did not match their manifest.
+pub const VALUES_MISMATCHED: &str = "wayfarer_values_mismatched_total";
+/// Residuals of this node that ended.
+pub const RESIDUALS_ENDED: &str = "wayfarer_residuals_ended_total";
+/// Bytes of the residuals that this node keeps.
+pub const RESIDUAL_BYTES: &str = "wayfarer_residual_bytes";
+/// Members that this node declared dead.
+pub const MEMBERS_FENCED: &str = "wayfarer_members_fenced_total";
+/// Wishes to adopt a session that were left out because the driver was busy.
+pub const ADOPTIONS_SKIPPED: &str = "wayfarer_adoptions_skipped_total";
+/// Requests whose session was not looked for ahead because too much was under way.
+pub const ARRIVALS_SKIPPED: &str = "wayfarer_arrivals_skipped_total";
+/// Messages between nodes that were not sent: unknown, unreachable or overloaded peer.
+pub const MESSAGES_NOT_SENT: &str = "wayfarer_control_messages_not_sent_total";
+/// Questions to the directory without an answer.
+pub const DIRECTORY_ERRORS: &str = "wayfarer_directory_errors_total";
+/// Operations that waited for a handover.
+pub const OPERATIONS_PARKED: &str = "wayfarer_operations_parked_total";
+/// Operations that were forwarded to another node.
+pub const OPERATIONS_FORWARDED: &str = "wayfarer_operations_forwarded_total";
+/// Operations that ended with an error of Wayfarer's own.
+pub const OPERATIONS_FAILED: &str = "wayfarer_operations_failed_total";
+/// Whether this node has a lease: 1 or 0.
+pub const LEASE_VALID: &str = "wayfarer_lease_valid";
+/// Bytes of frames sent to other nodes, by `phase`: `eager`, `late`, `other`.
+pub const CONTROL_BYTES: &str = "wayfarer_control_bytes_sent_total";
+/// Messages from other nodes, by `kind`.
+pub const CONTROL_RECEIVED: &str = "wayfarer_control_messages_received_total";
+/// Messages to other nodes that were queued and then dropped, because their connection broke.
+pub const CONTROL_DROPPED: &str = "wayfarer_control_messages_dropped_total";
+/// Times that a peer became unreachable.
+pub const CONTROL_UNREACHABLE: &str = "wayfarer_control_peers_unreachable_total";
+/// Connections of other nodes that were refused: bad handshake, or too many.
+pub const CONTROL_REFUSED: &str = "wayfarer_control_connections_refused_total";
+/// Commands of clients of the state face, by `path`: `hot`, `slow`, `upstream`, `refused`.
+pub const STATE_OPERATIONS: &str = "wayfarer_state_operations_total";
+/// Clients of the state face.
+pub const STATE_CONNECTIONS: &str = "wayfarer_state_connections";
+/// Clients that were refused because there were too many.
+pub const STATE_CONNECTIONS_REFUSED: &str = "wayfarer_state_connections_refused_total";
+/// Clients that were disconnected because they did not read their replies.
+pub const STATE_CLIENTS_STALLED: &str = "wayfarer_state_clients_stalled_total";
+/// Clients that were disconnected because what they sent is not RESP or beyond the limits.
+pub const STATE_PROTOCOL_ERRORS: &str = "wayfarer_state_protocol_errors_total";

@@ -1,0 +1,162 @@
+//! What the rules compare the tree with: folders, words and limits. Data only.
+
+/// Lines of a file before its tests; above the first the head comment must give the reason, above the second there is none.
+pub const LINES_WITHOUT_REASON_MAX: usize = 400;
+pub const LINES_MAX: usize = 500;
+pub const REASON: &str = "Longer than 400 lines because";
+
+/// The head comment of a file is at least a sentence.
+pub const HEAD_CHARS_MIN: usize = 20;
+
+/// The one file that names the codec of the control channel.
+pub const CODEC: &str = "bincode";
+pub const CODEC_FILE: &str = "crates/engine/src/wire/control/codec.rs";
+
+pub const METRIC_PREFIX: &str = "wayfarer_";
+pub const METRIC_FILE: &str = "names.rs";
+
+/// Names of files and folders that say nothing of what is in them.
+pub const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "manager", "managers", "common", "misc", "stuff"];
+
+/// Production code under `folder` (or in that file) does not name any of `never`: a path, matched segment by segment anywhere in a
+/// path of the code. `super` and `self` are resolved first, groups in `use` are opened.
+pub struct Wall {
+    pub folder: &'static str,
+    pub never: &'static [&'static str],
+    pub because: &'static str,
+}
+
+pub const WALLS: &[Wall] = &[
+    Wall {
+        folder: "crates/engine/src",
+        never: &[
+            "tokio",
+            "std::net",
+            "std::fs",
+            "std::io::stdin",
+            "std::process",
+            "std::thread",
+            "std::env",
+            "Instant",
+            "SystemTime",
+            "rand",
+            "getrandom",
+        ],
+        because: "the engine is pure: time, randomness and ids are arguments, effects are results",
+    },
+    Wall {
+        folder: "crates/sim/src",
+        never: &["tokio", "std::net", "std::thread", "rand", "getrandom"],
+        because: "a simulation is a function of its seed",
+    },
+    Wall {
+        folder: "crates/settings/src",
+        never: &["tokio", "std::thread", "Instant", "SystemTime"],
+        because: "settings turn text into values and do nothing else",
+    },
+    Wall {
+        folder: "src/store",
+        never: &[
+            "crate::state_face",
+            "crate::control",
+            "crate::driver",
+            "crate::admin",
+            "crate::cli",
+            "crate::app",
+            "tokio",
+            "wayfarer_settings",
+            "wayfarer_directory",
+            "wayfarer_http_face",
+            "wayfarer_demo",
+            "Instant",
+            "SystemTime",
+        ],
+        because: "the store is synchronous and knows only the engine",
+    },
+    Wall {
+        folder: "src/telemetry",
+        never: &[
+            "crate::store",
+            "crate::state_face",
+            "crate::control",
+            "crate::driver",
+            "crate::admin",
+            "crate::cli",
+            "crate::app",
+        ],
+        because: "telemetry is used by all and knows none of them",
+    },
+    Wall { folder: "src/state_face", never: &["crate::cli", "crate::app", "crate::admin"], because: "arrows point down only" },
+    Wall { folder: "src/control", never: &["crate::cli", "crate::app", "crate::admin"], because: "arrows point down only" },
+    Wall { folder: "src/driver", never: &["crate::cli", "crate::app", "crate::admin"], because: "arrows point down only" },
+    Wall { folder: "src/admin", never: &["crate::cli", "crate::app"], because: "arrows point down only" },
+    Wall { folder: "src/app.rs", never: &["crate::cli"], because: "arrows point down only" },
+    Wall { folder: "src/app", never: &["crate::cli"], because: "arrows point down only" },
+    Wall {
+        folder: "src/main.rs",
+        never: &["tokio", "wayfarer_engine", "wayfarer::app", "wayfarer::store"],
+        because: "main turns a result into an exit code",
+    },
+];
+
+/// Packages that a manifest does not name under any heading of dependencies.
+pub struct ManifestWall {
+    pub manifest: &'static str,
+    pub never: &'static [&'static str],
+    pub because: &'static str,
+}
+
+pub const MANIFEST_WALLS: &[ManifestWall] = &[
+    ManifestWall {
+        manifest: "crates/engine/Cargo.toml",
+        never: &[
+            "tokio",
+            "hyper",
+            "axum",
+            "mio",
+            "socket2",
+            "rustix",
+            "rusqlite",
+            "rand",
+            "getrandom",
+            "dashmap",
+            "metrics",
+            "tracing",
+        ],
+        because: "the engine is pure",
+    },
+    ManifestWall {
+        manifest: "crates/sim/Cargo.toml",
+        never: &["tokio", "rand", "getrandom", "rustix"],
+        because: "a simulation is a function of its seed",
+    },
+    ManifestWall {
+        manifest: "crates/settings/Cargo.toml",
+        never: &["tokio", "hyper", "axum"],
+        because: "settings are text and values",
+    },
+];
+
+/// Words that no text of the project holds, each with what to do. They are written in two parts, so that this table passes itself.
+pub const WORDS: &[(&str, &str)] = &[
+    (concat!("TO", "DO"), "finish it, or file an issue"),
+    (concat!("FIX", "ME"), "finish it, or file an issue"),
+    (concat!("todo", "!("), "finish it"),
+    (concat!("unimplemented", "!("), "finish it"),
+    (concat!("/wo", "rk/"), "a path of one machine"),
+    (concat!("/ro", "ot/"), "a path of one machine"),
+    (concat!("/ho", "me/"), "a path of one machine"),
+    (concat!("registry", ".npmjs"), "packages are named without the host of their registry"),
+    (concat!("python", "hosted"), "packages are named without the host of their registry"),
+    (concat!("pypi", ".org"), "packages are named without the host of their registry"),
+    (concat!("static.", "crates.io"), "packages are named without the host of their registry"),
+    (concat!("index.", "crates.io"), "packages are named without the host of their registry"),
+];
+
+/// The heading in ARCHITECTURE.md under which every module is named in backticks, by its path from the root of the project.
+pub const CODE_MAP_FILE: &str = "ARCHITECTURE.md";
+pub const CODE_MAP_HEADING: &str = "code map";
+/// Folders whose entries are modules that the map must name.
+pub const CODE_MAP_FOLDERS: &[&str] = &["src/", "crates/", "crates/engine/src/"];
+/// Entries that are the folder itself, not a module in it.
+pub const CODE_MAP_EXEMPT: &[&str] = &["lib.rs", "main.rs", "mod.rs"];

@@ -1,0 +1,88 @@
+//! Real session libraries over two sidecars each: sessions move while requests on them are in flight, and nobody notices.
+//!
+//! It never looks inside a sidecar: services and clients speak HTTP and Redis to it, operators the admin interface. What a
+//! client must read back stands in [`ledger`]; how a session is made to move, in [`stage`].
+//!
+//! | service | libraries | a session is | driven by |
+//! |---|---|---|---|
+//! | `flask_app.py` | Flask-Session, redis-py | one msgpack string | HTTP, through the sidecars ([`web`]) |
+//! | `express_app.js` | express-session, connect-redis, node-redis | one JSON string | the same |
+//! | `express_app.js` | express-session, connect-redis, ioredis | one JSON string | the same |
+//! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
+//!
+//! Each moves by rebalance, by arrival and by drain. Without python, node or their packages the tests of that service are skipped
+//! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod hash;
+mod http_client;
+mod ledger;
+mod services;
+mod stage;
+mod web;
+
+use services::Service;
+use stage::Way;
+
+#[test]
+fn flask_by_rebalance() {
+    // Every request, also one that only reads, writes the session whole: the library's default.
+    web::sessions_move(Service::FLASK_THAT_REFRESHES, Way::Rebalance);
+}
+
+#[test]
+fn flask_by_arrival() {
+    web::sessions_move(Service::FLASK, Way::Arrival);
+}
+
+#[test]
+fn flask_by_drain() {
+    web::sessions_move(Service::FLASK, Way::Drain);
+}
+
+#[test]
+fn express_on_node_redis_by_rebalance() {
+    web::sessions_move(Service::NODE_REDIS, Way::Rebalance);
+}
+
+#[test]
+fn express_on_node_redis_by_arrival() {
+    web::sessions_move(Service::NODE_REDIS, Way::Arrival);
+}
+
+#[test]
+fn express_on_node_redis_by_drain() {
+    web::sessions_move(Service::NODE_REDIS, Way::Drain);
+}
+
+#[test]
+fn express_on_ioredis_by_rebalance() {
+    web::sessions_move(Service::IOREDIS, Way::Rebalance);
+}
+
+#[test]
+fn express_on_ioredis_by_arrival() {
+    web::sessions_move(Service::IOREDIS, Way::Arrival);
+}
+
+#[test]
+fn express_on_ioredis_by_drain() {
+    web::sessions_move(Service::IOREDIS, Way::Drain);
+}
+
+#[test]
+fn hash_on_redis_rs_by_rebalance() {
+    hash::sessions_move(Way::Rebalance);
+}
+
+#[test]
+fn hash_on_redis_rs_by_arrival() {
+    hash::sessions_move(Way::Arrival);
+}
+
+#[test]
+fn hash_on_redis_rs_by_drain() {
+    hash::sessions_move(Way::Drain);
+}

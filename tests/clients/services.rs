@@ -1,0 +1,113 @@
+//! The services under test: how each is started beside a sidecar, and what it needs on this machine.
+//!
+//! It installs nothing. Invariant: with `CI` in the environment a missing program is a failure, never a skip.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The program of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Program {
+    Flask { refresh: bool },
+    Express { client: &'static str },
+}
+
+/// A service with sessions in Redis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Service {
+    program: Program,
+    /// `[state] keys`.
+    pub keys: &'static str,
+    /// How its cookie holds the session's id.
+    pub codec: &'static str,
+    /// Whether a request that only reads leaves the session as another one has written it meanwhile.
+    pub reads_keep_writes: bool,
+}
+
+impl Service {
+    pub const FLASK: Service = Service {
+        program: Program::Flask { refresh: false },
+        keys: r#"[{ preset = "flask-session" }]"#,
+        codec: "plain",
+        reads_keep_writes: true,
+    };
+    pub const FLASK_THAT_REFRESHES: Service =
+        Service { program: Program::Flask { refresh: true }, reads_keep_writes: false, ..Service::FLASK };
+    pub const NODE_REDIS: Service = Service {
+        program: Program::Express { client: "node-redis" },
+        keys: r#"[{ preset = "connect-redis" }]"#,
+        codec: "express",
+        reads_keep_writes: true,
+    };
+    pub const IOREDIS: Service = Service { program: Program::Express { client: "ioredis" }, ..Service::NODE_REDIS };
+
+    /// What starts an instance, for `wayfarer run -- …`.
+    pub fn command(&self) -> Vec<String> {
+        let app = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(file).display().to_string();
+        match self.program {
+            Program::Flask { refresh } => vec![
+                "env".to_owned(),
+                format!("REFRESH={}", u8::from(refresh)),
+                python().display().to_string(),
+                app("flask_app.py"),
+            ],
+            Program::Express { client } => vec![
+                "env".to_owned(),
+                format!("CLIENT={client}"),
+                format!("NODE_APP_DIR={}", installed().join("node").display()),
+                "node".to_owned(),
+                app("express_app.js"),
+            ],
+        }
+    }
+
+    /// The session's id in its cookie `sid=…`.
+    pub fn session_id(&self, cookie: &str) -> Vec<u8> {
+        let value = cookie.strip_prefix("sid=").expect("a cookie named sid");
+        match self.program {
+            Program::Flask { .. } => value.as_bytes().to_vec(),
+            Program::Express { .. } => {
+                let (id, _signature) = value.strip_prefix("s%3A").expect("a signed cookie").rsplit_once('.').unwrap();
+                id.as_bytes().to_vec()
+            }
+        }
+    }
+
+    /// Whether it can run on this machine. If not, says why, once for each test that is left out, and how many that makes.
+    pub fn is_installed(&self) -> bool {
+        static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+        let Some(reason) = self.missing() else { return true };
+        assert!(std::env::var_os("CI").is_none(), "{reason}; in CI nothing is skipped");
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        eprintln!("SKIPPED ({count} so far in this process): {self:?}: {reason}");
+        false
+    }
+
+    fn missing(&self) -> Option<String> {
+        let remedy = "run scripts/clients.sh";
+        match self.program {
+            Program::Flask { .. } if !runs(&python()) => Some(format!("{} does not run: {remedy}", python().display())),
+            Program::Express { .. } if !runs(Path::new("node")) => Some(format!("node is not installed: {remedy}")),
+            Program::Express { .. } if !installed().join("node/node_modules").is_dir() => {
+                Some(format!("{} has no packages: {remedy}", installed().join("node").display()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn runs(program: &Path) -> bool {
+    let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|s| s.success())
+}
+
+fn python() -> PathBuf {
+    installed().join("venv/bin/python")
+}
+
+/// Where `scripts/clients.sh` installs: `clients` in the target folder that this test was built into.
+fn installed() -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_wayfarer")).ancestors().nth(2).expect("TARGET/PROFILE/wayfarer");
+    target.join("clients")
+}
