@@ -21,6 +21,8 @@ use wayfarer_engine::wire::control::ControlMessage;
 
 /// How long a member may take to say how many sessions it has.
 const LOAD_PATIENCE: Duration = Duration::from_secs(2);
+/// When it is asked again: one that does not know this node yet, because it has just joined, cannot answer.
+const LOAD_ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a gift may take.
 const GIFT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -81,10 +83,17 @@ impl Rebalancer {
         if who == self.driver.me() {
             return Some(self.store.count() as u64);
         }
-        match self.ask(who, LOAD_PATIENCE, |id| ControlMessage::LoadAsk { id }).await? {
-            ControlMessage::Load { sessions, .. } => Some(sessions),
-            _ => None,
-        }
+        let asking = async {
+            let mut again = tokio::time::interval(LOAD_ASK_AGAIN);
+            loop {
+                again.tick().await;
+                let answer = self.ask(who, LOAD_ASK_AGAIN, |id| ControlMessage::LoadAsk { id }).await;
+                if let Some(ControlMessage::Load { sessions, .. }) = answer {
+                    return sessions;
+                }
+            }
+        };
+        tokio::time::timeout(LOAD_PATIENCE, asking).await.ok()
     }
 
     /// Gives every accepting member its share. Returns when all have moved that could.

@@ -41,7 +41,7 @@ const ARGS_MAX: usize = 1024 * 1024;
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// Most room for what is read at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// Replies are written before more commands are executed when there are this many bytes of them.
+/// Replies are written before more commands are executed when so many bytes of them have been added.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// One client.
@@ -131,6 +131,8 @@ impl<S: Sessions> Client<S> {
                 Err(()) => return false,
             }
             if more && !self.is_full() {
+                // Others of the same thread have their turn between two rounds.
+                tokio::task::yield_now().await;
                 continue;
             }
             if self.is_finished() {
@@ -201,8 +203,9 @@ impl<S: Sessions> Client<S> {
         if let Some(held) = self.held.take() {
             self.held = self.dispatch(held);
         }
+        let write_at = self.replies.out.len().saturating_add(WRITE_BYTES);
         while !self.closing && self.held.is_none() && !self.is_full() {
-            if self.replies.out.len() >= WRITE_BYTES {
+            if self.replies.out.len() >= write_at {
                 return true;
             }
             self.parser.set_stranger(!self.connection.authenticated);

@@ -99,7 +99,24 @@ impl Ledger {
             if variable.binary {
                 value.push(byte);
             } else {
-                let texts = ["a", "Z", "0", " ", "\"", "\\", "/", "\n", "\u{e9}", "\u{2028}", "\u{1f9f3}", "&=+%", "\u{0}", "{}[]", "<>'", "\r"];
+                let texts = [
+                    "a",
+                    "Z",
+                    "0",
+                    " ",
+                    "\"",
+                    "\\",
+                    "/",
+                    "\n",
+                    "\u{e9}",
+                    "\u{2028}",
+                    "\u{1f9f3}",
+                    "&=+%",
+                    "\u{0}",
+                    "{}[]",
+                    "<>'",
+                    "\r",
+                ];
                 value.extend_from_slice(texts[usize::from(byte) % texts.len()].as_bytes());
             }
         }

@@ -67,11 +67,13 @@ pub struct Cluster {
     pub more: String,
     /// Single settings for the nodes that start from now on, over everything else: `section.key=value`.
     pub set: Vec<String>,
+    /// How the session's cookie is written: `plain` or `express`.
+    pub codec: &'static str,
 }
 
 impl Cluster {
     pub fn new(keys: &str) -> Cluster {
-        Cluster { folder: tempfile::tempdir().unwrap(), keys: keys.to_owned(), more: String::new(), set: Vec::new() }
+        Cluster { folder: tempfile::tempdir().unwrap(), keys: keys.to_owned(), more: String::new(), set: Vec::new(), codec: "plain" }
     }
 
     pub fn with(mut self, more: &str) -> Cluster {
@@ -202,7 +204,9 @@ impl Node {
     /// The value of a metric, summed over its labels; 0 if it has not been counted yet.
     pub fn metric(&self, name: &str) -> f64 {
         let text = http::get(self.admin, "/metrics").unwrap().text();
-        let of = |line: &str| line.strip_prefix(name).filter(|r| r.starts_with([' ', '{'])).and_then(|r| r.rsplit(' ').next()?.parse().ok());
+        let of = |line: &str| {
+            line.strip_prefix(name).filter(|r| r.starts_with([' ', '{'])).and_then(|r| r.rsplit(' ').next()?.parse().ok())
+        };
         text.lines().filter_map(of).fold(0.0, |sum, n: f64| sum + n)
     }
 
@@ -248,5 +252,32 @@ impl Drop for Node {
         if std::thread::panicking() {
             eprintln!("--- log of node {} ---\n{}", self.name, self.log_text());
         }
+    }
+}
+
+/// Which key shows sessions in all nodes that tests start: `admin.id_key` of [`Cluster::spawn`].
+const ID_KEY: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+impl Node {
+    /// The keyed hashes of the sessions that it owns.
+    pub fn owned(&self) -> std::collections::BTreeSet<String> {
+        let listed = self.json("/api/v1/sessions?limit=10000");
+        let shown = |s: &Value| s["session"].as_str().unwrap().to_owned();
+        listed["sessions"].as_array().unwrap().iter().map(shown).collect()
+    }
+
+    /// Whether it owns the session with this id.
+    pub fn owns(&self, id: &str) -> bool {
+        self.owned().contains(&wayfarer_engine::ids::IdKey(ID_KEY).show(id.as_bytes()))
+    }
+
+    /// Waits until a number of its status, by JSON pointer, is as wanted.
+    pub fn wait_status(&self, pointer: &str, wanted: u64) {
+        until(&format!("{pointer} = {wanted} at {}", self.name), || (self.number(pointer) == wanted).then_some(()));
+    }
+
+    /// A number of its status, by JSON pointer: `/bytes/late`.
+    pub fn number(&self, pointer: &str) -> u64 {
+        self.status().pointer(pointer).unwrap().as_u64().unwrap()
     }
 }

@@ -45,6 +45,10 @@ impl World {
             Reply::Unknown | Reply::Failed | Reply::NotHere => &mut self.coverage.failed,
         };
         *count += 1;
+        if self.profile.planned && !matches!(reply, Reply::Done(_)) {
+            let what = format!("client {} gets {reply:?} for operation {number} although nothing fails", operation.client);
+            self.violate("planned moves lose nothing", what);
+        }
         if let Reply::Done(saw) = reply {
             let (session, kind, called_us) = (operation.session, operation.kind, operation.called_us);
             if let Some(wrong) = self.history.answered(number, session, kind, saw, called_us, self.now_us) {

@@ -5,7 +5,7 @@
 //! `lost_after` means that whoever is silent for so long does not come back by itself. (Without that promise a fence would have to
 //! compare the renewals that the claimant saw, which `directory::Compare` cannot say yet.)
 
-use crate::host::Stimulus;
+use crate::host::{Host, Stimulus};
 use crate::profile::LEASE_US;
 use crate::world::{Event, World};
 use wayfarer_engine::directory::Write;
@@ -25,7 +25,8 @@ impl World {
         let delay_us = self.random.between(1_000, 2 * self.profile.trouble_us);
         self.after(delay_us, Event::Trouble);
         let host = self.random.below(self.hosts.len() as u64) as usize;
-        match self.random.below(100) {
+        let first = if self.profile.planned { 32 } else { 0 };
+        match self.random.between(first, 99) {
             0..=7 if self.profile.crashes => self.crash(host),
             8..=17 => self.pause(host),
             18..=25 => self.part(host),
@@ -125,16 +126,23 @@ impl World {
     /// Whether a member of this host is so late that others may be about to fence it.
     fn stays_silent(&self, host: usize) -> bool {
         let Some(me) = self.hosts[host].process.as_ref().map(|p| p.me) else { return false };
-        let silent_us = self.now_us.saturating_sub(self.renewed_us.get(&me).copied().unwrap_or(0));
-        if !self.profile.unproven || !self.directory.is_alive(me) || silent_us < LEASE_US / 10 * 9 {
+        if !self.profile.unproven || !self.directory.is_alive(me) || !self.is_silent(me) {
             return false;
         }
         let fences = |e: &Event| match e {
             Event::Transact { transaction, .. } => transaction.write.contains(&Write::Fence { incarnation: me }),
             _ => false,
         };
-        let able = |(at, h): (usize, &crate::host::Host)| at != host && h.process.is_some() && h.paused_until_us.is_none();
+        // One that was itself silent watches anew when it goes on, so it fences nobody before it has looked.
+        let able = |(at, h): (usize, &Host)| {
+            let asleep = |me| h.paused_until_us.is_some() && self.is_silent(me);
+            at != host && h.process.as_ref().is_some_and(|p| !asleep(p.me))
+        };
         self.hosts.iter().enumerate().any(able) || self.queue.values().any(fences)
+    }
+
+    fn is_silent(&self, who: Incarnation) -> bool {
+        self.now_us.saturating_sub(self.renewed_us.get(&who).copied().unwrap_or(0)) >= LEASE_US / 10 * 9
     }
 
     fn part(&mut self, host: usize) {

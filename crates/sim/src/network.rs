@@ -46,7 +46,7 @@ impl Network {
 pub fn fate(profile: &Profile, steady: bool, random: &mut Random) -> Fate {
     let slowest_us = if random.chance(profile.slow) { 25_000 } else { 3_000 };
     let applied_us = random.between(200, slowest_us);
-    let slowest_us = if random.chance(100 + profile.slow) { 50_000 } else { 2_000 };
+    let slowest_us = if random.chance(profile.slow_answers) { 50_000 } else { 2_000 };
     let answer_us = applied_us + random.between(200, slowest_us);
     let answered_us = Some(answer_us).filter(|at| *at < DIRECTORY_PATIENCE_US);
     if steady {

@@ -30,12 +30,16 @@ pub struct Profile {
     pub sessions: usize,
     /// Clients.
     pub clients: usize,
+    /// Whether nothing fails: only operators move sessions, so no client may see an error.
+    pub planned: bool,
     /// How long faults happen; then everything heals.
     pub stormy_us: u64,
     /// Messages lost, in a thousand.
     pub lost: u64,
     /// Messages that are much slower than others, in a thousand.
     pub slow: u64,
+    /// Answers of the directory that are much slower than others, in a thousand.
+    pub slow_answers: u64,
     /// Requests to the directory that never arrive, in a thousand.
     pub unasked: u64,
     /// Answers of the directory that never arrive, in a thousand.
@@ -57,8 +61,10 @@ pub struct Profile {
 impl Profile {
     /// The profile that these numbers give.
     pub fn draw(random: &mut Random) -> Profile {
-        let unproven = random.chance(350);
-        let lost = [0, 10, 50, 150];
+        let planned = random.chance(150);
+        let unproven = !planned && random.chance(400);
+        let lost: &[u64] = if planned { &[0] } else { &[0, 10, 50, 150] };
+        let slow = if planned { 0 } else { random.between(0, 100) };
         let adoption =
             AdoptionRule { arrivals: random.between(1, 3) as u32, gap_us: 1_000, residence_us_min: random.between(0, 60_000) };
         Profile {
@@ -66,14 +72,16 @@ impl Profile {
             groups: random.between(1, 2) as usize,
             sessions: random.between(1, 3) as usize,
             clients: random.between(3, 6) as usize,
+            planned,
             stormy_us: random.between(1_500_000, 3_500_000),
-            lost: random.pick(&lost).unwrap_or(0),
-            slow: random.between(0, 100),
-            unasked: random.pick(&lost).unwrap_or(0) / 2,
-            unanswered: random.pick(&lost).unwrap_or(0) / 2,
-            belated: random.pick(&lost).unwrap_or(0),
+            lost: random.pick(lost).unwrap_or(0),
+            slow,
+            slow_answers: if planned { 0 } else { 100 + slow },
+            unasked: random.pick(lost).unwrap_or(0) / 2,
+            unanswered: random.pick(lost).unwrap_or(0) / 2,
+            belated: random.pick(lost).unwrap_or(0),
             trouble_us: random.between(20_000, 150_000),
-            crashes: random.chance(700),
+            crashes: !planned && random.chance(700),
             unproven,
             node: node_settings(unproven, random),
             adoption,

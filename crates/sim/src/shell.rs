@@ -46,7 +46,7 @@ impl World {
         let now = self.hosts[host].clock.now(self.now_us);
         let (id, rule) = (self.sessions[operation.session].clone(), self.profile.adoption);
         let Some(process) = self.hosts[host].process.as_mut() else { return };
-        if process.leaving || visit.tries > TRIES_MAX || now.boot_us >= visit.deadline_us {
+        if visit.tries > TRIES_MAX || now.boot_us >= visit.deadline_us {
             return self.finish(host, visit, Reply::Failed);
         }
         let (attempt, adopt) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {

@@ -192,7 +192,10 @@ impl World {
             Event::Start(host) => self.start(host),
             Event::Resume(host) => self.resume(host),
             Event::Exit(who) => {
-                if let Some(host) = self.host_of(who) {
+                let busy = self.operations.values().any(|o| o.entry == who && !o.answered);
+                if busy && self.host_of(who).is_some() {
+                    self.after(TICK_US, Event::Exit(who));
+                } else if let Some(host) = self.host_of(who) {
                     self.end_process(host);
                     self.after(200_000, Event::Start(host));
                     self.hosts[host].starting = true;

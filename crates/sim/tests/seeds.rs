@@ -12,10 +12,8 @@ fn two_hundred_seeds_hold_and_everything_happens_in_them() {
         coverage.add(&report.coverage);
     }
     println!("{coverage}");
-    let never: Vec<&str> =
-        coverage.all().into_iter().filter(|(name, count)| *count == 0 && *name != "mismatches").map(|(n, _)| n).collect();
+    let never: Vec<&str> = coverage.all().into_iter().filter(|(name, count)| *count == 0).map(|(n, _)| n).collect();
     assert!(never.is_empty(), "never happened: {never:?}");
-    assert_eq!(coverage.mismatches, 0, "a value that does not match its manifest can only come from a broken node");
     assert!(coverage.answered > 10 * (coverage.failed + coverage.unknown) / 4, "most operations fail: {coverage}");
 }
 

@@ -1,14 +1,17 @@
 //! The origin of a handover: proposes, pre-copies, freezes, and learns the outcome.
 //!
 //! ```text
-//!  Proposed ──accepted──► PreCopying ──pre-copied──► Frozen ──committed──► Gone
-//!     │  └──accepted, nothing to copy────────────────►│ │                   ▲
-//!     │rejected, cancelled, late  │cancelled, late    │ └late─► Fencing ────┤ found committed
-//!     ▼                           ▼                   │promised   │fence won │
-//!  Aborted ◄──────────────────────────────────────────┴───────────┘         │
-//!                                            Forgotten ◄── found another ───┘
+//!  Proposed ──accepted──► PreCopying ──pre-copied──► Preparing ──prepared──► Frozen ──committed──► Gone
+//!     │  └──accepted, nothing to copy──────────────────►│                    │  │                  ▲
+//!     │ rejected, cancelled, late │ cancelled, late      │ cancelled, late    │  └─late─► Fencing ──┤ found committed
+//!     ▼                           ▼                      ▼                    │promised    │       │
+//!  Aborted ◄──────────────────────────────────────────────────────────────────┴────────────┘       │
+//!                                                             fence won     Forgotten ◄── found another
 //! ```
-//! Invariant: *one owner*: from `Frozen` on nobody answers until the outcome is certain. A read that still shows the old epoch
+//! `Preparing` is where *prepared(H)* goes to the in-sync replicas of the origin's group; a group without replicas passes it at
+//! once.
+//!
+//! Invariant: *one owner*: from `Preparing` on nobody answers until the outcome is certain. A read that still shows the old epoch
 //! proves nothing, because the commit may be on its way; so an origin in doubt writes a new epoch itself. If that wins, the
 //! commit can never succeed; if it is refused, the record says who has the session.
 
@@ -21,6 +24,8 @@ pub enum State {
     Proposed,
     /// Carried values are on their way. The session answers here.
     PreCopying,
+    /// Nobody answers; the group's replicas are told. The stage is not sent yet.
+    Preparing,
     /// Nobody answers; the stage is sent.
     Frozen,
     /// Nobody answers; in doubt, a transaction of ours is to decide.
@@ -44,6 +49,8 @@ pub enum Event {
     Rejected,
     /// The target has staged the pre-copy.
     PreCopied,
+    /// Every in-sync replica of the group has *prepared(H)*; with none, at once.
+    Prepared,
     /// The session cannot leave now (it ends, it is frozen, it is gone).
     Cancelled,
     /// The step took longer than it may.
@@ -69,8 +76,10 @@ pub enum Action {
     None,
     /// Send the carried values that the target lacks.
     PreCopy,
-    /// Close the gate, send what changed and the manifest.
-    FreezeAndStage,
+    /// Close the gate, make the manifest, tell the replicas.
+    Freeze,
+    /// Send what changed and the manifest.
+    Stage,
     /// Tell the target that nothing comes.
     Abort,
     /// Write a new epoch under the old owner.
@@ -79,6 +88,8 @@ pub enum Action {
     FenceAgain,
     /// Open the gate under the epoch that it was frozen with.
     Unfreeze,
+    /// The same, and tell the target that nothing comes.
+    UnfreezeUnsent,
     /// Open the gate under the epoch of the fence, and tell the target.
     UnfreezeFenced,
     /// Turn the session into a residual; parked operations go to the target.
@@ -94,11 +105,13 @@ pub fn step(state: State, event: Event) -> (State, Action) {
     use State as S;
     match (state, event) {
         (S::Proposed, E::Accepted) => (S::PreCopying, A::PreCopy),
-        (S::Proposed, E::AcceptedAll) | (S::PreCopying, E::PreCopied) => (S::Frozen, A::FreezeAndStage),
+        (S::Proposed, E::AcceptedAll) | (S::PreCopying, E::PreCopied) => (S::Preparing, A::Freeze),
+        (S::Preparing, E::Prepared) => (S::Frozen, A::Stage),
         (S::Proposed, E::Rejected | E::Promised) | (S::PreCopying, E::Promised) => (S::Aborted, A::None),
         (S::Proposed | S::PreCopying, E::Cancelled | E::Late) => (S::Aborted, A::Abort),
-        // The freeze itself may find that the session cannot leave: then the stage was never sent.
-        (S::Frozen, E::Cancelled) => (S::Aborted, A::Abort),
+        // The freeze itself may find that the session cannot leave. The stage was never sent, so the target cannot commit.
+        (S::Preparing, E::Cancelled | E::Late) => (S::Aborted, A::UnfreezeUnsent),
+        (S::Preparing, E::Promised) => (S::Aborted, A::Unfreeze),
         (S::Frozen | S::Fencing, E::Committed) | (S::Fencing, E::FoundCommitted) => (S::Gone, A::Leave),
         (S::Frozen, E::Promised) => (S::Aborted, A::Unfreeze),
         (S::Frozen, E::Late) if bugs::on(Bug::AskInsteadOfFence) => (S::Aborted, A::Unfreeze),

@@ -1,12 +1,15 @@
 //! The target of a handover: accepts, stages, commits, opens.
 //!
 //! ```text
-//!  Accepted ──staged──► Committing ──applied, found ours──► Open
-//!    │  │                 │  ▲ └unknown┐
-//!    │  │ pre-copy        │  └─────────┘ (the same transaction again)
-//!    │  └─(stays)         └──refused──► Refused
+//!  Accepted ──staged──► Replicating ──replicated──► Committing ──applied, found ours──► Open
+//!    │  │                  │                          │  ▲ └unknown┐
+//!    │  │ pre-copy         │ aborted, late            │  └─────────┘ (the same transaction again)
+//!    │  └─(stays)          ▼                          └──refused──► Refused
 //!    └──unfit, aborted, late──► Promised
 //! ```
+//! `Replicating` is where the stage goes to the in-sync replicas of the target's group; a group without replicas passes it at
+//! once.
+//!
 //! Invariant: *one owner*: it promises never to commit only before it has ever sent the transaction, and it opens only on an
 //! outcome that is certain. Sending the transaction twice is harmless: it compares an epoch that is never used again, and a
 //! refusal shows by the handover in the record whether the first one happened.
@@ -16,6 +19,8 @@
 pub enum State {
     /// Accepted; pre-copy and stage are awaited.
     Accepted,
+    /// The stage is complete; the group's replicas get it. The transaction has not been sent.
+    Replicating,
     /// The transaction has been sent at least once.
     Committing,
     /// The session is here. Ended.
@@ -33,6 +38,8 @@ pub enum Event {
     PreCopy,
     /// The stage is complete and fits its manifest.
     Staged,
+    /// Every in-sync replica of the group holds the stage; with none, at once.
+    Replicated,
     /// The stage does not fit its manifest.
     Unfit,
     /// The origin says that nothing comes.
@@ -56,6 +63,8 @@ pub enum Action {
     None,
     /// Keep the values and say so.
     Stage,
+    /// Give the stage to the group's replicas.
+    Replicate,
     /// Send the transaction.
     Commit,
     /// Send it again, after a pause.
@@ -73,8 +82,9 @@ pub fn step(state: State, event: Event) -> (State, Action) {
     use State as S;
     match (state, event) {
         (S::Accepted, E::PreCopy) => (S::Accepted, A::Stage),
-        (S::Accepted, E::Staged) => (S::Committing, A::Commit),
-        (S::Accepted, E::Unfit | E::Aborted | E::Late) => (S::Promised, A::Promise),
+        (S::Accepted, E::Staged) => (S::Replicating, A::Replicate),
+        (S::Replicating, E::Replicated) => (S::Committing, A::Commit),
+        (S::Accepted | S::Replicating, E::Unfit | E::Aborted | E::Late) => (S::Promised, A::Promise),
         (S::Committing, E::Applied | E::FoundOurs) => (S::Open, A::Open),
         (S::Committing, E::Unknown) => (S::Committing, A::CommitAgain),
         // A refusal is final: the epoch that it compares with is never used again. So the promise can be given.

@@ -147,6 +147,8 @@ impl Node {
         match action {
             Action::None | Action::Open => {}
             Action::Stage => turn.send(from, Message::PreCopied { handover }),
+            // No group has replicas yet: all of them, none, hold the stage.
+            Action::Replicate => self.target_event(handover, Event::Replicated, turn),
             Action::Commit => self.commit(handover, turn),
             Action::CommitAgain => target.deadline_us = turn.now.boot_us + self.settings.retry_us,
             Action::Promise => {

@@ -6,7 +6,8 @@
 //! | file | decides |
 //! |---|---|
 //! | `locate` | where an operation runs: birth, miss, forward; the end of a session |
-//! | `outgoing` | handovers that this node gives; drain and gifts |
+//! | `moves` | which sessions leave: gifts and the drain |
+//! | `outgoing` | handovers that this node gives |
 //! | `payload` | what crosses in them |
 //! | `incoming` | handovers that it takes |
 //! | `late` | fetches and streams, and when a handover is settled |
@@ -20,6 +21,7 @@ mod keeping;
 mod late;
 mod locate;
 pub mod message;
+mod moves;
 mod outgoing;
 mod payload;
 mod port;
@@ -246,7 +248,7 @@ impl Node {
             state: self.state,
             lease_valid_until_us: self.lease.valid_until_us(),
             handovers_out: self.outgoing.count(),
-            handovers_queued: self.outgoing.queued(),
+            handovers_queued: self.outgoing.moves.queued(),
             handovers_in: self.incoming.count(),
             residuals: self.late.residuals.count(),
             residual_bytes: self.late.residuals.bytes(),
@@ -290,6 +292,3 @@ pub struct NodeStatus {
     /// Names and states by incarnation.
     pub members: BTreeMap<Incarnation, (String, MemberState)>,
 }
-
-#[cfg(test)]
-mod tests;

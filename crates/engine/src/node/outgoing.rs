@@ -1,4 +1,4 @@
-//! The handovers that this node gives: proposals, pre-copy, freeze, stage, fence; and what starts them: adoption, gifts, drain.
+//! The handovers that this node gives: proposal, pre-copy, freeze, stage, fence.
 //!
 //! What happens next is in the table of [`crate::handover::origin`]; here are the events that feed it and the actions.
 //! A session is in at most one handover. Nothing is kept of one that ended but its residual.
@@ -6,20 +6,18 @@
 //! Invariants: *one owner* (the gate closes before the manifest is made, and opens only by the table); *planned moves lose
 //! nothing* (the values are kept until the target has confirmed).
 
-use super::{Effect, Node, Note, Pending, Turn};
-use crate::directory::{Compare, MemberState, NextEpoch, Outcome, Transaction, Write};
+use super::{Node, Note, Pending, Turn};
+use crate::directory::{Compare, NextEpoch, Outcome, Transaction, Write};
 use crate::handover::origin::{Action, Event, State, step};
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, SessionId};
 use crate::node::message::{Message, Proposer, Stage};
+use crate::node::moves::Moves;
 use crate::node::payload::{Budget, Frozen, Known, summarize};
 use crate::plan::{Policy, Treatment};
 use crate::residence::{Gate, Table};
 use crate::session::residual::Residual;
 use crate::session::{Class, VariableId};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-
-/// The batch of a drain: its outcomes are seen by the table being empty.
-const NO_BATCH: Option<u64> = None;
+use std::collections::{BTreeMap, HashMap};
 
 /// One handover that is being given.
 struct Origin {
@@ -31,21 +29,10 @@ struct Origin {
     deadline_us: u64,
     /// What is known of its values.
     known: Known,
+    /// What the freeze made, until it is sent.
+    stage: Option<Box<Stage>>,
     /// Whether the manifest names this handover as a holder.
     holds: bool,
-}
-
-struct Gift {
-    left: u64,
-    moved: u64,
-    failed: u64,
-}
-
-struct Queued {
-    session: SessionId,
-    to: Incarnation,
-    batch: Option<u64>,
-    proposer: Proposer,
 }
 
 /// See the head of this file.
@@ -54,32 +41,20 @@ pub(super) struct Outgoing {
     last_serial: u64,
     origins: BTreeMap<HandoverId, Origin>,
     moving: HashMap<SessionId, HandoverId>,
-    queue: VecDeque<Queued>,
-    gifts: HashMap<u64, Gift>,
-    next_target: usize,
-    drained: bool,
+    pub(super) moves: Moves,
 }
 
 impl Outgoing {
     pub(super) fn new(me: Incarnation) -> Outgoing {
-        Outgoing {
-            me,
-            last_serial: 0,
-            origins: BTreeMap::new(),
-            moving: HashMap::new(),
-            queue: VecDeque::new(),
-            gifts: HashMap::new(),
-            next_target: 0,
-            drained: false,
-        }
+        Outgoing { me, last_serial: 0, origins: BTreeMap::new(), moving: HashMap::new(), moves: Moves::default() }
     }
 
     pub(super) fn count(&self) -> usize {
         self.origins.len()
     }
 
-    pub(super) fn queued(&self) -> usize {
-        self.queue.len()
+    pub(super) fn is_moving(&self, session: &SessionId) -> bool {
+        self.moving.contains_key(session)
     }
 }
 
@@ -107,7 +82,8 @@ impl Node {
         self.outgoing.last_serial += 1;
         let handover = HandoverId { origin: self.outgoing.me, serial: self.outgoing.last_serial };
         let deadline_us = turn.now.boot_us + self.settings.propose_us_max;
-        let origin = Origin { session: session.clone(), to, state: State::Proposed, batch, deadline_us, known, holds: false };
+        let origin =
+            Origin { session: session.clone(), to, state: State::Proposed, batch, deadline_us, known, stage: None, holds: false };
         self.outgoing.moving.insert(session.clone(), handover);
         self.outgoing.origins.insert(handover, origin);
         turn.send(to, Message::Propose { handover, session, proposer, summary });
@@ -203,10 +179,15 @@ impl Node {
             Action::None => {}
             Action::PreCopy => origin.deadline_us = turn.now.boot_us + self.settings.propose_us_max,
             Action::Abort => turn.send(to, Message::Abort { handover }),
-            Action::FreezeAndStage => self.freeze(handover, turn),
+            Action::Freeze => self.freeze(handover, turn),
+            Action::Stage => self.send_stage(handover, turn),
             Action::Fence => self.origin_fence(handover, turn),
             Action::FenceAgain => origin.deadline_us = turn.now.boot_us + self.settings.retry_us,
             Action::Unfreeze => self.unfreeze(&session, handover, None, turn),
+            Action::UnfreezeUnsent => {
+                self.unfreeze(&session, handover, None, turn);
+                turn.send(to, Message::Abort { handover });
+            }
             Action::UnfreezeFenced => turn.send(to, Message::Abort { handover }),
             Action::Leave => self.leave(&session, handover, turn),
             Action::Forget => {
@@ -228,19 +209,6 @@ impl Node {
         self.count_gift(origin.batch, state == State::Gone, turn);
     }
 
-    fn count_gift<T: Table>(&mut self, batch: Option<u64>, moved: bool, turn: &mut Turn<'_, T>) {
-        let Some(batch) = batch else { return };
-        let Some(gift) = self.outgoing.gifts.get_mut(&batch) else { return };
-        gift.left = gift.left.saturating_sub(1);
-        gift.moved += u64::from(moved);
-        gift.failed += u64::from(!moved);
-        if gift.left == 0 {
-            let (moved, failed) = (gift.moved, gift.failed);
-            self.outgoing.gifts.remove(&batch);
-            turn.effects.push(Effect::Gave { batch, moved, failed });
-        }
-    }
-
     /// Steps 4 and 5: closes the gate, and sends what changed and the manifest.
     fn freeze<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
         let policy = self.move_policy();
@@ -260,16 +228,23 @@ impl Node {
             return self.origin_event(handover, Event::Cancelled, turn);
         };
         let group_epoch = self.me.groups.iter().find(|(g, _)| *g == location.group).map(|(_, e)| *e);
-        let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        let origin_group_epoch = group_epoch.unwrap_or_default();
         origin.holds = manifest.depends().contains(&handover);
         origin.deadline_us = turn.now.boot_us + self.settings.stage_us_max;
-        let (to, session) = (origin.to, origin.session.clone());
+        origin.stage = Some(Box::new(Stage { location, origin_group_epoch, manifest, values }));
         if demoted > 0 {
             turn.note(Note::Demoted(demoted));
         }
-        turn.note(Note::Froze(handover, session));
-        let origin_group_epoch = group_epoch.unwrap_or_default();
-        turn.send(to, Message::Stage { handover, stage: Box::new(Stage { location, origin_group_epoch, manifest, values }) });
+        turn.note(Note::Froze(handover, origin.session.clone()));
+        // No group has replicas yet: all of them, none, are prepared.
+        self.origin_event(handover, Event::Prepared, turn);
+    }
+
+    fn send_stage<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
+        let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        if let Some(stage) = origin.stage.take() {
+            turn.send(origin.to, Message::Stage { handover, stage });
+        }
     }
 
     fn origin_fence<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
@@ -341,34 +316,6 @@ impl Node {
         turn.wake(session);
     }
 
-    pub(super) fn give<T: Table>(&mut self, to: Incarnation, count: u64, batch: u64, turn: &mut Turn<'_, T>) {
-        let mut found: Vec<(u64, SessionId)> = Vec::new();
-        for id in turn.table.ids() {
-            if !self.outgoing.moving.contains_key(&id) {
-                let opened = turn.table.with(&id, |slot| slot.as_ref().filter(|r| r.gate == Gate::Open).map(|r| r.opened_us));
-                found.extend(opened.map(|at| (at, id)));
-            }
-        }
-        // Those that have been here longest go first, so that a session is not sent on and on.
-        found.sort();
-        found.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-        if found.is_empty() {
-            turn.effects.push(Effect::Gave { batch, moved: 0, failed: 0 });
-            return;
-        }
-        self.outgoing.gifts.insert(batch, Gift { left: found.len() as u64, moved: 0, failed: 0 });
-        let gifts = found.into_iter().map(|(_, session)| Queued { session, to, batch: Some(batch), proposer: Proposer::Router });
-        self.outgoing.queue.extend(gifts);
-        self.start_queued(turn);
-    }
-
-    pub(super) fn drain<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        if self.state != MemberState::Draining {
-            self.state = MemberState::Draining;
-            self.publish_state(turn);
-        }
-    }
-
     pub(super) fn tick_outgoing<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         let now = turn.now.boot_us;
         let late: Vec<(HandoverId, State)> =
@@ -379,38 +326,6 @@ impl Node {
                 _ => self.origin_event(handover, Event::Late, turn),
             }
         }
-        if self.state == MemberState::Draining && self.outgoing.queue.is_empty() {
-            self.queue_all(turn);
-        }
-        self.start_queued(turn);
-        let idle = self.outgoing.origins.is_empty() && self.incoming.count() == 0 && self.locate.is_idle();
-        let empty = idle && turn.table.count() == 0;
-        if self.state == MemberState::Draining && !self.outgoing.drained && empty && self.late.residuals.count() == 0 {
-            self.outgoing.drained = true;
-            turn.effects.push(Effect::Drained);
-        }
-    }
-
-    fn queue_all<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        let others = self.others();
-        if others.is_empty() || turn.table.count() == 0 {
-            return;
-        }
-        for session in turn.table.ids() {
-            if self.outgoing.moving.contains_key(&session) {
-                continue;
-            }
-            self.outgoing.next_target = self.outgoing.next_target.wrapping_add(1);
-            if let Some(to) = others.get(self.outgoing.next_target % others.len()) {
-                self.outgoing.queue.push_back(Queued { session, to: *to, batch: NO_BATCH, proposer: Proposer::Origin });
-            }
-        }
-    }
-
-    fn start_queued<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        while self.outgoing.origins.len() < self.settings.at_once_max {
-            let Some(next) = self.outgoing.queue.pop_front() else { return };
-            self.propose(next.session, next.to, next.proposer, next.batch, turn);
-        }
+        self.tick_moves(turn);
     }
 }

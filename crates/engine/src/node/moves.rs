@@ -1,0 +1,127 @@
+//! What starts the handovers of many sessions: gifts (rebalancing) and the drain; and when a drain is complete.
+//!
+//! It performs no step of a handover: it queues sessions with a target each, and starts as many at once as may be. A handover
+//! that fails is counted; in a drain the session is queued again for as long as the node lives.
+//!
+//! Invariant: *planned moves lose nothing*: a drain is complete when no session, no handover and no residual is left.
+
+use super::{Effect, Node, Turn};
+use crate::directory::MemberState;
+use crate::ids::{Incarnation, SessionId};
+use crate::node::message::Proposer;
+use crate::residence::{Gate, Table};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The batch of a drain: its outcomes are seen by the table being empty.
+const NO_BATCH: Option<u64> = None;
+
+struct Gift {
+    left: u64,
+    moved: u64,
+    failed: u64,
+}
+
+struct Queued {
+    session: SessionId,
+    to: Incarnation,
+    batch: Option<u64>,
+    proposer: Proposer,
+}
+
+/// Gifts and the drain of one node.
+#[derive(Default)]
+pub(super) struct Moves {
+    queue: VecDeque<Queued>,
+    gifts: BTreeMap<u64, Gift>,
+    next_target: usize,
+    drained: bool,
+}
+
+impl Moves {
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Node {
+    /// One session of a gift has moved, or could not.
+    pub(super) fn count_gift<T: Table>(&mut self, batch: Option<u64>, moved: bool, turn: &mut Turn<'_, T>) {
+        let Some(batch) = batch else { return };
+        let Some(gift) = self.outgoing.moves.gifts.get_mut(&batch) else { return };
+        gift.left = gift.left.saturating_sub(1);
+        gift.moved += u64::from(moved);
+        gift.failed += u64::from(!moved);
+        if gift.left == 0 {
+            let (moved, failed) = (gift.moved, gift.failed);
+            self.outgoing.moves.gifts.remove(&batch);
+            turn.effects.push(Effect::Gave { batch, moved, failed });
+        }
+    }
+
+    /// Queues the sessions that have been here longest for another member.
+    pub(super) fn give<T: Table>(&mut self, to: Incarnation, count: u64, batch: u64, turn: &mut Turn<'_, T>) {
+        let mut found: Vec<(u64, SessionId)> = Vec::new();
+        for id in turn.table.ids() {
+            if !self.outgoing.is_moving(&id) {
+                let opened = turn.table.with(&id, |slot| slot.as_ref().filter(|r| r.gate == Gate::Open).map(|r| r.opened_us));
+                found.extend(opened.map(|at| (at, id)));
+            }
+        }
+        // Those that have been here longest go first, so that a session is not sent on and on.
+        found.sort();
+        found.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        if found.is_empty() {
+            turn.effects.push(Effect::Gave { batch, moved: 0, failed: 0 });
+            return;
+        }
+        self.outgoing.moves.gifts.insert(batch, Gift { left: found.len() as u64, moved: 0, failed: 0 });
+        let gifts = found.into_iter().map(|(_, session)| Queued { session, to, batch: Some(batch), proposer: Proposer::Router });
+        self.outgoing.moves.queue.extend(gifts);
+        self.start_queued(turn);
+    }
+
+    /// Everything leaves from now on.
+    pub(super) fn drain<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        if self.state != MemberState::Draining {
+            self.state = MemberState::Draining;
+            self.publish_state(turn);
+        }
+    }
+
+    /// Queues every session, spread over the members that take sessions.
+    fn queue_all<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let others = self.others();
+        if others.is_empty() || turn.table.count() == 0 {
+            return;
+        }
+        for session in turn.table.ids() {
+            if self.outgoing.is_moving(&session) {
+                continue;
+            }
+            self.outgoing.moves.next_target = self.outgoing.moves.next_target.wrapping_add(1);
+            if let Some(to) = others.get(self.outgoing.moves.next_target % others.len()) {
+                self.outgoing.moves.queue.push_back(Queued { session, to: *to, batch: NO_BATCH, proposer: Proposer::Origin });
+            }
+        }
+    }
+
+    pub(super) fn tick_moves<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        if self.state == MemberState::Draining && self.outgoing.moves.queue.is_empty() {
+            self.queue_all(turn);
+        }
+        self.start_queued(turn);
+        let idle = self.outgoing.count() == 0 && self.incoming.count() == 0 && self.locate.is_idle();
+        let empty = idle && turn.table.count() == 0 && self.late.residuals.count() == 0;
+        if self.state == MemberState::Draining && !self.outgoing.moves.drained && empty {
+            self.outgoing.moves.drained = true;
+            turn.effects.push(Effect::Drained);
+        }
+    }
+
+    fn start_queued<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        while self.outgoing.count() < self.settings.at_once_max {
+            let Some(next) = self.outgoing.moves.queue.pop_front() else { return };
+            self.propose(next.session, next.to, next.proposer, next.batch, turn);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `wayfarer run -- COMMAND`: the instance as a child, its environment, its signals, its end.
+
+use crate::harness::resp::Reply;
+use crate::harness::{Node, http, until};
+use crate::{cluster, hset};
+use rustix::process::Signal;
+use std::path::Path;
+
+fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn wait_line(path: &Path, wanted: &str) {
+    until(&format!("the line {wanted:?}"), || lines(path).iter().any(|l| l == wanted).then_some(()));
+}
+
+/// An instance that writes what it is told into a file, and ends with 3 when it is told to.
+fn listener(path: &Path) -> String {
+    let file = path.display();
+    format!(
+        "for s in HUP USR1 USR2; do trap \"echo $s >> {file}\" $s; done; trap 'echo TERM >> {file}; exit 3' TERM; \
+         echo up >> {file}; while :; do sleep 0.05; done"
+    )
+}
+
+#[test]
+fn the_child_learns_its_port_and_its_redis() {
+    let cluster = cluster();
+    let file = cluster.folder.path().join("environment");
+    let script = format!("echo \"$PORT $REDIS_URL\" > {0}.part; mv {0}.part {0}; while :; do sleep 0.05; done", file.display());
+    let a = cluster.start("a", &["sh", "-c", &script]);
+    until("the environment", || file.exists().then_some(()));
+    assert_eq!(lines(&file), [format!("{} redis://{}/0", a.app.port(), a.state)]);
+}
+
+#[test]
+fn the_exit_status_is_that_of_the_child() {
+    let cluster = cluster();
+    let ended = |name: &str, command: &[&str]| {
+        let mut node: Node = cluster.spawn(name, command);
+        (node.wait_exit().code(), node.log_text())
+    };
+    assert_eq!(ended("zero", &["true"]).0, Some(0));
+    assert_eq!(ended("seven", &["sh", "-c", "exit 7"]).0, Some(7));
+    assert_eq!(ended("killed", &["sh", "-c", "kill -9 $$"]).0, Some(128 + 9));
+    assert_eq!(ended("told", &["sh", "-c", "kill -TERM $$"]).0, Some(128 + 15));
+    let (code, log) = ended("none", &["/no/such/program"]);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("the instance cannot be started"), "{log}");
+}
+
+#[test]
+fn signals_reach_the_child_and_the_last_one_drains_first() {
+    let cluster = cluster();
+    let file = cluster.folder.path().join("signals");
+    let mut a = cluster.start("a", &["sh", "-c", &listener(&file)]);
+    wait_line(&file, "up");
+    for (signal, name) in [(Signal::HUP, "HUP"), (Signal::USR1, "USR1"), (Signal::USR2, "USR2"), (Signal::HUP, "HUP")] {
+        let before = lines(&file).len();
+        a.signal(signal);
+        until(name, || (lines(&file).len() > before).then_some(()));
+        assert_eq!(lines(&file).last().unwrap(), name);
+    }
+
+    let b = cluster.start("b", &[]);
+    for n in 0..10 {
+        assert_eq!(hset(&mut a.client(), &format!("s:d{n}"), "n", n.to_string().as_bytes()), Reply::Int(1));
+    }
+    // Nobody takes the sessions for now, so the drain waits, and the instance must not be told to end meanwhile.
+    b.signal(Signal::STOP);
+    a.signal(Signal::TERM);
+    until("the drain", || http::get(a.admin, "/readyz").is_ok_and(|r| r.status == 503).then_some(()));
+    a.signal(Signal::USR1);
+    until("a signal in the drain", || (lines(&file).last().unwrap() == "USR1").then_some(()));
+    assert!(!lines(&file).contains(&"TERM".to_owned()));
+    b.signal(Signal::CONT);
+    assert_eq!(a.wait_exit().code(), Some(3), "{}", a.log_text());
+    assert_eq!(lines(&file).last().unwrap(), "TERM");
+    assert_eq!(b.sessions(), 10);
+    for n in 0..10 {
+        assert_eq!(b.client().say(&format!("HGET s:d{n} n")), Reply::text(n.to_string()));
+    }
+}
+
+#[test]
+fn when_the_child_dies_its_sessions_leave() {
+    let cluster = cluster();
+    let b = cluster.start("b", &[]);
+    let stop = cluster.folder.path().join("stop");
+    let script = format!("while ! [ -e {} ]; do sleep 0.05; done; exit 9", stop.display());
+    let mut a = cluster.start("a", &["sh", "-c", &script]);
+    for n in 0..20 {
+        assert_eq!(hset(&mut a.client(), &format!("s:c{n}"), "n", n.to_string().as_bytes()), Reply::Int(1));
+    }
+    std::fs::write(&stop, "").unwrap();
+    assert_eq!(a.wait_exit().code(), Some(9), "{}", a.log_text());
+    assert_eq!(b.sessions(), 20);
+    for n in 0..20 {
+        assert_eq!(b.client().say(&format!("HGET s:c{n} n")), Reply::text(n.to_string()));
+    }
+}
+
+#[test]
+fn a_child_that_does_not_end_is_killed() {
+    let mut cluster = cluster();
+    cluster.set.push("child.stop_ms_max=200".into());
+    let file = cluster.folder.path().join("up");
+    let script = format!("trap '' TERM; echo up > {}; while :; do sleep 0.05; done", file.display());
+    let mut a = cluster.start("a", &["sh", "-c", &script]);
+    wait_line(&file, "up");
+    a.signal(Signal::TERM);
+    assert_eq!(a.wait_exit().code(), Some(128 + 9));
+    assert!(a.log_text().contains("is killed"));
+}

@@ -1,0 +1,111 @@
+//! Leaving: a drain takes everything along, or says what it could not.
+
+use crate::harness::resp::{Client, Reply};
+use crate::harness::until;
+use crate::{cluster, filler, hset};
+use rustix::process::Signal;
+
+fn fill(client: &mut Client, sessions: usize) {
+    for n in 0..sessions {
+        let key = format!("s:leave{n}");
+        assert_eq!(hset(client, &key, "n", n.to_string().as_bytes()), Reply::Int(1));
+        assert_eq!(hset(client, &key, "big", &filler(&key, 6000)), Reply::Int(1));
+        assert_eq!(client.call(&["PEXPIRE", &key, "600000"]), Reply::Int(1));
+    }
+}
+
+fn check(client: &mut Client, sessions: usize) {
+    for n in 0..sessions {
+        let key = format!("s:leave{n}");
+        assert_eq!(client.call(&["HGET", &key, "n"]), Reply::text(n.to_string()), "{key}");
+        assert_eq!(client.call(&["HGET", &key, "big"]), Reply::Bulk(filler(&key, 6000)));
+        let Reply::Int(left) = client.call(&["PTTL", &key]) else { panic!("no time to live") };
+        assert!((500_000..=600_000).contains(&left), "{left}");
+    }
+}
+
+#[test]
+fn a_drain_takes_everything_along_residuals_included() {
+    let mut cluster = cluster();
+    cluster.set.extend(["handover.trickle=false".into(), "policy.class=deferred".into()]);
+    let mut a = cluster.start("a", &[]);
+    fill(&mut a.client(), 40);
+    let b = cluster.start("b", &[]);
+    assert_eq!(a.rebalance(), (20, 0));
+    assert_eq!(a.number("/residuals"), 20, "deferred variables of what moved are still at a");
+    assert_eq!(b.number("/variables_fetched_late"), 0);
+    a.ask_drain();
+    assert_eq!(a.wait_exit().code(), Some(0), "{}", a.log_text());
+    assert_eq!((b.sessions(), b.number("/missing_variables"), b.number("/variables_lost")), (40, 0, 0));
+    assert!(b.number("/variables_fetched_late") >= 40);
+    check(&mut b.client(), 40);
+    let last = std::fs::read_to_string(&a.out).unwrap();
+    let last: serde_json::Value = serde_json::from_str(last.trim().strip_prefix("final ").unwrap()).unwrap();
+    assert_eq!((last["sessions"].as_u64(), last["residuals"].as_u64(), last["handovers"]["given"].as_u64()), (Some(0), Some(0), Some(40)));
+    until("the departure", || (b.status()["members"].as_array().unwrap().len() == 1).then_some(()));
+}
+
+#[test]
+fn a_drain_spreads_over_those_who_accept() {
+    let cluster = cluster();
+    let mut a = cluster.start("a", &[]);
+    let nodes = [cluster.start("b", &[]), cluster.start("c", &[]), cluster.start("d", &[])];
+    fill(&mut a.client(), 30);
+    let cordon = crate::harness::http::post(nodes[2].admin, "/api/v1/cordon?on=true").unwrap();
+    assert_eq!(cordon.status, 200);
+    until("the cordon is known", || (a.status()["members"].to_string().contains("cordoned")).then_some(()));
+    a.signal(Signal::TERM);
+    assert_eq!(a.wait_exit().code(), Some(0), "{}", a.log_text());
+    assert_eq!(nodes.each_ref().map(|n| n.sessions()), [15, 15, 0]);
+    nodes.iter().for_each(|n| check(&mut n.client(), 30));
+}
+
+#[test]
+fn a_drain_under_load_shows_no_error() {
+    let cluster = cluster();
+    let mut a = cluster.start("a", &[]);
+    let b = cluster.start("b", &[]);
+    fill(&mut a.client(), 60);
+    let (mut at_b, mut rounds) = (b.client(), 0i64);
+    a.signal(Signal::TERM);
+    while b.sessions() < 60 || rounds < 2 {
+        rounds += 1;
+        for n in 0..60 {
+            assert_eq!(at_b.say(&format!("HINCRBY s:leave{n} count 1")), Reply::Int(rounds));
+        }
+    }
+    assert_eq!(a.wait_exit().code(), Some(0), "{}", a.log_text());
+    check(&mut at_b, 60);
+}
+
+#[test]
+fn the_last_member_says_that_its_sessions_are_lost() {
+    let cluster = cluster();
+    let mut a = cluster.start("a", &[]);
+    fill(&mut a.client(), 3);
+    a.signal(Signal::TERM);
+    assert_eq!(a.wait_exit().code(), Some(1));
+    let log = a.log_text();
+    assert!(log.contains("ERROR") && log.contains("THE LAST MEMBER LEAVES") && log.contains("sessions=3"), "{log}");
+
+    let mut empty = cluster.start("b", &[]);
+    empty.signal(Signal::TERM);
+    assert_eq!(empty.wait_exit().code(), Some(0), "nothing is lost with an empty one");
+}
+
+#[test]
+fn what_could_not_leave_within_the_budget_is_named() {
+    let mut cluster = cluster();
+    cluster.set.push("drain.budget_ms=400".into());
+    let mut a = cluster.start("a", &[]);
+    fill(&mut a.client(), 5);
+    let b = cluster.start("b", &[]);
+    until("b is known", || (a.status()["members"].as_array().unwrap().len() == 2).then_some(()));
+    let names = a.owned();
+    b.signal(Signal::STOP);
+    a.ask_drain();
+    assert_eq!(a.wait_exit().code(), Some(1));
+    let log = a.log_text();
+    assert!(log.contains("could not leave") && log.contains("sessions=5"), "{log}");
+    assert!(names.iter().all(|name| log.contains(name.as_str())), "by keyed hash: {names:?}\n{log}");
+}
