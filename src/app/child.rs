@@ -22,6 +22,11 @@ pub(super) fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
+/// The same for an instance that was told to stop: to end by SIGTERM, as programs without a handler do, is what it was told.
+pub(super) fn code_when_told(status: ExitStatus) -> u8 {
+    if status.signal() == Some(Signal::TERM.as_raw()) { 0 } else { code_of(status) }
+}
+
 impl Instance {
     /// Starts the command. It learns where to listen and where its Redis is.
     pub(super) fn start(command: &[OsString], port: u16, redis: Option<SocketAddr>) -> std::io::Result<Instance> {

@@ -2,12 +2,12 @@
 //!
 //! | what happens | exit code |
 //! |---|---|
-//! | told to leave (SIGTERM, SIGINT, `/drain`), everything left | that of the instance, else 0 |
+//! | told to leave (SIGTERM, SIGINT, `/drain`), everything left | that of the instance (0 if SIGTERM ended it), else 0 |
 //! | the instance ends by itself, everything left | that of the instance |
 //! | something could not leave | 1, and it is named |
 //! | told to leave a second time | 1, at once |
 
-use super::child::{Instance, code_of};
+use super::child::{Instance, code_of, code_when_told};
 use super::{Running, StartError, cannot};
 use crate::admin::view::{Final, MoveStatus};
 use rustix::process::Signal;
@@ -84,7 +84,7 @@ pub(super) async fn serve_and_leave(
         let started = Instance::start(&command, running.settings.app.address.port(), running.state_address);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
     }
-    let mut status: Option<ExitStatus> = None;
+    let mut code = 0;
     loop {
         tokio::select! {
             signal = signals.next() => match (signal, &instance) {
@@ -97,7 +97,7 @@ pub(super) async fn serve_and_leave(
                 match done {
                     Ok(done) => {
                         tracing::error!(status = %done, "the instance has ended; its sessions leave");
-                        status = Some(done);
+                        code = code_of(done);
                     }
                     Err(error) => tracing::error!(%error, "the instance cannot be waited for"),
                 }
@@ -118,12 +118,12 @@ pub(super) async fn serve_and_leave(
     if let Some(instance) = instance {
         let patience = Duration::from_millis(running.settings.child.stop_ms_max);
         match instance.stop(patience).await {
-            Ok(done) => status = Some(done),
+            Ok(done) => code = code_when_told(done),
             Err(error) => tracing::error!(%error, "the instance could not be ended"),
         }
     }
     finish(running, all_left).await;
-    Ok(if all_left { status.map_or(0, code_of) } else { 1 })
+    Ok(if all_left { code } else { 1 })
 }
 
 /// Readiness fails, then every session leaves; false if not all did within the budget.

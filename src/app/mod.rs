@@ -17,7 +17,7 @@ mod traffic;
 
 use crate::admin::{self, Admin};
 use crate::control::{Control, ControlSettings};
-use crate::driver::{Driver, Handle, Journal, Parts};
+use crate::driver::{Driver, Handle, Journal, Parked, Parts};
 use crate::operations::{Forwards, OperationLimits, Operations};
 use crate::rebalance::Rebalancer;
 use crate::state_face::StateFace;
@@ -164,7 +164,9 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
     let journal = Arc::new(Journal::new(key));
     let (lives, lives_seen) = watch::channel(None);
     let mail = Arc::new(traffic::Mail { control: control.clone(), lives: lives.clone() });
+    let parked = Arc::new(Parked::default());
     let parts = Parts {
+        parked: parked.clone(),
         directory: directory.clone() as Arc<dyn Directory>,
         store: store.clone(),
         post: mail,
@@ -200,7 +202,7 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
     };
     let forwards = Arc::new(Forwards::new(sender(&control), limits.whole));
     let policy = Arc::new(settings.policy.clone());
-    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), forwards, policy, limits));
+    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, limits));
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), store.clone(), sender(&control)));
     let (work, work_queue) = traffic::queue();
     tasks.spawn(traffic::work(work_queue));

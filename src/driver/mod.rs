@@ -13,9 +13,11 @@
 pub mod clock;
 mod handle;
 mod journal;
+mod parked;
 
 pub use handle::{Handle, Standing, Stopped};
 pub use journal::{Journal, Move, MoveOutcome, Side};
+pub use parked::Parked;
 
 use handle::Told;
 use std::collections::HashMap;
@@ -56,6 +58,8 @@ pub struct Parts<P> {
     pub directory: Arc<dyn Directory>,
     /// The sessions.
     pub store: Arc<Store>,
+    /// Where operations wait for gates to open.
+    pub parked: Arc<Parked>,
     /// The way to other nodes.
     pub post: Arc<P>,
     /// The engine's bounds.
@@ -127,11 +131,13 @@ impl<P: Post> Driver<P> {
             }
         }
         self.parts.store.clear();
+        self.parts.parked.wake_all();
     }
 
     /// Others have declared this life over: start a new one, with nothing.
     async fn live_again(&mut self) {
         self.parts.store.clear();
+        self.parts.parked.wake_all();
         // Answers to questions of the old life mean nothing to the new one; who waits is told that nobody answers.
         self.under_way = JoinSet::new();
         self.asked.clear();
@@ -221,7 +227,7 @@ impl<P: Post> Driver<P> {
                     let _ = answer.send(verdict);
                 }
             }
-            Effect::Wake(session) => self.parts.store.parked().wake(&session),
+            Effect::Wake(session) => self.parts.parked.wake(&session),
             Effect::LeaseUntil(at) => {
                 self.parts.store.set_lease_until_us(at);
                 if at > now.boot_us && !self.standing.borrow().ready {

@@ -19,7 +19,7 @@ mod replies;
 
 pub use forward::{Forwards, SendTo};
 
-use crate::driver::{Handle, clock};
+use crate::driver::{Handle, Parked, clock};
 use crate::store::{Store, Tried};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
@@ -62,6 +62,7 @@ pub enum Ran {
 pub struct Operations {
     store: Arc<Store>,
     driver: Handle,
+    parked: Arc<Parked>,
     forwards: Arc<Forwards>,
     policy: Arc<Policy>,
     limits: OperationLimits,
@@ -90,11 +91,12 @@ impl Operations {
     pub fn new(
         store: Arc<Store>,
         driver: Handle,
+        parked: Arc<Parked>,
         forwards: Arc<Forwards>,
         policy: Arc<Policy>,
         limits: OperationLimits,
     ) -> Operations {
-        Operations { store, driver, forwards, policy, limits, waiting: AtomicUsize::new(0) }
+        Operations { store, driver, parked, forwards, policy, limits, waiting: AtomicUsize::new(0) }
     }
 
     /// The store behind it.
@@ -139,7 +141,7 @@ impl Operations {
 
     async fn attempt(&self, session: &SessionId, op: &Op, protocol: Protocol, from: Option<Incarnation>) -> Next {
         // Registered before the look at the gate, so that no wake-up is missed.
-        let mut woken = Box::pin(self.store.parked().wait(session));
+        let mut woken = Box::pin(self.parked.wait(session));
         if let Some(woken) = woken.as_mut().as_pin_mut() {
             woken.enable();
         }

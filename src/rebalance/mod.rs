@@ -85,12 +85,14 @@ impl Rebalancer {
         }
         let asking = async {
             let mut again = tokio::time::interval(LOAD_ASK_AGAIN);
+            let mut patience = LOAD_ASK_AGAIN;
             loop {
                 again.tick().await;
-                let answer = self.ask(who, LOAD_ASK_AGAIN, |id| ControlMessage::LoadAsk { id }).await;
+                let answer = self.ask(who, patience, |id| ControlMessage::LoadAsk { id }).await;
                 if let Some(ControlMessage::Load { sessions, .. }) = answer {
                     return sessions;
                 }
+                patience *= 2;
             }
         };
         tokio::time::timeout(LOAD_PATIENCE, asking).await.ok()

@@ -6,10 +6,6 @@
 //! Invariants: *one owner* (only an open gate answers); *no lease, no answer*: the lease is checked after the access to state and
 //! before the reply is queued. A reply that was made without a lease is thrown away, and its operator is told to try again.
 
-mod parked;
-
-pub use parked::Parked;
-
 use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -42,19 +38,12 @@ pub struct Store {
     count: AtomicUsize,
     lease_until_us: AtomicU64,
     rule: AdoptionRule,
-    parked: Parked,
 }
 
 impl Store {
     /// An empty store of a node that may not answer yet.
     pub fn new(rule: AdoptionRule) -> Store {
-        Store {
-            residents: DashMap::new(),
-            count: AtomicUsize::new(0),
-            lease_until_us: AtomicU64::new(0),
-            rule,
-            parked: Parked::default(),
-        }
+        Store { residents: DashMap::new(), count: AtomicUsize::new(0), lease_until_us: AtomicU64::new(0), rule }
     }
 
     /// Until when this node may answer, in microseconds of CLOCK_BOOTTIME.
@@ -65,11 +54,6 @@ impl Store {
     /// Sets it. 0: not at all.
     pub fn set_lease_until_us(&self, at: u64) {
         self.lease_until_us.store(at, Ordering::Release);
-    }
-
-    /// Where operations wait for a gate to open.
-    pub fn parked(&self) -> &Parked {
-        &self.parked
     }
 
     /// Executes `op` on the session if it is open here. `from`: the member at which the client's operation arrived, if it was
@@ -169,7 +153,6 @@ impl Store {
         self.set_lease_until_us(0);
         self.residents.clear();
         self.count.store(0, Ordering::Release);
-        self.parked.wake_all();
     }
 }
 

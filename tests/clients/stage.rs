@@ -122,10 +122,11 @@ impl<T> Roads<T> {
 /// The nodes.
 pub struct Stage {
     way: Way,
-    cluster: Cluster,
     command: Vec<String>,
     a: Option<Node>,
     b: Option<Node>,
+    /// Goes last: it is the folder that holds the logs of the nodes.
+    cluster: Cluster,
 }
 
 /// When each session moved, by its keyed hash: the times in the nodes' logs, in microseconds since 1970.

@@ -71,7 +71,10 @@ fn status_and_sessions_say_what_is() {
         hset(&mut client, &format!("s:j{n}"), "large", &filler("large", 3000));
     }
     let status = a.status();
-    assert_eq!((status["node"].as_str(), status["state"].as_str(), status["ready"].as_bool()), (Some("a"), Some("accepting"), Some(true)));
+    assert_eq!(
+        (status["node"].as_str(), status["state"].as_str(), status["ready"].as_bool()),
+        (Some("a"), Some("accepting"), Some(true))
+    );
     assert!((1..=2000).contains(&status["lease_ms_left"].as_u64().unwrap()));
     assert_eq!((status["sessions"].as_u64(), status["born"].as_u64()), (Some(3), Some(3)));
     assert!((9000..10_000).contains(&status["value_bytes"].as_u64().unwrap()), "{status}");
@@ -105,7 +108,10 @@ fn the_command_line_asks_a_running_sidecar() {
     assert_eq!(json(&wayfarer(&["status", "--admin", &at_a, "--json"]))["sessions"], 4);
     let shown = text(&wayfarer(&["status", "-c", a.config.to_str().unwrap()]));
     assert!(shown.contains("node        a (incarnation ") && shown.contains("sessions    4 here"), "{shown}");
-    assert_eq!(json(&wayfarer(&["sessions", "--admin", &at_a, "--json", "--limit", "1"]))["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        json(&wayfarer(&["sessions", "--admin", &at_a, "--json", "--limit", "1"]))["sessions"].as_array().unwrap().len(),
+        1
+    );
     let shown = text(&wayfarer(&["sessions", "--admin", &at_a]));
     assert!(a.owned().iter().all(|id| shown.contains(id.as_str())) && shown.ends_with("4 of 4\n"), "{shown}");
 

@@ -41,7 +41,10 @@ fn a_drain_takes_everything_along_residuals_included() {
     check(&mut b.client(), 40);
     let last = std::fs::read_to_string(&a.out).unwrap();
     let last: serde_json::Value = serde_json::from_str(last.trim().strip_prefix("final ").unwrap()).unwrap();
-    assert_eq!((last["sessions"].as_u64(), last["residuals"].as_u64(), last["handovers"]["given"].as_u64()), (Some(0), Some(0), Some(40)));
+    assert_eq!(
+        (last["sessions"].as_u64(), last["residuals"].as_u64(), last["handovers"]["given"].as_u64()),
+        (Some(0), Some(0), Some(40))
+    );
     until("the departure", || (b.status()["members"].as_array().unwrap().len() == 1).then_some(()));
 }
 

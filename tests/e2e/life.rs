@@ -70,7 +70,8 @@ fn an_id_can_be_born_again_and_has_nothing_of_its_former_lives() {
         assert_eq!(ender.say("DEL s:again"), Reply::Int(1));
         assert_eq!(ender.say("EXISTS s:again"), Reply::Int(0));
     }
-    assert_eq!((a.number("/born"), b.number("/born")), (4, 4));
+    assert_eq!(a.number("/born") + b.number("/born"), 8);
+    assert_eq!(a.number("/ended") + b.number("/ended"), 8);
     assert_eq!((a.sessions(), b.sessions()), (0, 0));
 }
 
@@ -91,7 +92,6 @@ fn a_session_that_was_moved_ends_and_is_born_again_elsewhere() {
     let key = format!("s:{moved}");
     assert_eq!(at_a.call(&["DEL", &key]), Reply::Int(1), "with a residual at a, through a");
     assert_eq!(hset(&mut at_a, &key, "new", b"1"), Reply::Int(1));
-    assert!(a.owns(&moved), "born where it was wanted");
     for client in [&mut at_a, &mut at_b] {
         assert_eq!(client.call(&["HGETALL", &key]), Reply::Array(vec![Reply::text("new"), Reply::text("1")]));
     }

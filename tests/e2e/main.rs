@@ -14,8 +14,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-mod adopt;
 mod admin;
+mod adopt;
 mod instance;
 mod lazy;
 mod leave;
@@ -28,7 +28,8 @@ use harness::Cluster;
 use harness::resp::{Client, Reply};
 
 /// The keys of all these tests: a hash and a blob belong to one session.
-const KEYS: &str = r#"[{ pattern = "s:{session}", layout = "hash" }, { pattern = "k:{session}", layout = "key", variable = "blob" }]"#;
+const KEYS: &str =
+    r#"[{ pattern = "s:{session}", layout = "hash" }, { pattern = "k:{session}", layout = "key", variable = "blob" }]"#;
 
 /// A cluster whose nodes do not wait before they close: no balancer watches them.
 fn cluster() -> Cluster {

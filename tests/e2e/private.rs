@@ -1,8 +1,8 @@
 //! Nothing private leaves: no session id and no value in any log, metric, answer of the admin interface or error.
 
+use crate::cluster;
 use crate::harness::resp::{Client, Reply};
 use crate::harness::{Node, http, until, wayfarer};
-use crate::cluster;
 use std::io::Write;
 
 /// Words that occur nowhere else.
@@ -38,7 +38,10 @@ fn said(node: &Node) -> Vec<(String, String)> {
     }
     for command in ["status", "sessions"] {
         let out = wayfarer(&[command, "--admin", &node.admin.to_string()]);
-        said.push((command.to_owned(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))));
+        said.push((
+            command.to_owned(),
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
+        ));
     }
     said
 }

@@ -49,7 +49,14 @@ fn five_hundred_sessions_move_under_load_without_an_error() {
     let nodes = [&a, &b, &c];
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let counts: Vec<(usize, i64)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS).map(|w| scope.spawn({ let (stop, done) = (&stop, &done); move || work(w, &nodes, stop, done) })).collect();
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|w| {
+                scope.spawn({
+                    let (stop, done) = (&stop, &done);
+                    move || work(w, &nodes, stop, done)
+                })
+            })
+            .collect();
         let round = || {
             let now = done.load(Ordering::Relaxed);
             until("another round", || {

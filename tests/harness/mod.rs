@@ -73,7 +73,13 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(keys: &str) -> Cluster {
-        Cluster { folder: tempfile::tempdir().unwrap(), keys: keys.to_owned(), more: String::new(), set: Vec::new(), codec: "plain" }
+        Cluster {
+            folder: tempfile::tempdir().unwrap(),
+            keys: keys.to_owned(),
+            more: String::new(),
+            set: Vec::new(),
+            codec: "plain",
+        }
     }
 
     pub fn with(mut self, more: &str) -> Cluster {

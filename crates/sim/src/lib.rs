@@ -24,6 +24,7 @@ pub mod network;
 pub mod operation;
 pub mod profile;
 pub mod random;
+mod requests;
 pub mod run;
 pub mod shell;
 pub mod trace;

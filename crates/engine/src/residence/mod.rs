@@ -33,7 +33,8 @@ pub enum Gate {
 pub struct AdoptionRule {
     /// So many arrivals from one node, with none elsewhere.
     pub arrivals: u32,
-    /// Operations closer together than this belong to one arrival.
+    /// Operations within so long after an arrival belong to it. What comes later is the next one, however dense operations are:
+    /// clients that never pause arrive too.
     pub gap_us: u64,
     /// A session stays at least this long where it is.
     pub residence_us_min: u64,
@@ -44,7 +45,7 @@ pub struct AdoptionRule {
 pub struct Arrivals {
     from: Option<Incarnation>,
     count: u32,
-    last_us: u64,
+    counted_us: u64,
 }
 
 /// See the head of this file.
@@ -80,12 +81,10 @@ impl Resident {
         };
         let arrivals = &mut self.arrivals;
         if arrivals.from != Some(from) {
-            *arrivals = Arrivals { from: Some(from), count: 1, last_us: now_us };
-        } else {
-            if now_us.saturating_sub(arrivals.last_us) >= rule.gap_us {
-                arrivals.count = arrivals.count.saturating_add(1);
-            }
-            arrivals.last_us = now_us;
+            *arrivals = Arrivals { from: Some(from), count: 1, counted_us: now_us };
+        } else if now_us.saturating_sub(arrivals.counted_us) >= rule.gap_us {
+            arrivals.count = arrivals.count.saturating_add(1);
+            arrivals.counted_us = now_us;
         }
         arrivals.count >= rule.arrivals && now_us.saturating_sub(self.opened_us) >= rule.residence_us_min
     }
@@ -101,4 +100,32 @@ pub trait Table {
 
     /// How many residents there are.
     fn count(&self) -> usize;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, GroupId};
+
+    #[test]
+    fn arrivals_are_counted_however_dense_operations_are() {
+        let rule = AdoptionRule { arrivals: 3, gap_us: 20_000, residence_us_min: 0 };
+        let (b, c) = (Some(Incarnation(Epoch(2))), Some(Incarnation(Epoch(3))));
+        let first_adoption = |step_us: u64| {
+            let location = Location { group: GroupId(1), epoch: Epoch(1), last: None, depends: Vec::new() };
+            let mut resident = Resident::new(Session::default(), location, 0);
+            assert!(!resident.arrived(b, 0, &rule));
+            (1..).map(|n| n * step_us).find(|at| resident.arrived(b, *at, &rule))
+        };
+        // A burst of any density is one arrival for 20 ms; the third begins at 40 ms.
+        assert_eq!([1_000, 5_000, 20_000, 300_000].map(first_adoption), [40_000, 40_000, 40_000, 600_000].map(Some));
+
+        let location = Location { group: GroupId(1), epoch: Epoch(1), last: None, depends: Vec::new() };
+        let mut resident = Resident::new(Session::default(), location, 0);
+        for at in (0..100).map(|n| n * 30_000) {
+            assert!(!resident.arrived(b, at, &rule) && !resident.arrived(b, at + 20_000, &rule), "one is missing");
+            let elsewhere = if at % 60_000 == 0 { None } else { c };
+            assert!(!resident.arrived(elsewhere, at + 25_000, &rule), "elsewhere: counted anew");
+        }
+    }
 }
