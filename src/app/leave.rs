@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::watch;
+use wayfarer_engine::directory::{Directory, View};
 use wayfarer_engine::node::Input;
 use wayfarer_engine::residence::Table;
 
@@ -126,6 +127,19 @@ pub(super) async fn serve_and_leave(
     Ok(if all_left { code } else { 1 })
 }
 
+/// Whether anybody else takes sessions. Read again: whoever has just joined may not be in the view that this node has.
+async fn others_accept(running: &Running) -> bool {
+    let me = running.driver.me();
+    let others = |view: &View| view.accepting().any(|m| m.incarnation != me);
+    match running.directory.view().await {
+        Ok(view) => others(&view),
+        Err(error) => {
+            tracing::warn!(%error, "the directory does not say who is there; taking what was seen last");
+            others(&running.driver.standing().borrow().view)
+        }
+    }
+}
+
 /// Readiness fails, then every session leaves; false if not all did within the budget.
 async fn drain(running: &Running) -> bool {
     running.draining.store(true, Ordering::Release);
@@ -134,7 +148,7 @@ async fn drain(running: &Running) -> bool {
     }
     let budget = Duration::from_millis(running.settings.drain.budget_ms);
     let settle = tokio::time::sleep(Duration::from_millis(running.settings.drain.settle_ms));
-    let others = running.driver.standing().borrow().view.accepting().any(|m| m.incarnation != running.driver.me());
+    let others = others_accept(running).await;
     let count = running.store.count();
     tracing::info!(sessions = count, budget_ms = running.settings.drain.budget_ms, "draining");
     if !others {

@@ -203,7 +203,7 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
     let forwards = Arc::new(Forwards::new(sender(&control), limits.whole));
     let policy = Arc::new(settings.policy.clone());
     let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, limits));
-    let rebalancer = Arc::new(Rebalancer::new(driver.clone(), store.clone(), sender(&control)));
+    let rebalancer = Arc::new(Rebalancer::new(driver.clone(), directory.clone(), store.clone(), sender(&control)));
     let (work, work_queue) = traffic::queue();
     tasks.spawn(traffic::work(work_queue));
     let inbound = Arc::new(traffic::Traffic {

@@ -8,7 +8,7 @@ use crate::driver::{Post, clock};
 use crate::operations::{Operations, Ran};
 use crate::rebalance::Rebalancer;
 use crate::state_face::Sessions as StateSessions;
-use crate::store::Tried;
+use crate::store::{Call, Tried};
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
 use std::pin::Pin;
@@ -133,7 +133,8 @@ impl Traffic {
         };
         let mut out = BytesMut::new();
         let store = self.operations.store();
-        match store.execute(&session.0, &op, protocol, Some(from), false, clock::now, &mut out) {
+        let call = Call { session: &session.0, op: &op, protocol, from: Some(from), may_end: false };
+        match store.execute(call, clock::now, &mut out) {
             Tried::Done(adopt) => {
                 reply(&self.control, from, id, Forwarded::Reply(out.freeze()));
                 if let Some(to) = adopt {
@@ -171,7 +172,8 @@ fn reply(control: &Control, to: Incarnation, id: u64, outcome: Forwarded) {
 
 impl StateSessions for Operations {
     fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool {
-        matches!(self.store().execute(session, op, protocol, None, false, clock::now, out), Tried::Done(_))
+        let call = Call { session, op, protocol, from: None, may_end: false };
+        matches!(self.store().execute(call, clock::now, out), Tried::Done(_))
     }
 
     async fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> Bytes {

@@ -20,7 +20,7 @@ mod replies;
 pub use forward::{Forwards, SendTo};
 
 use crate::driver::{Handle, Parked, clock};
-use crate::store::{Store, Tried};
+use crate::store::{Call, Store, Tried};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use forward::Away;
@@ -146,7 +146,8 @@ impl Operations {
             woken.enable();
         }
         let mut out = BytesMut::new();
-        match self.store.execute(&session.0, op, protocol, from, true, clock::now, &mut out) {
+        let call = Call { session: &session.0, op, protocol, from, may_end: true };
+        match self.store.execute(call, clock::now, &mut out) {
             Tried::Done(adopt) => {
                 if let Some(to) = adopt {
                     self.driver.adopt(session.clone(), to);

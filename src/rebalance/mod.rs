@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use wayfarer_engine::directory::{Directory, DirectoryError, View};
 use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::plan::share::{self, Gift};
 use wayfarer_engine::residence::Table;
@@ -40,6 +41,8 @@ pub struct Rebalanced {
 pub enum Trouble {
     /// This member did not say how many sessions it has; nothing was moved.
     Silent(String),
+    /// The directory does not say who is there; nothing was moved.
+    Directory(DirectoryError),
     /// This node is stopping.
     Stopping,
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Silent(name) => write!(f, "member {name:?} does not answer; nothing was moved"),
+            Trouble::Directory(error) => write!(f, "the directory does not say who is there: {error}; nothing was moved"),
             Trouble::Stopping => f.write_str("this node is stopping"),
         }
     }
@@ -56,6 +60,7 @@ impl fmt::Display for Trouble {
 /// See the head of this file.
 pub struct Rebalancer {
     driver: Handle,
+    directory: Arc<dyn Directory>,
     store: Arc<Store>,
     send: SendTo,
     last: AtomicU64,
@@ -64,13 +69,17 @@ pub struct Rebalancer {
 
 impl Rebalancer {
     /// For one node.
-    pub fn new(driver: Handle, store: Arc<Store>, send: SendTo) -> Rebalancer {
-        Rebalancer { driver, store, send, last: AtomicU64::new(0), waiting: DashMap::new() }
+    pub fn new(driver: Handle, directory: Arc<dyn Directory>, store: Arc<Store>, send: SendTo) -> Rebalancer {
+        Rebalancer { driver, directory, store, send, last: AtomicU64::new(0), waiting: DashMap::new() }
     }
 
     /// The sessions of every accepting member, by incarnation; `None`: it did not answer.
     pub async fn loads(self: &Arc<Self>) -> BTreeMap<Incarnation, (String, Option<u64>)> {
         let view = self.driver.standing().borrow().view.clone();
+        self.loads_in(&view).await
+    }
+
+    async fn loads_in(self: &Arc<Self>, view: &View) -> BTreeMap<Incarnation, (String, Option<u64>)> {
         let mut asking = JoinSet::new();
         for member in view.accepting() {
             let (this, who, name) = (self.clone(), member.incarnation, member.draft.name.clone());
@@ -100,8 +109,10 @@ impl Rebalancer {
 
     /// Gives every accepting member its share. Returns when all have moved that could.
     pub async fn rebalance(self: &Arc<Self>) -> Result<Rebalanced, Trouble> {
+        // Read again: whoever has just joined may not be in the view that this node has.
+        let view = self.directory.view().await.map_err(Trouble::Directory)?;
         let mut counts = Vec::new();
-        for (who, (name, sessions)) in self.loads().await {
+        for (who, (name, sessions)) in self.loads_in(&view).await {
             counts.push((who, sessions.ok_or(Trouble::Silent(name))?));
         }
         let mut giving = JoinSet::new();

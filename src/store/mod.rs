@@ -16,6 +16,22 @@ use wayfarer_engine::residence::{AdoptionRule, Gate, Resident, Table};
 use wayfarer_engine::session::{Class, Content, Missing, VariableId};
 use wayfarer_engine::wire::resp::Protocol;
 
+/// One operation, as it came.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// On this session.
+    pub session: &'a [u8],
+    /// The command.
+    pub op: &'a Op,
+    /// What its client speaks.
+    pub protocol: Protocol,
+    /// The member at which the client's operation arrived, if it was forwarded.
+    pub from: Option<Incarnation>,
+    /// Whether the caller can wait for the end of the session. If not, an operation that would remove the last key does nothing
+    /// and finds the session [`Tried::NotOpen`].
+    pub may_end: bool,
+}
+
 /// How an attempt to execute ended.
 #[derive(Debug)]
 pub enum Tried {
@@ -56,19 +72,9 @@ impl Store {
         self.lease_until_us.store(at, Ordering::Release);
     }
 
-    /// Executes `op` on the session if it is open here. `from`: the member at which the client's operation arrived, if it was
-    /// forwarded. `clock` is read before the access, for expiry, and after it, for the lease. With `may_end` unset, an operation
-    /// that would remove the last key does nothing and finds the session `NotOpen`: the caller has no time to wait for the end.
-    pub fn execute(
-        &self,
-        session: &[u8],
-        op: &Op,
-        protocol: Protocol,
-        from: Option<Incarnation>,
-        may_end: bool,
-        clock: impl Fn() -> Now,
-        out: &mut BytesMut,
-    ) -> Tried {
+    /// Executes a call if its session is open here. `clock` is read before the access, for expiry, and after it, for the lease.
+    pub fn execute(&self, call: Call<'_>, clock: impl Fn() -> Now, out: &mut BytesMut) -> Tried {
+        let Call { session, op, protocol, from, may_end } = call;
         let before = out.len();
         let now = clock();
         if now.boot_us >= self.lease_until_us() {

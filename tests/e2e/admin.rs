@@ -70,6 +70,7 @@ fn status_and_sessions_say_what_is() {
         hset(&mut client, &format!("s:j{n}"), "small", b"1");
         hset(&mut client, &format!("s:j{n}"), "large", &filler("large", 3000));
     }
+    a.wait_members(2);
     let status = a.status();
     assert_eq!(
         (status["node"].as_str(), status["state"].as_str(), status["ready"].as_bool()),

@@ -103,7 +103,7 @@ fn what_could_not_leave_within_the_budget_is_named() {
     let mut a = cluster.start("a", &[]);
     fill(&mut a.client(), 5);
     let b = cluster.start("b", &[]);
-    until("b is known", || (a.status()["members"].as_array().unwrap().len() == 2).then_some(()));
+    a.wait_members(2);
     let names = a.owned();
     b.signal(Signal::STOP);
     a.ask_drain();

@@ -2,7 +2,7 @@
 
 use crate::harness::resp::{Client, Reply};
 use crate::harness::{Cluster, Node, until};
-use crate::{cluster, filler, hset, settled, wait_members};
+use crate::{cluster, filler, hset, settled};
 use rustix::process::Signal;
 
 const SESSIONS: usize = 12;
@@ -69,7 +69,7 @@ fn what_was_not_fetched_is_a_clear_error_until_it_is_declared_lost() {
         said.error().starts_with("ERR ") && said.error().contains("was lost") && said.error().contains("on_lost"),
         "{said:?}"
     );
-    wait_members(&b, 1);
+    b.wait_members(1);
     assert_eq!(client.call(&["HGET", &key(&ids[0]), "error1"]), Reply::Bulk(value(number(&ids[0]), "error1")), "it was fetched");
     for id in &ids[1..] {
         check_carried(&mut client, id);
@@ -120,7 +120,7 @@ fn the_origin_is_killed_the_moment_that_something_has_committed() {
             hset(&mut client, &format!("s:r{n}"), "v", &filler(&format!("{round} {n}"), 3000));
         }
         let b = cluster.start("b", &[]);
-        wait_members(&a, 2);
+        a.wait_members(2);
         let admin = a.admin;
         let order = std::thread::Builder::new();
         #[allow(clippy::disallowed_methods, reason = "the order is given while the test watches")]

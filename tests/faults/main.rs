@@ -21,7 +21,7 @@ mod restarted;
 mod target_gone;
 
 use harness::resp::{Client, Reply};
-use harness::{Cluster, Node, until};
+use harness::{Cluster, until};
 
 /// The keys of all these tests: a hash and a blob belong to one session.
 const KEYS: &str =
@@ -43,14 +43,4 @@ fn settled<A: AsRef<[u8]>>(client: &mut Client, words: &[A]) -> Reply {
 
 fn hset(client: &mut Client, key: &str, field: &str, value: &[u8]) -> Reply {
     client.call(&[b"HSET".as_slice(), key.as_bytes(), field.as_bytes(), value])
-}
-
-/// Waits until `node` sees so many members that are alive.
-fn wait_members(node: &Node, alive: usize) {
-    let count = || {
-        let status = node.status();
-        let members = status["members"].as_array().unwrap();
-        members.iter().filter(|m| m["state"] != "fenced").count()
-    };
-    until(&format!("{alive} members"), || (count() == alive).then_some(()));
 }

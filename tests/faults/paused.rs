@@ -2,12 +2,12 @@
 
 use crate::harness::resp::{Reply, encode};
 use crate::harness::until;
-use crate::{cluster, hset, settled, wait_members};
+use crate::{cluster, hset, settled};
 use rustix::process::Signal;
 
 #[test]
 fn a_node_that_was_declared_dead_while_paused_starts_again_with_nothing() {
-    let cluster = cluster().set(&["cluster.lease_ms=500", "cluster.lease_margin_ms=100", "cluster.lost_after_ms=200"]);
+    let cluster = cluster().set(&["cluster.lease_ms=500", "cluster.lease_margin_ms=100", "cluster.lost_after_ms=600"]);
     let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
     let (mut at_a, mut at_b) = (a.client(), b.client());
     for n in 0..10 {
@@ -18,7 +18,7 @@ fn a_node_that_was_declared_dead_while_paused_starts_again_with_nothing() {
     // What a will see first when it wakes up: reads of everything that it believes to own.
     let reads: Vec<u8> = (0..10).flat_map(|n| encode(&["HGET", &format!("s:p{n}"), "v"])).collect();
     at_a.send(&reads).unwrap();
-    wait_members(&b, 1);
+    b.wait_members(1);
     for n in 0..10 {
         let key = format!("s:p{n}");
         assert_eq!(settled(&mut at_b, &["EXISTS", &key]), Reply::Int(0), "declared lost");
@@ -43,7 +43,7 @@ fn a_node_that_was_declared_dead_while_paused_starts_again_with_nothing() {
     }
     assert_eq!(settled(&mut at_a, &["HSET", "s:fresh", "v", "1"]), Reply::Int(1), "it serves again");
     assert_eq!(settled(&mut at_b, &["HGET", "s:fresh", "v"]), Reply::text("1"));
-    wait_members(&b, 2);
+    b.wait_members(2);
     assert_eq!(b.rebalance().1, 0);
     for n in (0..10).step_by(2) {
         assert_eq!(settled(&mut at_a, &["HGET", &format!("s:p{n}"), "v"]), Reply::text("new"));
@@ -52,7 +52,7 @@ fn a_node_that_was_declared_dead_while_paused_starts_again_with_nothing() {
 
 #[test]
 fn a_pause_beyond_the_lease_that_nobody_used_costs_nothing() {
-    let cluster = cluster().set(&["cluster.lease_ms=500", "cluster.lease_margin_ms=100"]);
+    let cluster = cluster().set(&["cluster.lease_ms=500", "cluster.lease_margin_ms=100", "state.operation_ms_max=1000"]);
     let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
     let (mut at_a, mut at_b) = (a.client(), b.client());
     assert_eq!(hset(&mut at_a, "s:same", "v", b"old"), Reply::Int(1));

@@ -1,7 +1,7 @@
 //! A node is killed and started again under its own name at once, within its lease.
 
 use crate::harness::resp::Reply;
-use crate::{cluster, filler, hset, settled, wait_members};
+use crate::{cluster, filler, hset, settled};
 
 #[test]
 fn a_restarted_node_answers_nothing_of_its_former_life() {
@@ -22,7 +22,7 @@ fn a_restarted_node_answers_nothing_of_its_former_life() {
 
     let again = cluster.start("a", &[]);
     assert!(again.number("/incarnation") > before);
-    wait_members(&again, 2);
+    again.wait_members(2);
     let (mut at_a, mut at_b) = (again.client(), b.client());
     for n in 0..20 {
         let key = format!("s:x{n}");
@@ -63,6 +63,6 @@ fn a_node_can_be_killed_and_started_again_and_again() {
         assert_eq!(settled(&mut at_b, &["HKEYS", "s:ofa"]), Reply::Array(vec![Reply::text(format!("life{life}"))]));
         a.kill();
     }
-    wait_members(&b, 1);
+    b.wait_members(1);
     assert_eq!(settled(&mut at_b, &["EXISTS", "s:ofa"]), Reply::Int(0));
 }

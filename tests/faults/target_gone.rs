@@ -5,7 +5,7 @@
 
 use crate::harness::resp::{Client, Reply};
 use crate::harness::{Cluster, Node, http, until};
-use crate::{cluster, filler, hset, settled, wait_members};
+use crate::{cluster, filler, hset, settled};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -58,7 +58,7 @@ fn a_target_that_is_killed_takes_along_only_what_it_had_committed() {
         let truth = fill(&mut client, round);
         let given = a.number("/handovers/given");
         let mut b = cluster.start(&format!("b{round}"), &[]);
-        wait_members(&a, 2);
+        a.wait_members(2);
         let order = stop_during_rebalance(&a, &b, moment(round));
         if round % 2 == 0 {
             // Long enough frozen for the origin to be in doubt.
@@ -79,7 +79,7 @@ fn a_target_that_is_killed_takes_along_only_what_it_had_committed() {
         for id in truth.keys() {
             client.call(&["DEL", &format!("s:{id}")]);
         }
-        wait_members(&a, 1);
+        a.wait_members(1);
         a.wait_status("/sessions", 0);
     }
 }

@@ -240,15 +240,14 @@ impl Node {
         }
         for instance in instances {
             // It may have ended by itself meanwhile.
-            drop(rustix::process::kill_process(instance, rustix::process::Signal::KILL));
+            let _ = rustix::process::kill_process(instance, rustix::process::Signal::KILL);
         }
     }
 
     /// Waits until it ends by itself.
     pub fn wait_exit(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
-        let status = until("the end of a node", || child.try_wait().unwrap());
-        status
+        until("the end of a node", || child.try_wait().unwrap())
     }
 }
 
@@ -280,6 +279,15 @@ impl Node {
     /// Waits until a number of its status, by JSON pointer, is as wanted.
     pub fn wait_status(&self, pointer: &str, wanted: u64) {
         until(&format!("{pointer} = {wanted} at {}", self.name), || (self.number(pointer) == wanted).then_some(()));
+    }
+
+    /// Waits until it sees so many members that are alive.
+    pub fn wait_members(&self, alive: usize) {
+        let count = || {
+            let status = self.status();
+            status["members"].as_array().unwrap().iter().filter(|m| m["state"] != "fenced").count()
+        };
+        until(&format!("{alive} members at {}", self.name), || (count() == alive).then_some(()));
     }
 
     /// A number of its status, by JSON pointer: `/bytes/late`.

@@ -3,7 +3,7 @@
 //! It never reads a configuration. `gather` finds unknown keys with it, `values` takes the bounds from it, `reference` prints
 //! it, and the names of environment variables follow from it.
 //!
-//! A key ends in `[]` + name where the setting belongs to each entry of a list. Over 400 lines because it is one table.
+//! A key ends in `[]` + name where the setting belongs to each entry of a list. Longer than 400 lines because it is one table.
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
 use crate::words::{Codec, LogFormat, LogLevel, Word};

@@ -72,7 +72,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, host: usize) {
+    pub(crate) fn crash(&mut self, host: usize) {
         let Some(me) = self.hosts[host].process.as_ref().map(|p| p.me) else { return };
         self.coverage.crashes += 1;
         self.end_process(host);
@@ -89,13 +89,35 @@ impl World {
         }
     }
 
+    /// A commit is on its way: now and then one side of its handover ends meanwhile. True if so.
+    pub(crate) fn crash_during_commit(&mut self, target: Incarnation, origin: Incarnation) -> bool {
+        let crashes = self.profile.crashes && !self.calm && self.random.chance(30);
+        if crashes {
+            let who = if self.random.chance(500) { target } else { origin };
+            let delay_us = self.random.between(100, 5_000);
+            self.after(delay_us, Event::Crash(who));
+        }
+        crashes
+    }
+
     fn pause(&mut self, host: usize) {
+        let long = self.random.chance(400);
+        let length_us = if long { self.random.between(LEASE_US / 2, 3 * LEASE_US) } else { self.random.between(2_000, 80_000) };
+        self.pause_for(host, length_us);
+    }
+
+    /// A renewal is on its way: now and then its answer waits for its node for longer than the lease.
+    pub(crate) fn pause_during_renewal(&mut self, host: usize) {
+        if self.profile.unproven && !self.calm && self.random.chance(15) {
+            self.pause_for(host, 2 * LEASE_US);
+        }
+    }
+
+    fn pause_for(&mut self, host: usize, length_us: u64) {
         if self.hosts[host].process.is_none() || self.hosts[host].paused_until_us.is_some() {
             return;
         }
         self.coverage.pauses += 1;
-        let long = self.random.chance(400);
-        let length_us = if long { self.random.between(LEASE_US / 2, 3 * LEASE_US) } else { self.random.between(2_000, 80_000) };
         self.trace.line(self.now_us, format_args!("host {host} pauses for {length_us} us"));
         self.hosts[host].paused_until_us = Some(self.now_us + length_us);
         self.after(length_us, Event::Resume(host));

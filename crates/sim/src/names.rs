@@ -16,6 +16,14 @@ pub(crate) fn is_fence(transaction: &Transaction) -> bool {
     from == group
 }
 
+/// The handover that a commit brings about.
+pub(crate) fn commit_of(transaction: &Transaction) -> Option<HandoverId> {
+    match transaction.write.first() {
+        Some(Write::Place { last, epoch: NextEpoch::Fresh, .. }) if !is_fence(transaction) => *last,
+        _ => None,
+    }
+}
+
 pub(crate) fn describe(transaction: &Transaction) -> String {
     let write = |w: &Write| match w {
         Write::Place { session, group, epoch, last, depends } => {

@@ -4,8 +4,8 @@
 //! reported as unknown; the transaction may still be applied after that.
 
 use crate::host::{MemoryTable, Process, Stimulus};
-use crate::names::{describe, is_fence};
-use crate::network::fate;
+use crate::names::{commit_of, describe, is_fence};
+use crate::network::{Fate, fate};
 use crate::profile::DIRECTORY_PATIENCE_US;
 use crate::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,11 @@ impl World {
         let renewal = transaction.write.iter().any(|w| matches!(w, Write::Renew { .. }));
         // See `faults`: where members are fenced without proof, one whose renewals fail stays silent until it is fenced.
         let mut fate = fate(&self.profile, renewal && self.profile.unproven, &mut self.random);
+        if let Some(handover) = commit_of(&transaction)
+            && self.crash_during_commit(me, handover.origin)
+        {
+            fate = Fate { applied_us: Some(self.random.between(20_000, 300_000)), answered_us: None };
+        }
         if self.hosts[host].cut_until_us > self.now_us {
             fate.applied_us = None;
             fate.answered_us = None;
@@ -47,6 +52,9 @@ impl World {
         if let Some(at) = fate.applied_us {
             let answer_us = fate.answered_us.map(|answered| answered - at);
             self.after(at, Event::Transact { from: me, request, transaction, answer_us });
+        }
+        if renewal {
+            self.pause_during_renewal(host);
         }
     }
 

@@ -71,6 +71,8 @@ pub enum Event {
     Start(usize),
     /// A pause ends.
     Resume(usize),
+    /// A process ends without warning.
+    Crash(Incarnation),
     /// A process that has left ends.
     Exit(Incarnation),
     /// Something goes wrong, or an operator gives an order.
@@ -191,6 +193,7 @@ impl World {
             Event::Act(client) => self.act(client),
             Event::Start(host) => self.start(host),
             Event::Resume(host) => self.resume(host),
+            Event::Crash(who) => self.host_of(who).into_iter().for_each(|host| self.crash(host)),
             Event::Exit(who) => {
                 let busy = self.operations.values().any(|o| o.entry == who && !o.answered);
                 if busy && self.host_of(who).is_some() {

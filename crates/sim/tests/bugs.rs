@@ -4,13 +4,14 @@ use wayfarer_engine::bugs::{Bug, switch};
 use wayfarer_sim::run::run;
 
 /// Seeds that a bug may take to be found.
-const SEEDS_MAX: u64 = 150;
+const SEEDS_MAX: u64 = 250;
 
 fn is_found(bug: Bug) {
     switch(Some(bug));
     let found = (0..SEEDS_MAX).map(|seed| run(seed, u64::MAX, false)).find(|report| report.violation.is_some());
     switch(None);
-    let found = found.unwrap_or_else(|| panic!("{bug:?} is not found in {SEEDS_MAX} seeds"));
+    assert!(found.is_some(), "{bug:?} is not found in {SEEDS_MAX} seeds");
+    let Some(found) = found else { return };
     let clean = run(found.seed, u64::MAX, false);
     assert_eq!(clean.violation, None, "seed {} is broken without {bug:?} too", found.seed);
     println!("{bug:?}: seed {}, event {}: {:?}", found.seed, found.events, found.violation);

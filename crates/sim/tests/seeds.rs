@@ -12,7 +12,7 @@ fn two_hundred_seeds_hold_and_everything_happens_in_them() {
         coverage.add(&report.coverage);
     }
     println!("{coverage}");
-    let never: Vec<&str> = coverage.all().into_iter().filter(|(name, count)| *count == 0).map(|(n, _)| n).collect();
+    let never: Vec<&str> = coverage.all().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
     assert!(never.is_empty(), "never happened: {never:?}");
     assert!(coverage.answered > 10 * (coverage.failed + coverage.unknown) / 4, "most operations fail: {coverage}");
 }

@@ -14,6 +14,7 @@ const INDEXED_FROM: usize = 48;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {
     entries: Vec<(Bytes, Variable)>,
+    #[allow(clippy::box_collection, reason = "few maps have an index: the others pay for a pointer, not for a map")]
     index: Option<Box<HashMap<Bytes, usize>>>,
 }
 
