@@ -229,14 +229,6 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
         draining: draining.clone(),
         drain,
     });
-    for (listener, router) in
-        [(admin_listener, admin::router(admin.clone())), (probe_listener, admin::probe_router(admin.clone()))]
-    {
-        if let Some(listener) = listener {
-            tasks.spawn(serve_admin(listener, router, stopping.clone()));
-        }
-    }
-
     let mut state_address = None;
     if settings.state.enabled {
         let face = StateFace::bind(settings.state.clone(), operations.clone())
@@ -260,6 +252,14 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
                 tracing::warn!(connections = closed.cut_off, "requests in flight were cut off");
             }
         });
+    }
+    // Only now, so that whoever is told that this node is ready finds its faces open.
+    for (listener, router) in
+        [(admin_listener, admin::router(admin.clone())), (probe_listener, admin::probe_router(admin.clone()))]
+    {
+        if let Some(listener) = listener {
+            tasks.spawn(serve_admin(listener, router, stopping.clone()));
+        }
     }
     first_lease(&driver).await?;
     tracing::info!(

@@ -132,6 +132,10 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let protocol = protocol_max.min(PROTOCOL_MAX);
     let ours = &settings.cluster;
+    if cluster == *ours && to == me {
+        // One that has just joined may be faster than the view; what it asks could not be answered yet, and would be lost.
+        peers.until_known(incarnation).await;
+    }
     let reason = if cluster != *ours {
         Some(format!("this node is of the cluster {ours:?}, not of {cluster:?}"))
     } else if protocol < protocol_min.max(PROTOCOL_MIN) {

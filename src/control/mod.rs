@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Messages go one way on a connection; two lanes a peer keep what is large from delaying what is urgent. Loopback only as
-//! long as there is no mutual TLS, whose place is in [`dial`] and [`accept`], before the first frame.
+//! long as there is no mutual TLS, whose place is in `dial` and `accept`, before the first frame.
 //!
 //! Invariant: all is bounded (connections, peers, frames, queues, handshakes, writes), and nobody talks to another life than the
 //! one that it means.

@@ -145,6 +145,20 @@ impl Peers {
         !table.peers.contains_key(&incarnation) && table.peers.len() < PEERS_MAX && Some(incarnation) <= table.youngest
     }
 
+    /// Ends when `incarnation` can be sent to, or never will: when the view has it, or a younger one.
+    pub async fn until_known(&self, incarnation: Incarnation) {
+        let mut changes = self.changes.subscribe();
+        while self.is_awaited(incarnation) {
+            // The sender lives as long as `self`.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn is_awaited(&self, incarnation: Incarnation) -> bool {
+        let table = self.read();
+        table.peers.len() < PEERS_MAX && Some(incarnation) > table.youngest
+    }
+
     /// Ends when `incarnation` is gone.
     pub async fn until_gone(&self, incarnation: Incarnation) {
         let mut changes = self.changes.subscribe();

@@ -212,6 +212,19 @@ async fn a_peer_that_ends_is_told_once_and_its_next_life_is_another_one() {
 }
 
 #[tokio::test]
+async fn one_that_has_just_joined_is_let_in_when_the_view_shows_it() {
+    let (mut a, b) = (Node::new(1).await, Node::new(2).await);
+    a.control.members(&view(&[&a]));
+    b.control.members(&view(&[&a, &b]));
+    b.send(&a, load(1)).await;
+    assert_eq!(a.control.send(b.me, load(2)), Err(NotSent::Unknown));
+    a.control.members(&view(&[&a, &b]));
+    assert_eq!(a.next().await, (b.me, load(1)), "it waited and was not lost");
+    assert_eq!(a.control.send(b.me, load(2)), Ok(()), "and whoever hears it can answer");
+    assert!(b.unreachable().is_empty());
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_dialled_again() {
     let (a, mut b) = (Node::new(1).await, Node::new(2).await);
     introduce(&[&a, &b]);
@@ -385,6 +398,10 @@ async fn bad_bytes_close_their_connection_and_no_other() {
     let own = raw_hello(address, "shop", 2, 2).await;
     assert!(matches!(own, Some(ControlMessage::Unwelcome { .. })), "its own life");
 
+    let unknown = raw_hello(address, "shop", 9, 2).await;
+    assert!(unknown.is_none(), "one whom the view does not show within the time of the handshake");
+    let ninth = Node::new(9).await;
+    b.control.members(&view(&[&a, &b, &ninth]));
     // Past the handshake: a claim of 4 GiB, garbage, a second hello.
     for bad in [&[255; 4][..], &[2, 0, 0, 0, 99, 0], &hello_bytes("shop", 9, 2)] {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -403,6 +420,8 @@ async fn bad_bytes_close_their_connection_and_no_other() {
 #[tokio::test]
 async fn connections_are_bounded_and_a_second_one_ends_the_first() {
     let node = Node::with(2, ControlSettings { connections_max: 2, ..settings() }, 10, 0).await;
+    let ninth = Node::new(9).await;
+    node.control.members(&view(&[&node, &ninth]));
     let address = node.control.local_addr();
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(&hello_bytes("shop", 9, 2)).await.unwrap();

@@ -34,6 +34,8 @@ use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Verdict
 
 use crate::store::Store;
 
+/// Pauses between the looks of one probe: a process that was killed closes its connections a moment before its lock.
+const PROBE_AGAIN_MS: [u64; 3] = [10, 50, 150];
 /// How often the node looks at its deadlines.
 const TICK: Duration = Duration::from_millis(5);
 /// Inputs that may wait for the driver; beyond it, whoever asks waits for a place.
@@ -218,7 +220,14 @@ impl<P: Post> Driver<P> {
             }
             Effect::Probe(incarnation) => {
                 let directory = self.parts.directory.clone();
-                let probe = async move { directory.is_proven_dead(incarnation).await };
+                let probe = async move {
+                    let mut dead = directory.is_proven_dead(incarnation).await?;
+                    for pause_ms in PROBE_AGAIN_MS.into_iter().take_while(|_| !dead) {
+                        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                        dead = directory.is_proven_dead(incarnation).await?;
+                    }
+                    Ok(dead)
+                };
                 self.ask(probe, move |dead| Input::Probed { incarnation, dead: dead.unwrap_or(false) });
             }
             Effect::Answer { ticket, verdict } => {

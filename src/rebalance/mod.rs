@@ -20,8 +20,10 @@ use wayfarer_engine::plan::share::{self, Gift};
 use wayfarer_engine::residence::Table;
 use wayfarer_engine::wire::control::ControlMessage;
 
-/// How long a member may take to say how many sessions it has.
+/// How long a member may take to say how many sessions it has, before a rebalancing.
 const LOAD_PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a page that shows it: without an answer it shows none.
+const SHOWN_PATIENCE: Duration = Duration::from_millis(500);
 /// When it is asked again: one that does not know this node yet, because it has just joined, cannot answer.
 const LOAD_ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a gift may take.
@@ -76,35 +78,35 @@ impl Rebalancer {
     /// The sessions of every accepting member, by incarnation; `None`: it did not answer.
     pub async fn loads(self: &Arc<Self>) -> BTreeMap<Incarnation, (String, Option<u64>)> {
         let view = self.driver.standing().borrow().view.clone();
-        self.loads_in(&view).await
+        self.loads_in(&view, SHOWN_PATIENCE).await
     }
 
-    async fn loads_in(self: &Arc<Self>, view: &View) -> BTreeMap<Incarnation, (String, Option<u64>)> {
+    async fn loads_in(self: &Arc<Self>, view: &View, patience: Duration) -> BTreeMap<Incarnation, (String, Option<u64>)> {
         let mut asking = JoinSet::new();
         for member in view.accepting() {
             let (this, who, name) = (self.clone(), member.incarnation, member.draft.name.clone());
-            asking.spawn(async move { (who, (name, this.load_of(who).await)) });
+            asking.spawn(async move { (who, (name, this.load_of(who, patience).await)) });
         }
         asking.join_all().await.into_iter().collect()
     }
 
-    async fn load_of(&self, who: Incarnation) -> Option<u64> {
+    async fn load_of(&self, who: Incarnation, patience: Duration) -> Option<u64> {
         if who == self.driver.me() {
             return Some(self.store.count() as u64);
         }
         let asking = async {
             let mut again = tokio::time::interval(LOAD_ASK_AGAIN);
-            let mut patience = LOAD_ASK_AGAIN;
+            let mut wait = LOAD_ASK_AGAIN;
             loop {
                 again.tick().await;
-                let answer = self.ask(who, patience, |id| ControlMessage::LoadAsk { id }).await;
+                let answer = self.ask(who, wait, |id| ControlMessage::LoadAsk { id }).await;
                 if let Some(ControlMessage::Load { sessions, .. }) = answer {
                     return sessions;
                 }
-                patience *= 2;
+                wait *= 2;
             }
         };
-        tokio::time::timeout(LOAD_PATIENCE, asking).await.ok()
+        tokio::time::timeout(patience, asking).await.ok()
     }
 
     /// Gives every accepting member its share. Returns when all have moved that could.
@@ -112,7 +114,7 @@ impl Rebalancer {
         // Read again: whoever has just joined may not be in the view that this node has.
         let view = self.directory.view().await.map_err(Trouble::Directory)?;
         let mut counts = Vec::new();
-        for (who, (name, sessions)) in self.loads_in(&view).await {
+        for (who, (name, sessions)) in self.loads_in(&view, LOAD_PATIENCE).await {
             counts.push((who, sessions.ok_or(Trouble::Silent(name))?));
         }
         let mut giving = JoinSet::new();

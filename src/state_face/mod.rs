@@ -155,7 +155,7 @@ impl<S: Sessions> StateFace<S> {
         self.listener.local_addr()
     }
 
-    /// Another time for a client to read something; see [`STALL`].
+    /// Another time for a client to read something; see `STALL`.
     pub fn with_stall(mut self, stall: Duration) -> StateFace<S> {
         if let Some(face) = Arc::get_mut(&mut self.face) {
             face.stall = stall;

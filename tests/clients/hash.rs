@@ -17,7 +17,19 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 const KEYS: &str = r#"[{ pattern = "shop:{session}", layout = "hash" }]"#;
-const SESSIONS: u64 = 8;
+/// One variable of each class that keeps its value: in the handover, behind it, on first access.
+const POLICY: &str = r#"
+[[policy.variable]]
+name = "picture"
+class = "deferred"
+[[policy.variable]]
+name = "token"
+class = "streamed"
+[[policy.variable]]
+name = "*"
+class = "carried"
+"#;
+const SESSIONS: u64 = 16;
 /// Lanes that write, each fields of its own; then as many that read.
 const WRITERS: usize = 2;
 const LANES: usize = 2 * WRITERS;
@@ -45,7 +57,7 @@ struct Clients {
 
 /// The whole story: as [`crate::web`] tells it.
 pub fn sessions_move(way: Way) {
-    let mut stage = Stage::start(way, KEYS, None);
+    let mut stage = Stage::start(way, KEYS, POLICY, None);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let clients = Arc::new(runtime.block_on(log_in(stage.a().state)).unwrap());
     let by_id: BTreeMap<String, &Session> = clients.sessions.iter().map(|s| (shown(s.id.as_bytes()), s)).collect();
@@ -57,15 +69,18 @@ pub fn sessions_move(way: Way) {
     let moved = stage.move_sessions(roads, &by_id.keys().cloned().collect(), |b| runtime.block_on(Pool::open(b.state)).unwrap());
     if stage.a_if_it_runs().is_some() {
         roads.take(Road::Both);
-        roads.wait_for_requests(ledgers(), 50);
+        roads.wait_for_requests(ledgers(), 200);
+        stage.assert_both_forwarded();
         roads.take(Road::OnlyB);
     }
-    roads.wait_for_requests(ledgers(), 20);
+    roads.wait_for_requests(ledgers(), 100);
     roads.stop();
     runtime.block_on(lanes.join_all());
     roads.assert_no_failure();
     assert_in_flight(&moved, 2, |id| &by_id[id].ledger);
 
+    let late = stage.b().metric("wayfarer_variables_fetched_late_total");
+    assert!(late > 0.0, "no variable came late");
     let a_runs = stage.a_if_it_runs().is_some();
     for session in &clients.sessions {
         runtime.block_on(clients.last_words(session, a_runs)).unwrap();

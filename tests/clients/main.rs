@@ -28,7 +28,6 @@ use stage::Way;
 
 #[test]
 fn flask_by_rebalance() {
-    // Every request, also one that only reads, writes the session whole: the library's default.
     web::sessions_move(Service::FLASK_THAT_REFRESHES, Way::Rebalance);
 }
 
@@ -39,7 +38,7 @@ fn flask_by_arrival() {
 
 #[test]
 fn flask_by_drain() {
-    web::sessions_move(Service::FLASK, Way::Drain);
+    web::sessions_move(Service::FLASK_ON_RESP2, Way::Drain);
 }
 
 #[test]

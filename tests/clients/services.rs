@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The program of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Program {
-    Flask { refresh: bool },
+    Flask { refresh: bool, resp: u8 },
     Express { client: &'static str },
 }
 
@@ -23,22 +23,28 @@ pub struct Service {
     pub codec: &'static str,
     /// Whether a request that only reads leaves the session as another one has written it meanwhile.
     pub reads_keep_writes: bool,
+    /// Bytes of the one variable that is much larger than the others. The JSON of a Buffer is four times as long.
+    pub heavy_bytes: usize,
 }
 
 impl Service {
     pub const FLASK: Service = Service {
-        program: Program::Flask { refresh: false },
+        program: Program::Flask { refresh: false, resp: 3 },
         keys: r#"[{ preset = "flask-session" }]"#,
         codec: "plain",
         reads_keep_writes: true,
+        heavy_bytes: 400_000,
     };
+    pub const FLASK_ON_RESP2: Service = Service { program: Program::Flask { refresh: false, resp: 2 }, ..Service::FLASK };
+    /// Every request writes the session whole, also one that only reads: the library's default.
     pub const FLASK_THAT_REFRESHES: Service =
-        Service { program: Program::Flask { refresh: true }, reads_keep_writes: false, ..Service::FLASK };
+        Service { program: Program::Flask { refresh: true, resp: 3 }, reads_keep_writes: false, ..Service::FLASK };
     pub const NODE_REDIS: Service = Service {
         program: Program::Express { client: "node-redis" },
         keys: r#"[{ preset = "connect-redis" }]"#,
         codec: "express",
         reads_keep_writes: true,
+        heavy_bytes: 50_000,
     };
     pub const IOREDIS: Service = Service { program: Program::Express { client: "ioredis" }, ..Service::NODE_REDIS };
 
@@ -46,9 +52,10 @@ impl Service {
     pub fn command(&self) -> Vec<String> {
         let app = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(file).display().to_string();
         match self.program {
-            Program::Flask { refresh } => vec![
+            Program::Flask { refresh, resp } => vec![
                 "env".to_owned(),
                 format!("REFRESH={}", u8::from(refresh)),
+                format!("RESP={resp}"),
                 python().display().to_string(),
                 app("flask_app.py"),
             ],

@@ -138,11 +138,11 @@ pub fn shown(session: &[u8]) -> String {
 }
 
 impl Stage {
-    /// A, and B unless it is to join later. With a service: an instance beside each.
-    pub fn start(way: Way, keys: &str, service: Option<Service>) -> Stage {
+    /// A, and B unless it is to join later. With a service: an instance beside each. `policy`: sections of the configuration.
+    pub fn start(way: Way, keys: &str, policy: &str, service: Option<Service>) -> Stage {
         // A rebalancing is seen by itself: no session comes back because its clients stay at A.
         let residence_ms_min = if way == Way::Rebalance { 600_000 } else { 300 };
-        let mut cluster = Cluster::new(keys).with(&format!("[handover]\nresidence_ms_min = {residence_ms_min}"));
+        let mut cluster = Cluster::new(keys).with(&format!("[handover]\nresidence_ms_min = {residence_ms_min}\n{policy}"));
         if let Some(service) = service {
             cluster.codec = service.codec;
         }
@@ -238,6 +238,14 @@ impl Stage {
             }
         }
         moved
+    }
+
+    /// After clients went to both nodes while each owned some of the sessions: each has asked the other.
+    pub fn assert_both_forwarded(&self) {
+        for node in self.a.iter().chain(&self.b) {
+            let forwarded = node.metric("wayfarer_operations_forwarded_total");
+            assert!(forwarded > 0.0, "{} has forwarded no operation", node.name);
+        }
     }
 
     /// No session anywhere, no value refused, none lost.

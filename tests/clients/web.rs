@@ -13,8 +13,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
@@ -23,12 +23,12 @@ const SESSIONS: u64 = 6;
 const READERS: u64 = 3;
 /// The session with a variable that is much larger than the others.
 const HEAVY: u64 = 0;
-const HEAVY_BYTES: usize = 150_000;
 
 /// One client's session: what it sends and what it knows.
 struct Session {
     user: String,
-    cookie: String,
+    /// Changes when the client logs in again.
+    cookie: Mutex<String>,
     ledger: Ledger,
     counted: AtomicU64,
     heavy: Bytes,
@@ -47,10 +47,10 @@ pub fn sessions_move(service: Service, way: Way) {
     if !service.is_installed() {
         return;
     }
-    let mut stage = Stage::start(way, service.keys, Some(service));
+    let mut stage = Stage::start(way, service.keys, &std::env::var("MUTANT_POLICY").unwrap_or_default(), Some(service));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let clients = Arc::new(runtime.block_on(log_in(stage.a().http, service)).unwrap());
-    let id = |s: &Session| shown(&service.session_id(&s.cookie));
+    let id = |s: &Session| shown(&service.session_id(&s.cookie()));
     let by_id: BTreeMap<String, &Session> = clients.sessions.iter().map(|s| (id(s), s)).collect();
     let ledgers = || clients.sessions.iter().map(|s| &s.ledger);
     let roads = &clients.roads;
@@ -61,6 +61,7 @@ pub fn sessions_move(service: Service, way: Way) {
     if stage.a_if_it_runs().is_some() {
         roads.take(Road::Both);
         roads.wait_for_requests(ledgers(), 10);
+        stage.assert_both_forwarded();
         roads.take(Road::OnlyB);
     }
     roads.wait_for_requests(ledgers(), 6);
@@ -84,19 +85,19 @@ async fn log_in(a: SocketAddr, service: Service) -> Result<Clients, String> {
         let user = format!("user-{number}");
         let answer = http.post(a, &format!("/login?user={user}"), "", Bytes::new()).await?.ok()?;
         let heavy: Vec<u8> =
-            if number == HEAVY { (0..HEAVY_BYTES).map(|i| (i * i / 7 + i) as u8).collect() } else { vec![0, 255] };
+            if number == HEAVY { (0..service.heavy_bytes).map(|i| (i * i / 7 + i) as u8).collect() } else { vec![0, 255] };
         sessions.push(Session {
             user,
-            cookie: answer.cookie.ok_or("no cookie at login")?,
+            cookie: Mutex::new(answer.cookie.ok_or("no cookie at login")?),
             ledger: Ledger::new(number),
             counted: AtomicU64::new(0),
             heavy: heavy.into(),
-            apart: (!service.reads_keep_writes).then(RwLock::default),
+            apart: (!service.reads_keep_writes && std::env::var("MUTANT_APART").is_err()).then(RwLock::default),
         });
     }
     let clients = Clients { http, roads: Roads::to_a(a), sessions };
     for session in &clients.sessions {
-        clients.http.post(a, "/write?name=album", &session.cookie, session.heavy.clone()).await?.ok()?;
+        clients.http.post(a, "/write?name=album", &session.cookie(), session.heavy.clone()).await?.ok()?;
         for at in 0..VARIABLES.len() {
             clients.write(a, session, at, 0).await?;
         }
@@ -115,6 +116,12 @@ fn start_lanes(runtime: &Runtime, clients: &Arc<Clients>) -> JoinSet<()> {
         }
     }
     lanes
+}
+
+impl Session {
+    fn cookie(&self) -> String {
+        self.cookie.lock().unwrap().clone()
+    }
 }
 
 impl Clients {
@@ -163,7 +170,7 @@ impl Clients {
             Bytes::new()
         };
         let began_us = unix_us();
-        let answer = self.http.post(to, &path, &session.cookie, body).await?.ok()?;
+        let answer = self.http.post(to, &path, &session.cookie(), body).await?.ok()?;
         session.ledger.acknowledged(at, number);
         session.ledger.flew(began_us);
         self.same_user(session, &answer.json)
@@ -173,7 +180,7 @@ impl Clients {
     async fn count(&self, to: SocketAddr, session: &Session, hold_ms: u64) -> Result<(), String> {
         let began_us = unix_us();
         let path = format!("/incr?name=hits&hold_ms={hold_ms}");
-        let answer = self.http.post(to, &path, &session.cookie, Bytes::new()).await?.ok()?;
+        let answer = self.http.post(to, &path, &session.cookie(), Bytes::new()).await?.ok()?;
         session.ledger.flew(began_us);
         let expected = session.counted.fetch_add(1, Ordering::SeqCst) + 1;
         match answer.json["number"].as_u64() {
@@ -186,7 +193,7 @@ impl Clients {
     async fn read(&self, to: SocketAddr, session: &Session, hold_ms: u64) -> Result<(), String> {
         let (floors, counted) = (session.ledger.floors(), session.counted.load(Ordering::SeqCst));
         let began_us = unix_us();
-        let answer = self.http.get(to, &format!("/read?hold_ms={hold_ms}"), &session.cookie).await?.ok()?;
+        let answer = self.http.get(to, &format!("/read?hold_ms={hold_ms}"), &session.cookie()).await?.ok()?;
         session.ledger.flew(began_us);
         self.same_user(session, &answer.json)?;
         let list = &answer.json["variables"];
@@ -206,7 +213,8 @@ impl Clients {
         same.then_some(()).ok_or_else(|| format!("the session of {} instead of {}", answer["user"], session.user))
     }
 
-    /// Nothing is in flight any more: each node sees what was written at the other; after the logout at B neither knows the session.
+    /// Nothing is in flight any more: each node sees what was written at the other; the id changes at B, and then the session ends
+    /// there; of an id that is gone no node knows anything.
     async fn last_words(&self, session: &Session, a_runs: bool) -> Result<(), String> {
         let b = *self.roads.b();
         let nodes = if a_runs { vec![*self.roads.a(), b] } else { vec![b] };
@@ -217,14 +225,34 @@ impl Clients {
             }
         }
         self.count(b, session, 0).await?;
-        self.http.post(b, "/logout", &session.cookie, Bytes::new()).await?.ok()?;
+
+        let before = session.cookie();
+        let path = format!("/login?user={}", session.user);
+        let again = self.http.post(b, &path, &before, Bytes::new()).await?.ok()?.cookie.ok_or("no cookie at the second login")?;
+        if again == before {
+            return Err("the second login has kept the session's id".to_owned());
+        }
+        *session.cookie.lock().unwrap() = again;
+        self.must_be_gone(&nodes, &before).await?;
+        for to in &nodes {
+            self.count(*to, session, 0).await?;
+            self.read(*to, session, 0).await?;
+        }
+
+        if std::env::var("MUTANT_LOGOUT").is_err() { self.http.post(b, "/logout", &session.cookie(), Bytes::new()).await?.ok()?; }
+        self.must_be_gone(&nodes, &session.cookie()).await?;
+        self.must_be_gone(&nodes, &before).await
+    }
+
+    /// What is asked with this cookie is answered as without a login, and brings nothing back.
+    async fn must_be_gone(&self, nodes: &[SocketAddr], cookie: &str) -> Result<(), String> {
         for to in nodes.iter().cycle().take(2 * nodes.len()) {
-            let read = self.http.get(*to, "/read", &session.cookie).await?;
-            let written = self.http.post(*to, "/write?name=step&value=back", &session.cookie, Bytes::new()).await?;
-            let who = self.http.get(*to, "/whoami", &session.cookie).await?.ok()?;
+            let read = self.http.get(*to, "/read", cookie).await?;
+            let written = self.http.post(*to, "/write?name=step&value=back", cookie, Bytes::new()).await?;
+            let who = self.http.get(*to, "/whoami", cookie).await?.ok()?;
             if (read.status, written.status, &who.json["user"]) != (401, 401, &Value::Null) {
                 return Err(format!(
-                    "after the logout {to} answers {} and {} to {}",
+                    "an id that is gone: {to} answers {} and {} to {}",
                     read.status, written.status, who.json["user"]
                 ));
             }

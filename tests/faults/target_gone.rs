@@ -19,6 +19,8 @@ fn quick() -> Cluster {
         "handover.stage_ms_max=150",
         "handover.commit_ms_max=400",
         "policy.class=carried",
+        "state.park_ms_max=900",
+        "state.operation_ms_max=1000",
     ])
 }
 

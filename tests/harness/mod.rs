@@ -45,12 +45,13 @@ const PORTS: std::ops::Range<u64> = 12_000..32_000;
 /// A free port of the loopback. It is free when this returns; whoever binds it next should do so soon.
 pub fn free_port() -> u16 {
     use std::hash::BuildHasher;
-    let mut try_one = || {
+    static GIVEN: std::sync::Mutex<std::collections::BTreeSet<u16>> = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    until("a free port", || {
         let random = std::hash::RandomState::new().hash_one(std::process::id());
         let port = u16::try_from(PORTS.start + random % (PORTS.end - PORTS.start)).unwrap();
-        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
-    };
-    until("a free port", &mut try_one)
+        let free = GIVEN.lock().unwrap().insert(port) && TcpListener::bind(("127.0.0.1", port)).is_ok();
+        free.then_some(port)
+    })
 }
 
 /// Runs the binary with these arguments to its end.

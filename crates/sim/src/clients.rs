@@ -13,7 +13,9 @@ impl World {
             return;
         }
         let host = self.random.below(self.hosts.len() as u64) as usize;
-        let Some(entry) = self.hosts[host].process.as_ref().filter(|p| !p.leaving).map(|p| p.me) else {
+        // A node is ready once it has had a lease, and until it has drained.
+        let ready = |p: &&crate::host::Process| !p.leaving && p.lease_until_us > 0;
+        let Some(entry) = self.hosts[host].process.as_ref().filter(ready).map(|p| p.me) else {
             return self.after(10_000, Event::Act(client));
         };
         let session = self.random.below(self.sessions.len() as u64) as usize;

@@ -6,7 +6,8 @@
 //! | invariant | here |
 //! |---|---|
 //! | one owner | at most one node would answer, the record names it, and each answer agrees with the order of execution |
-//! | planned moves lose nothing | no client sees an error where nothing fails; a session or variable goes only with a crash or a fence of whoever had it; contents agree with the truth; a residual stays while it is needed |
+//! | planned moves lose nothing | what goes, goes with a crash or a fence of whoever had it; contents agree with the truth; |
+//! | | a residual stays while it is needed; no client sees an error where nothing fails |
 //! | no lease, no answer | nobody answers from a life that was fenced; nobody is fenced within its lease |
 
 use crate::names::name_of_handover;

@@ -1,8 +1,8 @@
 //! The world: the queue of events in virtual time, and what each of them does.
 //!
 //! It never decides for a node: the production machine does. What clients do is in `clients`, what operations do at a node in
-//! `shell`, how the directory is asked in `requests`, what goes wrong in `faults`, what must hold in `invariants`. One event is one instant; equal times keep the order
-//! in which they were scheduled, so that a run is a function of its seed.
+//! `shell`, how the directory is asked in `requests`, what goes wrong in `faults`, what must hold in `invariants`. One event is
+//! one instant; equal times keep the order in which they were scheduled, so that a run is a function of its seed.
 
 use crate::coverage::Coverage;
 use crate::directory::Model;

@@ -10,7 +10,7 @@ use crate::directory::MemberState;
 use crate::ids::{Incarnation, SessionId};
 use crate::node::message::Proposer;
 use crate::residence::{Gate, Table};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// The batch of a drain: its outcomes are seen by the table being empty.
 const NO_BATCH: Option<u64> = None;
@@ -61,8 +61,10 @@ impl Node {
     /// Queues the sessions that have been here longest for another member.
     pub(super) fn give<T: Table>(&mut self, to: Incarnation, count: u64, batch: u64, turn: &mut Turn<'_, T>) {
         let mut found: Vec<(u64, SessionId)> = Vec::new();
+        // Those that wait for their turn are promised to somebody already.
+        let queued: HashSet<&SessionId> = self.outgoing.moves.queue.iter().map(|q| &q.session).collect();
         for id in turn.table.ids() {
-            if !self.outgoing.is_moving(&id) {
+            if !self.outgoing.is_moving(&id) && !queued.contains(&id) {
                 let opened = turn.table.with(&id, |slot| slot.as_ref().filter(|r| r.gate == Gate::Open).map(|r| r.opened_us));
                 found.extend(opened.map(|at| (at, id)));
             }
