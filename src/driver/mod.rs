@@ -221,12 +221,13 @@ impl<P: Post> Driver<P> {
             Effect::Probe(incarnation) => {
                 let directory = self.parts.directory.clone();
                 let probe = async move {
-                    let mut dead = directory.is_proven_dead(incarnation).await?;
-                    for pause_ms in PROBE_AGAIN_MS.into_iter().take_while(|_| !dead) {
+                    for pause_ms in PROBE_AGAIN_MS {
+                        if directory.is_proven_dead(incarnation).await? {
+                            return Ok(true);
+                        }
                         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                        dead = directory.is_proven_dead(incarnation).await?;
                     }
-                    Ok(dead)
+                    directory.is_proven_dead(incarnation).await
                 };
                 self.ask(probe, move |dead| Input::Probed { incarnation, dead: dead.unwrap_or(false) });
             }

@@ -200,6 +200,7 @@ impl Stage {
             Way::Drain => {
                 roads.open_b(open(self.b()));
                 self.drain_a(roads);
+                roads.assert_no_failure();
                 assert_eq!(self.b().sessions(), all);
             }
         }

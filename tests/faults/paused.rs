@@ -52,7 +52,12 @@ fn a_node_that_was_declared_dead_while_paused_starts_again_with_nothing() {
 
 #[test]
 fn a_pause_beyond_the_lease_that_nobody_used_costs_nothing() {
-    let cluster = cluster().set(&["cluster.lease_ms=500", "cluster.lease_margin_ms=100", "state.park_ms_max=500", "state.operation_ms_max=1000"]);
+    let cluster = cluster().set(&[
+        "cluster.lease_ms=500",
+        "cluster.lease_margin_ms=100",
+        "state.park_ms_max=500",
+        "state.operation_ms_max=1000",
+    ]);
     let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
     let (mut at_a, mut at_b) = (a.client(), b.client());
     assert_eq!(hset(&mut at_a, "s:same", "v", b"old"), Reply::Int(1));

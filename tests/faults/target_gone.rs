@@ -75,6 +75,7 @@ fn a_target_that_is_killed_takes_along_only_what_it_had_committed() {
                 all => assert_eq!(all, Reply::Array(vec![Reply::text(count.to_string()), Reply::Bulk(value.clone())])),
             }
         }
+        eprintln!("STAT kill round {round} gone {gone} aborted {} ", a.number("/handovers/aborted"));
         until("the end of all handovers", || (a.number("/handovers/in_progress") == 0).then_some(()));
         assert_eq!(a.number("/handovers/given") - given, gone, "round {round}: lost is what had moved, and nothing else");
         assert_eq!(a.sessions(), SESSIONS as u64 - gone);
@@ -131,6 +132,13 @@ fn a_target_that_wakes_up_after_the_fence_does_not_answer() {
             assert_eq!(u8::from(a.owns(id)) + u8::from(b.owns(id)), 1, "one owner");
             assert_eq!(settled(&mut at_b, &["DEL", &key]), Reply::Int(1));
         }
+        eprintln!(
+            "STAT wake round {round} given {} aborted {} unknown {} bdeclined {}",
+            a.number("/handovers/given"),
+            a.number("/handovers/aborted"),
+            truth.values().filter(|(c, _)| *c < 0).count(),
+            b.number("/handovers/refused")
+        );
         assert_eq!((a.sessions(), b.sessions()), (0, 0));
     }
 }

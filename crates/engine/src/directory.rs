@@ -138,6 +138,14 @@ pub enum Compare {
         /// Which one.
         incarnation: Incarnation,
     },
+    /// The same, and it has not renewed since a claimant saw this count: a fence without proof must not hit a member that was
+    /// only late.
+    StandsStill {
+        /// Which one.
+        incarnation: Incarnation,
+        /// Its renewals as the claimant saw them.
+        renewals: u64,
+    },
 }
 
 /// The epoch that a write puts into a record.

@@ -69,6 +69,9 @@ impl Model {
                 self.view.groups.get(group).is_some_and(|g| g.owner == Some(*owner) && g.epoch == *epoch)
             }
             Compare::Alive { incarnation } => self.is_alive(*incarnation),
+            Compare::StandsStill { incarnation, renewals } => {
+                self.is_alive(*incarnation) && self.view.members.get(incarnation).is_some_and(|m| m.renewals == *renewals)
+            }
         }
     }
 

@@ -1,20 +1,13 @@
 //! What goes wrong, and what operators do: crashes, pauses, partitions, cut-offs; gifts, moves, drains, cordons.
 //!
-//! It never touches a machine from the side: a crash ends a process, an order is an input. Where members may be fenced without
-//! proof (`Profile::unproven`), one that was silent for most of a lease stays silent until it is fenced or nobody can fence it:
-//! `lost_after` means that whoever is silent for so long does not come back by itself. (Without that promise a fence would have to
-//! compare the renewals that the claimant saw, which `directory::Compare` cannot say yet.)
+//! It never touches a machine from the side: a crash ends a process, an order is an input.
 
-use crate::host::{Host, Stimulus};
+use crate::host::Stimulus;
 use crate::profile::LEASE_US;
 use crate::world::{Event, World};
-use wayfarer_engine::directory::Write;
 use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::node::Input;
 use wayfarer_engine::node::message::Proposer;
-
-/// How often a silent member looks whether it may go on.
-const LOOK_AGAIN_US: u64 = 50_000;
 
 impl World {
     /// One fault or order, and the time of the next.
@@ -128,9 +121,6 @@ impl World {
         if self.hosts[host].paused_until_us.is_none_or(|until| until > self.now_us) {
             return;
         }
-        if self.stays_silent(host) {
-            return self.after(LOOK_AGAIN_US, Event::Resume(host));
-        }
         self.trace.line(self.now_us, format_args!("host {host} goes on"));
         self.hosts[host].paused_until_us = None;
         if self.random.chance(500) {
@@ -145,28 +135,6 @@ impl World {
         }
     }
 
-    /// Whether a member of this host is so late that others may be about to fence it.
-    fn stays_silent(&self, host: usize) -> bool {
-        let Some(me) = self.hosts[host].process.as_ref().map(|p| p.me) else { return false };
-        if !self.profile.unproven || !self.directory.is_alive(me) || !self.is_silent(me) {
-            return false;
-        }
-        let fences = |e: &Event| match e {
-            Event::Transact { transaction, .. } => transaction.write.contains(&Write::Fence { incarnation: me }),
-            _ => false,
-        };
-        // One that was itself silent watches anew when it goes on, so it fences nobody before it has looked.
-        let able = |(at, h): (usize, &Host)| {
-            let asleep = |me| h.paused_until_us.is_some() && self.is_silent(me);
-            at != host && h.process.as_ref().is_some_and(|p| !asleep(p.me))
-        };
-        self.hosts.iter().enumerate().any(able) || self.queue.values().any(fences)
-    }
-
-    fn is_silent(&self, who: Incarnation) -> bool {
-        self.now_us.saturating_sub(self.renewed_us.get(&who).copied().unwrap_or(0)) >= LEASE_US / 10 * 9
-    }
-
     fn part(&mut self, host: usize) {
         let other = (host + 1) % self.hosts.len();
         let length_us = self.random.between(5_000, 2 * LEASE_US);
@@ -175,9 +143,7 @@ impl World {
     }
 
     fn cut(&mut self, host: usize) {
-        // Shorter than a lease where silence may be punished.
-        let longest_us = if self.profile.unproven { LEASE_US / 2 } else { 2 * LEASE_US };
-        let length_us = self.random.between(5_000, longest_us);
+        let length_us = self.random.between(5_000, 2 * LEASE_US);
         self.hosts[host].cut_until_us = self.now_us + length_us;
         self.trace.line(self.now_us, format_args!("host {host} is cut off from the directory for {length_us} us"));
     }

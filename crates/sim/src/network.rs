@@ -42,16 +42,13 @@ impl Network {
     }
 }
 
-/// What becomes of a request; `steady`: it is neither lost nor late.
-pub fn fate(profile: &Profile, steady: bool, random: &mut Random) -> Fate {
+/// What becomes of a request.
+pub fn fate(profile: &Profile, random: &mut Random) -> Fate {
     let slowest_us = if random.chance(profile.slow) { 25_000 } else { 3_000 };
     let applied_us = random.between(200, slowest_us);
     let slowest_us = if random.chance(profile.slow_answers) { 50_000 } else { 2_000 };
     let answer_us = applied_us + random.between(200, slowest_us);
     let answered_us = Some(answer_us).filter(|at| *at < DIRECTORY_PATIENCE_US);
-    if steady {
-        return Fate { applied_us: Some(applied_us), answered_us };
-    }
     if random.chance(profile.unasked) {
         return Fate { applied_us: None, answered_us: None };
     }

@@ -17,7 +17,7 @@ impl World {
     /// A node asks where a session is.
     pub(crate) fn send_read(&mut self, host: usize, me: Incarnation, request: RequestId, session: SessionId) {
         let cut = self.hosts[host].cut_until_us > self.now_us;
-        let fate = fate(&self.profile, false, &mut self.random);
+        let fate = fate(&self.profile, &mut self.random);
         match (fate.applied_us, fate.answered_us) {
             (Some(at), Some(answered)) if !cut => {
                 self.after(at, Event::Read { from: me, request, session, answer_us: answered - at });
@@ -31,8 +31,7 @@ impl World {
 
     pub(crate) fn send_transaction(&mut self, host: usize, me: Incarnation, request: RequestId, transaction: Transaction) {
         let renewal = transaction.write.iter().any(|w| matches!(w, Write::Renew { .. }));
-        // See `faults`: where members are fenced without proof, one whose renewals fail stays silent until it is fenced.
-        let mut fate = fate(&self.profile, renewal && self.profile.unproven, &mut self.random);
+        let mut fate = fate(&self.profile, &mut self.random);
         if let Some(handover) = commit_of(&transaction)
             && self.crash_during_commit(me, handover.origin)
         {

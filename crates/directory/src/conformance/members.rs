@@ -177,6 +177,21 @@ pub async fn renewals_are_counted(store: &impl Store) {
     }
 }
 
+/// Who has renewed since it was looked at does not stand still; nor does one that is fenced or was never there.
+pub async fn a_renewal_ends_standing_still(store: &impl Store) {
+    let (here, there) = (store.open().await, store.open().await);
+    let (a, ..) = member(&here, "a").await;
+    let seen = view(&there).await.members.get(&a).map(|m| m.renewals).unwrap_or_default();
+    let still = |renewals| vec![Compare::StandsStill { incarnation: a, renewals }];
+    applied(&there, still(seen), vec![]).await;
+    applied(&here, vec![], vec![Write::Renew { incarnation: a }]).await;
+    refused(&there, still(seen), vec![Write::Fence { incarnation: a }]).await;
+    applied(&there, still(seen + 1), vec![Write::Fence { incarnation: a }]).await;
+    refused(&there, still(seen + 1), vec![]).await;
+    let nobody = Incarnation(Epoch(a.0.0 + 1000));
+    refused(&there, vec![Compare::StandsStill { incarnation: nobody, renewals: 0 }], vec![]).await;
+}
+
 /// A member's state is what was last written, and only who accepts is offered sessions.
 pub async fn states_are_kept(store: &impl Store) {
     let (here, there) = (store.open().await, store.open().await);

@@ -61,7 +61,7 @@ macro_rules! conformance_suite {
             a_big_batch_is_one_transaction, an_empty_transaction_tells_the_counter,
             registration_shows_in_the_view, a_name_belongs_to_one_living_member, a_fenced_name_is_free,
             a_dead_process_is_proven_dead, nobody_is_proven_dead_without_a_record, fencing_loses_groups_in_one_transaction,
-            a_fenced_member_never_renews, a_fenced_member_stays_fenced, a_member_leaves, renewals_are_counted, states_are_kept,
+            a_fenced_member_never_renews, a_fenced_member_stays_fenced, a_member_leaves, a_renewal_ends_standing_still, renewals_are_counted, states_are_kept,
             numbers_are_never_given_out_twice, a_reopened_store_continues_the_counter, writes_are_read_at_once,
             concurrent_counters_lose_nothing, a_history_is_linearizable, batches_overlap_without_tearing,
             a_watch_sees_other_instances, a_watch_begins_with_the_present,

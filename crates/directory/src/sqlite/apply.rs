@@ -6,7 +6,7 @@
 //!
 //! Invariant: numbers come from [`Counters`] only, which are stored in the same commit as the records that use them.
 
-use super::rows::{DEPENDS_MAX, depends_bytes, group, is_alive, key_of, location_key, placement, state_code};
+use super::rows::{DEPENDS_MAX, depends_bytes, group, is_alive, key_of, location_key, placement, stands_still, state_code};
 use rusqlite::Connection;
 use wayfarer_engine::directory::{
     Compare, DirectoryError, GroupRecord, MemberState, NextEpoch, Outcome, Placement, Transaction, Write,
@@ -129,6 +129,7 @@ fn all_hold(conn: &Connection, transaction: &Transaction) -> rusqlite::Result<bo
                 group(conn, *id)? == Some(GroupRecord { group: *id, owner: Some(*owner), epoch: *epoch })
             }
             Compare::Alive { incarnation } => is_alive(conn, *incarnation)?,
+            Compare::StandsStill { incarnation, renewals } => stands_still(conn, *incarnation, *renewals)?,
         };
         if !holds {
             return Ok(false);
@@ -147,7 +148,7 @@ fn all_hold(conn: &Connection, transaction: &Transaction) -> rusqlite::Result<bo
 fn first_session(transaction: &Transaction) -> Option<&SessionId> {
     let compared = transaction.compare.iter().find_map(|compare| match compare {
         Compare::Location { session, .. } => Some(session),
-        Compare::Group { .. } | Compare::Alive { .. } => None,
+        Compare::Group { .. } | Compare::Alive { .. } | Compare::StandsStill { .. } => None,
     });
     compared.or_else(|| {
         transaction.write.iter().find_map(|write| match write {

@@ -129,6 +129,13 @@ pub(super) fn is_alive(conn: &Connection, incarnation: Incarnation) -> rusqlite:
     find.exists([incarnation.0.0])
 }
 
+/// Whether it is alive and has not renewed since `renewals` were counted.
+pub(super) fn stands_still(conn: &Connection, incarnation: Incarnation, renewals: u64) -> rusqlite::Result<bool> {
+    let mut find =
+        conn.prepare_cached("SELECT 1 FROM member WHERE incarnation = ?1 AND fenced_unix_s IS NULL AND renewals = ?2")?;
+    find.exists([incarnation.0.0, renewals])
+}
+
 /// All members and groups. The caller's read transaction makes it one snapshot.
 pub(super) fn view(conn: &Connection) -> rusqlite::Result<View> {
     let members = "SELECT incarnation, name, control, zone, app_name, app_version, role, state, renewals FROM member";

@@ -6,7 +6,7 @@
 //! | who | may | until / when |
 //! |---|---|---|
 //! | the member | answer | **send** time of its last successful renewal + length − margin |
-//! | a claimant | fence it | its renewals stood still for length + margin on the claimant's clock, and then: proof of death, or `lost_after` |
+//! | a claimant | fence it | its renewals stood still for length + margin on the claimant's clock, and then: proof of death, or `lost_after` and the fence compares the renewals that were seen |
 //!
 //! Invariant: *no lease, no answer*. The receipt of a renewal says nothing: the answer may have been on its way for long.
 
@@ -76,8 +76,8 @@ impl Lease {
 pub enum Claim {
     /// Look for proof of its death.
     Probe(Incarnation),
-    /// Fence it without proof: `lost_after` has passed too.
-    Fence(Incarnation),
+    /// Fence it without proof, if it still has this count of renewals: `lost_after` has passed too.
+    Fence(Incarnation, u64),
 }
 
 /// Watches the leases of others on this node's own clock.
@@ -131,10 +131,10 @@ impl Watchdog {
             }
             seen.probed_us = now_us;
             let given_up = self.times.lost_after_us.is_some_and(|after| stood_us > still + after);
-            claims.push(if given_up { Claim::Fence(*who) } else { Claim::Probe(*who) });
+            claims.push(if given_up { Claim::Fence(*who, seen.renewals) } else { Claim::Probe(*who) });
         }
         claims.sort_by_key(|c| match c {
-            Claim::Probe(who) | Claim::Fence(who) => *who,
+            Claim::Probe(who) | Claim::Fence(who, _) => *who,
         });
         claims
     }

@@ -13,7 +13,7 @@ use crate::handover::target::{Action, Event, State, step};
 use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, SessionId};
 use crate::node::message::{Message, Rejection, Stage, Summary};
 use crate::residence::{Resident, Table};
-use crate::session::manifest::{Batch, Held};
+use crate::session::manifest::{Batch, Held, Unfit};
 use crate::session::{Session, VariableId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -125,7 +125,9 @@ impl Node {
                 target.staged = HashMap::new();
                 Event::Staged
             }
-            Err(_) => {
+            // What the target had when it was asked, and has no more: the origin keeps the session, and nothing is wrong.
+            Err(Unfit::Absent) => Event::Unfit,
+            Err(Unfit::Differs | Unfit::Malformed) => {
                 turn.note(Note::Mismatch);
                 Event::Unfit
             }

@@ -33,7 +33,7 @@ impl Node {
         for claim in self.watchdog.claims(turn.now.boot_us) {
             match claim {
                 Claim::Probe(who) => turn.effects.push(Effect::Probe(who)),
-                Claim::Fence(who) => self.fence(who, turn),
+                Claim::Fence(who, renewals) => self.fence(Compare::StandsStill { incarnation: who, renewals }, who, turn),
             }
         }
     }
@@ -100,15 +100,16 @@ impl Node {
 
     pub(super) fn probed<T: Table>(&mut self, who: Incarnation, dead: bool, turn: &mut Turn<'_, T>) {
         if dead {
-            self.fence(who, turn);
+            self.fence(Compare::Alive { incarnation: who }, who, turn);
         }
     }
 
-    fn fence<T: Table>(&mut self, who: Incarnation, turn: &mut Turn<'_, T>) {
+    /// Declares a member dead, if `still` holds.
+    fn fence<T: Table>(&mut self, still: Compare, who: Incarnation, turn: &mut Turn<'_, T>) {
         if who == self.me.incarnation || self.pending.values().any(|p| *p == Pending::Fence(who)) {
             return;
         }
-        let compare = vec![Compare::Alive { incarnation: who }, Compare::Alive { incarnation: self.me.incarnation }];
+        let compare = vec![still, Compare::Alive { incarnation: self.me.incarnation }];
         let write = vec![Write::Fence { incarnation: who }];
         self.transact(Pending::Fence(who), Transaction { compare, write }, turn);
     }

@@ -233,7 +233,9 @@ impl Session {
         for (part, bytes) in parts {
             let mut variable = match old.remove(&part) {
                 // The same bytes, but of the new text: else a small part would keep the whole old text in memory.
-                Some(v) if matches!(&v.content, Content::Here(b) if *b == bytes) => Variable { content: Content::Here(bytes), ..v },
+                Some(v) if matches!(&v.content, Content::Here(b) if *b == bytes) => {
+                    Variable { content: Content::Here(bytes), ..v }
+                }
                 other => {
                     changed = true;
                     let access = other.map(|v| v.access).unwrap_or_default();
