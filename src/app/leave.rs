@@ -27,7 +27,7 @@ const NAMED_MAX: usize = 20;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The signals that mean something to the sidecar.
-struct Signals {
+pub(super) struct Signals {
     term: Stream,
     int: Stream,
     hup: Stream,
@@ -36,7 +36,8 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Signals> {
+    /// From now on they are received here, and end the process no more.
+    pub(super) fn new() -> std::io::Result<Signals> {
         Ok(Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -58,7 +59,7 @@ impl Signals {
     }
 
     /// Resolves when told to leave, and passes the other signals on until then.
-    async fn leave(&mut self, instance: Option<&Instance>) {
+    pub(super) async fn leave(&mut self, instance: Option<&Instance>) {
         while let Some(other) = self.next().await {
             if let Some(instance) = instance {
                 instance.signal(other);
@@ -76,10 +77,10 @@ async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
 
 pub(super) async fn serve_and_leave(
     mut running: Running,
+    mut signals: Signals,
     mut drain_asked: watch::Receiver<bool>,
     command: Vec<OsString>,
 ) -> Result<u8, StartError> {
-    let mut signals = Signals::new().map_err(cannot("signals cannot be received"))?;
     let mut instance = None;
     if !command.is_empty() {
         let started = Instance::start(&command, running.settings.app.address.port(), running.state_address);

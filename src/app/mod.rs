@@ -86,9 +86,17 @@ struct Running {
 /// Runs the sidecar until it is told to leave or its instance ends; the exit code of the process.
 pub async fn run(settings: Settings, command: Vec<OsString>) -> Result<u8, StartError> {
     telemetry::start_log(settings.log.level.word(), settings.log.format == LogFormat::Json);
+    // Before anybody can be told that this node is ready: who is ready can be told to leave.
+    let mut signals = leave::Signals::new().map_err(cannot("signals cannot be received"))?;
     let (drain, drain_asked) = watch::channel(false);
-    let running = start(settings, drain).await?;
-    leave::serve_and_leave(running, drain_asked, command).await
+    let running = tokio::select! {
+        running = start(settings, drain) => running?,
+        () = signals.leave(None) => {
+            let why = "nothing was served yet".to_owned();
+            return Err(StartError { what: "told to leave before this node was ready".to_owned(), why });
+        }
+    };
+    leave::serve_and_leave(running, signals, drain_asked, command).await
 }
 
 /// The listeners, bound before anything is registered.

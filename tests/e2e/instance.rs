@@ -67,7 +67,7 @@ fn signals_reach_the_child_and_the_last_one_drains_first() {
         assert_eq!(hset(&mut a.client(), &format!("s:d{n}"), "n", n.to_string().as_bytes()), Reply::Int(1));
     }
     // Nobody takes the sessions for now, so the drain waits, and the instance must not be told to end meanwhile.
-    b.signal(Signal::STOP);
+    b.freeze();
     a.signal(Signal::TERM);
     until("the drain", || http::get(a.admin, "/readyz").is_ok_and(|r| r.status == 503).then_some(()));
     a.signal(Signal::USR1);

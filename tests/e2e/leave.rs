@@ -105,7 +105,7 @@ fn what_could_not_leave_within_the_budget_is_named() {
     let b = cluster.start("b", &[]);
     a.wait_members(2);
     let names = a.owned();
-    b.signal(Signal::STOP);
+    b.freeze();
     a.ask_drain();
     assert_eq!(a.wait_exit().code(), Some(1));
     let log = a.log_text();

@@ -3,7 +3,6 @@
 use crate::harness::resp::{Client, Reply};
 use crate::harness::{Cluster, Node, until};
 use crate::{cluster, filler, hset, settled};
-use rustix::process::Signal;
 
 const SESSIONS: usize = 12;
 const SIZE: usize = 5000;
@@ -51,7 +50,7 @@ fn what_was_not_fetched_is_a_clear_error_until_it_is_declared_lost() {
     assert_eq!(client.call(&["HGET", &key(&ids[0]), "error1"]), Reply::Bulk(value(number(&ids[0]), "error1")), "fetched in time");
 
     // Frozen it is not dead: its variables may still come, so nobody may say anything about them.
-    a.signal(Signal::STOP);
+    a.freeze();
     for field in ["error2", "absent2"] {
         let said = client.call(&["HGET", &key(&ids[0]), field]);
         assert!(said.is_try_again() && said.error().contains("does not answer"), "{said:?}");

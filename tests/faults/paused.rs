@@ -14,7 +14,7 @@ fn a_node_that_was_declared_dead_while_paused_starts_again_with_nothing() {
         assert_eq!(hset(&mut at_a, &format!("s:p{n}"), "v", b"old"), Reply::Int(1));
     }
     let before = a.number("/incarnation");
-    a.signal(Signal::STOP);
+    a.freeze();
     // What a will see first when it wakes up: reads of everything that it believes to own.
     let reads: Vec<u8> = (0..10).flat_map(|n| encode(&["HGET", &format!("s:p{n}"), "v"])).collect();
     at_a.send(&reads).unwrap();
@@ -62,7 +62,7 @@ fn a_pause_beyond_the_lease_that_nobody_used_costs_nothing() {
     let (mut at_a, mut at_b) = (a.client(), b.client());
     assert_eq!(hset(&mut at_a, "s:same", "v", b"old"), Reply::Int(1));
     let before = a.number("/incarnation");
-    a.signal(Signal::STOP);
+    a.freeze();
     at_a.send(&encode(&["HGET", "s:same", "v"])).unwrap();
     // Without proof of death and without `lost_after` nobody takes it: b waits and says so.
     for _ in 0..2 {

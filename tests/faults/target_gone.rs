@@ -45,7 +45,7 @@ fn stop_during_rebalance(a: &Node, b: &Node, after: Duration) -> std::thread::Jo
     // It may end with any answer: what counts is what the sessions say.
     let order = std::thread::spawn(move || drop(http::post(admin, "/api/v1/rebalance")));
     std::thread::sleep(after);
-    b.signal(Signal::STOP);
+    b.freeze();
     order
 }
 

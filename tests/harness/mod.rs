@@ -221,6 +221,18 @@ impl Node {
         rustix::process::kill_process(rustix::process::Pid::from_raw(self.pid()).unwrap(), signal).unwrap();
     }
 
+    /// SIGSTOP, and waits until it has reached every thread: until then some of them still answer.
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_stopped = |task: std::fs::DirEntry| {
+            // The state stands behind the name, which is in parentheses. A thread that has just ended is stopped enough.
+            let text = std::fs::read_to_string(task.path().join("stat"));
+            text.map_or(true, |text| text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
+        };
+        until("every thread to stop", || std::fs::read_dir(&tasks).unwrap().flatten().all(is_stopped).then_some(()));
+    }
+
     /// The processes that it has started: its instance. The kernel leaves them behind when a sidecar is killed.
     fn instances(&self) -> Vec<rustix::process::Pid> {
         let Some(child) = &self.child else { return Vec::new() };

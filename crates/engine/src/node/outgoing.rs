@@ -203,7 +203,7 @@ impl Node {
     fn origin_over<T: Table>(&mut self, handover: HandoverId, state: State, turn: &mut Turn<'_, T>) {
         let Some(origin) = self.outgoing.origins.remove(&handover) else { return };
         self.outgoing.moving.remove(&origin.session);
-        if state == State::Aborted {
+        if state != State::Gone {
             turn.note(Note::Aborted(handover, origin.session));
         }
         self.count_gift(origin.batch, state == State::Gone, turn);

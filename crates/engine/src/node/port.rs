@@ -242,7 +242,7 @@ pub enum Note {
     Froze(HandoverId, SessionId),
     /// The origin gave a session away.
     Left(HandoverId, SessionId),
-    /// The origin keeps the session after all.
+    /// The origin did not give the session away: it keeps it, or has lost it to somebody else.
     Aborted(HandoverId, SessionId),
     /// The target opened a session.
     Opened(HandoverId, SessionId),
