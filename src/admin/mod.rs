@@ -13,6 +13,7 @@
 //! | `GET /api/v1/moves?after=SEQ` | the latest moves |
 //! | `POST /api/v1/rebalance`, `/api/v1/cordon?on=BOOL` | |
 //! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
+//! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
 
 pub mod view;
 
@@ -60,6 +61,8 @@ pub struct Admin {
     pub draining: Arc<AtomicBool>,
     /// Turns true when somebody asks for a drain.
     pub drain: watch::Sender<bool>,
+    /// How the drain ended, once it has.
+    pub drained: watch::Sender<Option<view::Drained>>,
 }
 
 impl Admin {
@@ -206,7 +209,21 @@ async fn cordon(State(admin): State<Arc<Admin>>, Query(On { on }): Query<On>) ->
     }
 }
 
-async fn drain(State(admin): State<Arc<Admin>>) -> Response {
+#[derive(Deserialize)]
+struct Wait {
+    wait: Option<bool>,
+}
+
+async fn drain(State(admin): State<Arc<Admin>>, Query(Wait { wait }): Query<Wait>) -> Response {
     admin.drain.send_replace(true);
+    if wait == Some(true) {
+        let mut drained = admin.drained.subscribe();
+        // The sender lives in `admin`, so this ends with the drain, whose budget is a setting.
+        return match drained.wait_for(Option::is_some).await.ok().and_then(|d| *d) {
+            Some(drained) if drained.all_left => Json(drained).into_response(),
+            Some(drained) => (StatusCode::INTERNAL_SERVER_ERROR, Json(drained)).into_response(),
+            None => stopping(),
+        };
+    }
     (StatusCode::ACCEPTED, Json(BTreeMap::from([("draining", true)]))).into_response()
 }

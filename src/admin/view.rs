@@ -151,6 +151,15 @@ pub struct Moves {
     pub last: u64,
 }
 
+/// The end of a drain: `POST /drain?wait=true`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Drained {
+    /// Whether every session has left, and nobody needs anything of here any more.
+    pub all_left: bool,
+    /// Sessions that are still here.
+    pub left_behind: u64,
+}
+
 /// What a sidecar prints on its standard output when it ends, behind the word `final`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Final {

@@ -9,7 +9,7 @@
 
 use super::child::{Instance, code_of, code_when_told};
 use super::{Running, StartError, cannot};
-use crate::admin::view::{Final, MoveStatus};
+use crate::admin::view::{Drained, Final, MoveStatus};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::process::ExitStatus;
@@ -115,6 +115,8 @@ pub(super) async fn serve_and_leave(
             false
         }
     };
+    let left_behind = running.store.count() as u64;
+    running.admin.drained.send_replace(Some(Drained { all_left, left_behind }));
     running.stop_http.send_replace(true);
     while running.http_tasks.join_next().await.is_some() {}
     if let Some(instance) = instance {

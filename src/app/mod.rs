@@ -5,7 +5,7 @@
 //!
 //! | starting | leaving |
 //! |---|---|
-//! | 1 bind every listener: a taken port is known before anything is registered | 1 readiness fails; new sessions go elsewhere |
+//! | 1 bind or try every listener: a taken port is known before anything is registered | 1 readiness fails; new sessions go elsewhere |
 //! | 2 register in the directory, run the driver | 2 every session to accepting members, within the budget |
 //! | 3 the first lease: ready | 3 what others still need of here is fetched by them |
 //! | 4 serve the faces | 4 the HTTP face closes, requests in flight finish |
@@ -125,6 +125,18 @@ async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
     Ok(Listeners { control, admin, probe })
 }
 
+/// The faces are bound when the node has its lease; that their ports are taken is found out before it registers.
+async fn faces_can_listen(settings: &Settings) -> Result<(), StartError> {
+    for (enabled, address, setting) in
+        [(settings.state.enabled, settings.state.listen, "state"), (settings.http.enabled, settings.http.listen, "http")]
+    {
+        if enabled {
+            drop(listen(address, setting).await?);
+        }
+    }
+    Ok(())
+}
+
 fn lease_times(settings: &Settings) -> LeaseTimes {
     LeaseTimes {
         length_us: settings.cluster.lease_ms * 1000,
@@ -157,6 +169,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
 async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running, StartError> {
     let metrics = telemetry::start_metrics().map_err(cannot("the recorder of metrics cannot start"))?;
     let Listeners { control, admin: admin_listener, probe: probe_listener } = bind(&settings).await?;
+    faces_can_listen(&settings).await?;
     let control = Arc::new(control);
     let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
     let directory = SqliteDirectory::open(path, SqliteOptions::default())
@@ -236,6 +249,7 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
         metrics,
         draining: draining.clone(),
         drain,
+        drained: watch::Sender::new(None),
     });
     let mut state_address = None;
     if settings.state.enabled {

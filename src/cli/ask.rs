@@ -16,6 +16,8 @@ use std::time::Duration;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long an answer may take; a rebalancing takes longest.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How long a drain may take; its budget is the sidecar's setting.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3600);
 /// How often a drain is looked at.
 const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
@@ -90,6 +92,10 @@ fn address(args: &AskArgs) -> Result<String, Trouble> {
 }
 
 async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
+    ask_within(PATIENCE, args, method, path).await
+}
+
+async fn ask_within(patience: Duration, args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
     let address = address(args)?;
     let uri: http::Uri =
         format!("http://{address}{path}").parse().map_err(|e| Trouble::Usage(vec![format!("--admin {address:?}: {e}")]))?;
@@ -106,9 +112,9 @@ async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Troub
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         if status.is_success() { Ok(text) } else { Err(Trouble::Failed(format!("the sidecar says {status}: {}", text.trim()))) }
     };
-    match tokio::time::timeout(PATIENCE, answer).await {
+    match tokio::time::timeout(patience, answer).await {
         Ok(answer) => answer,
-        Err(_) => Err(failed(format!("it took longer than {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(failed(format!("it took longer than {} s", patience.as_secs()))),
     }
 }
 
@@ -182,8 +188,8 @@ pub(super) async fn sessions(args: SessionsArgs) -> ExitCode {
 }
 
 /// Sends an order and prints its answer.
-async fn order(args: &AskArgs, path: &str) -> Result<(), Trouble> {
-    let text = ask(args, Method::POST, path).await?;
+async fn order(patience: Duration, args: &AskArgs, path: &str) -> Result<(), Trouble> {
+    let text = ask_within(patience, args, Method::POST, path).await?;
     if args.json {
         println!("{text}");
         return Ok(());
@@ -194,15 +200,16 @@ async fn order(args: &AskArgs, path: &str) -> Result<(), Trouble> {
 }
 
 pub(super) async fn rebalance(args: AskArgs) -> ExitCode {
-    end(order(&args, "/api/v1/rebalance").await)
+    end(order(PATIENCE, &args, "/api/v1/rebalance").await)
 }
 
 pub(super) async fn cordon(args: CordonArgs) -> ExitCode {
-    end(order(&args.ask, &format!("/api/v1/cordon?on={}", !args.off)).await)
+    end(order(PATIENCE, &args.ask, &format!("/api/v1/cordon?on={}", !args.off)).await)
 }
 
 pub(super) async fn drain(args: DrainArgs) -> ExitCode {
-    if let Err(trouble) = order(&args.ask, "/drain").await {
+    let path = if args.wait { "/drain?wait=true" } else { "/drain" };
+    if let Err(trouble) = order(DRAIN_PATIENCE, &args.ask, path).await {
         return trouble.report();
     }
     if args.wait {

@@ -125,7 +125,7 @@ fn the_command_line_asks_a_running_sidecar() {
     assert_eq!(text(&wayfarer(&["rebalance", "--admin", &at_a])), "failed 0, moved 2\n");
     assert_eq!((a.sessions(), b.sessions()), (2, 2));
 
-    assert_eq!(text(&wayfarer(&["drain", "--wait", "--admin", &at_a])), "draining true\n");
+    assert_eq!(text(&wayfarer(&["drain", "--wait", "--admin", &at_a])), "all_left true, left_behind 0\n");
     assert!(http::get(a.admin, "/livez").is_err(), "it returns when the sidecar has ended");
     assert_eq!(a.wait_exit().code(), Some(0));
     assert_eq!(b.sessions(), 4);

@@ -97,6 +97,18 @@ fn the_last_member_says_that_its_sessions_are_lost() {
 }
 
 #[test]
+fn whoever_waits_for_a_drain_hears_that_it_failed() {
+    let cluster = cluster();
+    let mut a = cluster.start("a", &[]);
+    fill(&mut a.client(), 3);
+    let out = crate::harness::wayfarer(&["drain", "--wait", "--admin", &a.admin.to_string()]);
+    assert_eq!(out.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("\"left_behind\":3"), "{said}");
+    assert_eq!(a.wait_exit().code(), Some(1));
+}
+
+#[test]
 fn what_could_not_leave_within_the_budget_is_named() {
     let mut cluster = cluster();
     cluster.set.push("drain.budget_ms=400".into());

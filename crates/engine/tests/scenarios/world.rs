@@ -1,0 +1,560 @@
+//! The world of a scenario: nodes, their tables, letters under way, requests to the directory, and one session.
+//!
+//! It never does anything that the script does not say, but renewals of leases (unless `renew_by_hand`). A letter is delivered by
+//! [`World::deliver`] or held back by [`World::take`]; a request is carried out by [`World::apply`], answered by
+//! [`World::answer`], or left without an answer by [`World::lose`] (it may still be applied after that).
+//!
+//! Invariant, checked after each step: *one owner*: at most one node would answer for the session, and it is the one that the
+//! directory names, under the epoch of the record.
+
+use crate::book::Book;
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use wayfarer_engine::directory::{Compare, Location, NextEpoch, Outcome, Placement, Role, Transaction, Write};
+use wayfarer_engine::ids::{HandoverId, Incarnation, Now, RequestId, SessionId, Ticket};
+use wayfarer_engine::lease::LeaseTimes;
+use wayfarer_engine::node::message::{Message, Proposer};
+use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Note, Purpose, Verdict};
+use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
+use wayfarer_engine::residence::{Gate, Resident, Table};
+use wayfarer_engine::session::{Class, Missing, VariableId};
+
+pub const PROPOSE_US: u64 = 20_000;
+/// Longer than a target waits for its stage, so that either side can be the first to give up.
+pub const STAGE_US: u64 = 200_000;
+pub const RETRY_US: u64 = 30_000;
+pub const FETCH_US: u64 = 100_000;
+pub const SWEEP_US: u64 = 60_000_000;
+pub const LEASE: LeaseTimes = LeaseTimes { length_us: 2_000_000, margin_us: 200_000, lost_after_us: None };
+/// Time passes in steps of so long.
+const TICK_US: u64 = 5_000;
+/// The one key of the session, a hash.
+const KEY: &[u8] = b"sess:1";
+
+/// What a request to the directory is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    Read,
+    Birth,
+    Commit,
+    /// A new epoch for a record that is the asker's own: an origin's fence, or a birth over an earlier one.
+    Again,
+    Settle,
+    End,
+    Renew,
+    /// Declares a member dead.
+    Death,
+    State,
+    Leave,
+}
+
+/// Names a request.
+pub type Request = (Incarnation, RequestId);
+
+#[derive(Clone, Debug)]
+enum What {
+    Transact(Transaction),
+    Read(SessionId),
+}
+
+#[derive(Clone, Debug)]
+enum Done {
+    Outcome(Outcome),
+    Placement(Placement),
+}
+
+struct Asked {
+    ask: Ask,
+    what: What,
+    done: Option<Done>,
+    told: bool,
+}
+
+/// A message under way.
+pub struct Letter {
+    pub from: Incarnation,
+    pub to: Incarnation,
+    pub message: Message,
+}
+
+/// What a client would see of one field at one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    Value(Bytes),
+    Nil,
+    /// It must be fetched first.
+    Elsewhere,
+    Lost,
+    /// The gate is closed, the node is not in its lease, or the session is not here.
+    NoAnswer,
+}
+
+#[derive(Default)]
+struct Sessions(RefCell<BTreeMap<SessionId, Option<Resident>>>);
+
+impl Table for Sessions {
+    fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
+        let mut slots = self.0.borrow_mut();
+        let result = f(slots.entry(id.clone()).or_default());
+        slots.retain(|_, slot| slot.is_some());
+        result
+    }
+
+    fn ids(&self) -> Vec<SessionId> {
+        self.0.borrow().keys().cloned().collect()
+    }
+
+    fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+}
+
+/// One life of a node.
+pub struct Life {
+    pub node: Node,
+    table: Sessions,
+    pub lease_until_us: u64,
+    pub notes: Vec<Note>,
+    /// How often operations on the session were told to try again.
+    pub wakes: usize,
+    pub fenced: bool,
+    pub drained: bool,
+}
+
+/// See the head of this file.
+pub struct World {
+    pub now: Now,
+    pub book: Book,
+    /// The session that all is about.
+    pub session: SessionId,
+    pub renew_by_hand: bool,
+    settings: NodeSettings,
+    lives: BTreeMap<Incarnation, Life>,
+    post: Vec<Letter>,
+    asked: BTreeMap<Request, Asked>,
+    verdicts: BTreeMap<Ticket, Verdict>,
+    last_ticket: u64,
+}
+
+/// 100 bytes: too long for a manifest entry.
+pub fn long(c: char) -> Bytes {
+    Bytes::from(c.to_string().repeat(100))
+}
+
+pub fn value(c: char) -> Seen {
+    Seen::Value(long(c))
+}
+
+fn variable(field: &str) -> VariableId {
+    VariableId { key: Bytes::from_static(KEY), name: Bytes::copy_from_slice(field.as_bytes()) }
+}
+
+/// A variable's class is the beginning of its name.
+pub fn settings() -> NodeSettings {
+    let treatment = |class| Treatment { class, impact: Impact::High, on_lost: OnLost::Error };
+    let rule = |pattern: &str, class| Rule { pattern: pattern.into(), treatment: treatment(class) };
+    let rules = vec![
+        rule("carried*", Class::Carried),
+        rule("streamed*", Class::Streamed),
+        rule("deferred*", Class::Deferred),
+        rule("dropped*", Class::Dropped),
+    ];
+    NodeSettings {
+        lease: LEASE,
+        policy: Arc::new(Policy { rules, default: treatment(Class::Carried) }),
+        carried_bytes_max: 1 << 20,
+        pause_bytes_max: 1 << 20,
+        at_once_max: 4,
+        propose_us_max: PROPOSE_US,
+        stage_us_max: STAGE_US,
+        retry_us: RETRY_US,
+        fetch_us_max: FETCH_US,
+        stream_bytes_max: 1 << 20,
+        trickle_bytes_per_s: 0,
+        drain_residuals: true,
+        residual_bytes_max: 1 << 30,
+        sweep_us: SWEEP_US,
+        waiting_max: 8,
+    }
+}
+
+impl World {
+    /// So many members that know one another and hold their leases.
+    pub fn start<const N: usize>() -> (World, [Incarnation; N]) {
+        World::start_with(settings())
+    }
+
+    pub fn start_with<const N: usize>(settings: NodeSettings) -> (World, [Incarnation; N]) {
+        let mut world = World {
+            now: Now { boot_us: 10_000_000, unix_ms: 1_000_000 },
+            book: Book::default(),
+            session: SessionId::copy_of(b"1"),
+            renew_by_hand: false,
+            settings,
+            lives: BTreeMap::new(),
+            post: Vec::new(),
+            asked: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            last_ticket: 0,
+        };
+        let all = std::array::from_fn(|n| world.join(format!("n{n}")));
+        world.show_all();
+        world.pass(TICK_US);
+        (world, all)
+    }
+
+    fn join(&mut self, name: String) -> Incarnation {
+        let registration = self.book.register(name);
+        let me = registration.incarnation;
+        let identity = Identity { incarnation: me, groups: registration.groups, role: Role::Owner };
+        let node = Node::new(identity, self.settings.clone(), self.book.view.clone(), self.now);
+        let table = Sessions::default();
+        self.lives.insert(
+            me,
+            Life { node, table, lease_until_us: 0, notes: Vec::new(), wakes: 0, fenced: false, drained: false },
+        );
+        me
+    }
+
+    pub fn life(&self, who: Incarnation) -> &Life {
+        &self.lives[&who]
+    }
+
+    /// The process is gone; what it has sent is still under way.
+    pub fn kill(&mut self, who: Incarnation) {
+        self.lives.remove(&who).unwrap();
+    }
+
+    /// Time passes, and all nodes tick.
+    pub fn pass(&mut self, us: u64) {
+        let until = self.now.boot_us + us;
+        while self.now.boot_us < until {
+            self.wait(TICK_US.min(until - self.now.boot_us));
+            for who in self.lives.keys().copied().collect::<Vec<_>>() {
+                self.feed(who, Input::Tick);
+            }
+        }
+    }
+
+    /// Time passes, and no node notices.
+    pub fn wait(&mut self, us: u64) {
+        self.now = Now { boot_us: self.now.boot_us + us, unix_ms: self.now.unix_ms + us / 1000 };
+        self.judge();
+    }
+
+    /// The watch shows a node the members and groups.
+    pub fn show(&mut self, who: Incarnation) {
+        let view = self.book.view.clone();
+        self.feed(who, Input::View(view));
+    }
+
+    pub fn show_all(&mut self) {
+        self.lives.keys().copied().collect::<Vec<_>>().into_iter().for_each(|who| self.show(who));
+    }
+
+    /// Gives an input to a node and takes note of its effects.
+    pub fn feed(&mut self, who: Incarnation, input: Input) {
+        let Some(life) = self.lives.get_mut(&who) else { return };
+        let mut effects = Vec::new();
+        life.node.handle(self.now, input, &life.table, &mut effects);
+        for effect in effects {
+            self.perform(who, effect);
+        }
+        self.judge();
+    }
+
+    fn perform(&mut self, who: Incarnation, effect: Effect) {
+        let life = self.lives.get_mut(&who).unwrap();
+        match effect {
+            Effect::Send { to, message } => self.post.push(Letter { from: who, to, message }),
+            Effect::Transact { request, transaction } => {
+                let ask = ask_of(&transaction);
+                self.asked.insert((who, request), Asked { ask, what: What::Transact(transaction), done: None, told: false });
+                if ask == Ask::Renew && !self.renew_by_hand {
+                    self.answer((who, request));
+                }
+            }
+            Effect::Read { request, session } => {
+                self.asked
+                    .insert((who, request), Asked { ask: Ask::Read, what: What::Read(session), done: None, told: false });
+            }
+            Effect::Answer { ticket, verdict } => {
+                assert_eq!(self.verdicts.insert(ticket, verdict), None, "a second verdict for one operation");
+            }
+            Effect::Wake(_) => life.wakes += 1,
+            Effect::LeaseUntil(us) => life.lease_until_us = us,
+            Effect::Fenced => life.fenced = true,
+            Effect::Drained => life.drained = true,
+            Effect::Note(note) => life.notes.push(note),
+            Effect::Probe(_) | Effect::Gave { .. } => {}
+        }
+    }
+
+    /// Who would answer an operation on the session now.
+    pub fn answerers(&self) -> Vec<Incarnation> {
+        let now_us = self.now.boot_us;
+        let open = |life: &Life| life.table.with(&self.session, |slot| slot.as_ref().is_some_and(Resident::is_open));
+        self.lives.iter().filter(|(_, l)| now_us < l.lease_until_us && open(l)).map(|(who, _)| *who).collect()
+    }
+
+    fn judge(&self) {
+        let answerers = self.answerers();
+        assert!(answerers.len() <= 1, "two nodes would answer");
+        for who in answerers {
+            let placement = self.book.read(&self.session);
+            assert_eq!(placement.owner(), Some(who), "a node would answer that is not the owner");
+            let epoch = self.lives[&who].table.with(&self.session, |slot| slot.as_ref().map(|r| r.location.epoch));
+            assert_eq!(placement.location.map(|l| l.epoch), epoch, "the owner answers under another epoch");
+        }
+    }
+
+    /// The record of the session.
+    pub fn record(&self) -> Location {
+        self.book.read(&self.session).location.expect("a record")
+    }
+
+    pub fn owner(&self) -> Option<Incarnation> {
+        self.book.read(&self.session).owner()
+    }
+
+    pub fn gate(&self, who: Incarnation) -> Option<Gate> {
+        self.lives[&who].table.with(&self.session, |slot| slot.as_ref().map(|r| r.gate))
+    }
+
+    /// What a client of `who` sees of a field.
+    pub fn read(&mut self, who: Incarnation, field: &str) -> Seen {
+        if !self.answerers().contains(&who) {
+            return Seen::NoAnswer;
+        }
+        let unix_ms = self.now.unix_ms;
+        self.lives[&who].table.with(&self.session, |slot| {
+            let session = &mut slot.as_mut().unwrap().session;
+            match session.missing_of(KEY, Some(field.as_bytes())) {
+                Some(Missing::Fetch(_)) => Seen::Elsewhere,
+                Some(Missing::Lost) => Seen::Lost,
+                None => session.read_field(KEY, field.as_bytes(), unix_ms).map_or(Seen::Nil, Seen::Value),
+            }
+        })
+    }
+
+    pub fn write(&mut self, who: Incarnation, field: &str, value: Bytes) {
+        assert_eq!(self.answerers(), [who], "only who answers can write");
+        let unix_ms = self.now.unix_ms;
+        self.lives[&who].table.with(&self.session, |slot| {
+            slot.as_mut().unwrap().session.write_field(KEY, field.as_bytes(), value, unix_ms);
+        });
+    }
+
+    /// Removes the only key, closes the gate, and asks the machine to end the session.
+    pub fn delete(&mut self, who: Incarnation) -> Ticket {
+        assert_eq!(self.answerers(), [who], "only who answers can delete");
+        self.lives[&who].table.with(&self.session, |slot| {
+            let resident = slot.as_mut().unwrap();
+            assert!(resident.session.remove(KEY, self.now.unix_ms));
+            resident.gate = Gate::Ending;
+        });
+        let ticket = self.ticket();
+        self.feed(who, Input::Ended { session: self.session.clone(), ticket: Some(ticket) });
+        ticket
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    pub fn locate(&mut self, who: Incarnation, purpose: Purpose) -> Ticket {
+        let ticket = self.ticket();
+        self.feed(who, Input::Locate { session: self.session.clone(), purpose, ticket });
+        ticket
+    }
+
+    pub fn need(&mut self, who: Incarnation, field: &str) -> Ticket {
+        let ticket = self.ticket();
+        self.feed(who, Input::Need { session: self.session.clone(), variables: vec![variable(field)], ticket });
+        ticket
+    }
+
+    pub fn verdict(&self, ticket: Ticket) -> Option<Verdict> {
+        self.verdicts.get(&ticket).copied()
+    }
+
+    /// The verdict for an operation that needs one read of the directory.
+    pub fn look_up(&mut self, who: Incarnation, purpose: Purpose) -> Verdict {
+        let ticket = self.locate(who, purpose);
+        let read = self.asked(who, Ask::Read);
+        self.answer(read);
+        self.verdict(ticket).expect("a verdict after the read")
+    }
+
+    /// The session is born at `who` with these fields.
+    pub fn bear(&mut self, who: Incarnation, fields: &[(&str, Bytes)]) {
+        let ticket = self.locate(who, Purpose::Create);
+        let read = self.asked(who, Ask::Read);
+        self.answer(read);
+        let birth = self.asked(who, Ask::Birth);
+        self.answer(birth);
+        assert_eq!(self.verdict(ticket), Some(Verdict::Here));
+        fields.iter().for_each(|(field, value)| self.write(who, field, value.clone()));
+    }
+
+    pub fn propose(&mut self, from: Incarnation, to: Incarnation) {
+        self.feed(from, Input::Move { session: self.session.clone(), to, proposer: Proposer::Origin });
+    }
+
+    /// Goes on until the target has sent its commit.
+    pub fn stage(&mut self, from: Incarnation, to: Incarnation) -> Request {
+        self.propose(from, to);
+        self.deliver(from, to, "Propose");
+        self.deliver(to, from, "Accept");
+        if self.has_letter(from, to, "PreCopy") {
+            self.deliver(from, to, "PreCopy");
+            self.deliver(to, from, "PreCopied");
+        }
+        self.deliver(from, to, "Stage");
+        assert!(self.answerers().is_empty());
+        self.asked(to, Ask::Commit)
+    }
+
+    /// A whole handover up to its finish.
+    pub fn hand_over(&mut self, from: Incarnation, to: Incarnation) -> HandoverId {
+        let commit = self.stage(from, to);
+        self.answer(commit);
+        self.deliver(to, from, "Committed");
+        assert_eq!(self.answerers(), [to]);
+        self.record().last.unwrap()
+    }
+
+    /// Fetches a field from its holder, and hands it to its reader.
+    pub fn fetch(&mut self, who: Incarnation, holder: Incarnation, field: &str) {
+        let reader = self.need(who, field);
+        self.deliver(who, holder, "Fetch");
+        self.deliver(holder, who, "Fetched");
+        assert_eq!(self.verdict(reader), Some(Verdict::Fetched));
+    }
+
+    /// `witness` gets proof of the death of `dead`, fences it, and all see it.
+    pub fn bury(&mut self, witness: Incarnation, dead: Incarnation) {
+        self.feed(witness, Input::Probed { incarnation: dead, dead: true });
+        let death = self.asked(witness, Ask::Death);
+        self.answer(death);
+        self.show_all();
+    }
+
+    /// The oldest letter of this kind, taken out of the post.
+    pub fn take(&mut self, from: Incarnation, to: Incarnation, kind: &str) -> Letter {
+        let at = self.post.iter().position(|l| l.from == from && l.to == to && name(&l.message) == kind);
+        let under_way: Vec<_> = self.post.iter().map(|l| (l.from, l.to, name(&l.message))).collect();
+        self.post.remove(at.unwrap_or_else(|| panic!("no {kind} from {from:?} to {to:?} under way: {under_way:?}")))
+    }
+
+    pub fn hand(&mut self, letter: Letter) {
+        self.feed(letter.to, Input::Message { from: letter.from, message: letter.message });
+    }
+
+    pub fn deliver(&mut self, from: Incarnation, to: Incarnation, kind: &str) {
+        let letter = self.take(from, to, kind);
+        self.hand(letter);
+    }
+
+    pub fn has_letter(&self, from: Incarnation, to: Incarnation, kind: &str) -> bool {
+        self.post.iter().any(|l| l.from == from && l.to == to && name(&l.message) == kind)
+    }
+
+    /// How many letters are under way.
+    pub fn letters(&self) -> usize {
+        self.post.len()
+    }
+
+    /// The newest request of this kind that has not been answered.
+    pub fn asked(&self, who: Incarnation, ask: Ask) -> Request {
+        self.open_request(who, ask).unwrap_or_else(|| panic!("{who:?} does not ask for {ask:?}"))
+    }
+
+    pub fn open_request(&self, who: Incarnation, ask: Ask) -> Option<Request> {
+        self.asked.iter().rev().find(|(request, a)| request.0 == who && a.ask == ask && !a.told).map(|(request, _)| *request)
+    }
+
+    /// The directory carries a request out. True unless a comparison failed.
+    pub fn apply(&mut self, request: Request) -> bool {
+        let asked = self.asked.get_mut(&request).unwrap();
+        assert!(asked.done.is_none(), "applied twice");
+        let done = match &asked.what {
+            What::Transact(transaction) => Done::Outcome(self.book.transact(transaction)),
+            What::Read(session) => Done::Placement(self.book.read(session)),
+        };
+        let refused = matches!(done, Done::Outcome(Outcome::Refused { .. }));
+        asked.done = Some(done);
+        self.judge();
+        !refused
+    }
+
+    /// Whoever asked gets the answer; the request is carried out now if it was not before. True unless it was refused.
+    pub fn answer(&mut self, request: Request) -> bool {
+        if self.asked[&request].done.is_none() {
+            self.apply(request);
+        }
+        let asked = self.asked.get_mut(&request).unwrap();
+        assert!(!std::mem::replace(&mut asked.told, true), "answered twice");
+        let done = asked.done.clone().unwrap();
+        let refused = matches!(done, Done::Outcome(Outcome::Refused { .. }));
+        let (who, request) = request;
+        self.feed(
+            who,
+            match done {
+                Done::Outcome(outcome) => Input::Outcome { request, outcome: Some(outcome) },
+                Done::Placement(placement) => Input::Placement { request, placement: Some(placement) },
+            },
+        );
+        !refused
+    }
+
+    /// Whoever asked is told that nobody knows how it ended.
+    pub fn lose(&mut self, request: Request) {
+        let asked = self.asked.get_mut(&request).unwrap();
+        assert!(!std::mem::replace(&mut asked.told, true), "answered twice");
+        let read = asked.ask == Ask::Read;
+        let (who, request) = request;
+        self.feed(
+            who,
+            if read { Input::Placement { request, placement: None } } else { Input::Outcome { request, outcome: None } },
+        );
+    }
+}
+
+fn ask_of(transaction: &Transaction) -> Ask {
+    let is = transaction.compare.iter().find_map(|c| if let Compare::Location { is, .. } = c { Some(*is) } else { None }).flatten();
+    match &transaction.write[..] {
+        [Write::Place { epoch: NextEpoch::Keep(_), .. }] if transaction.compare.len() == 1 => Ask::Settle,
+        [Write::Place { last: Some(h), group, .. }] if is.is_some_and(|(g, _)| g != *group) && h.serial > 0 => Ask::Commit,
+        [Write::Place { .. }] if is.is_none() => Ask::Birth,
+        [Write::Place { .. }] => Ask::Again,
+        [Write::Forget { .. }] => Ask::End,
+        [Write::Renew { .. }] => Ask::Renew,
+        [Write::Fence { .. }] => Ask::Death,
+        [Write::State { .. }] => Ask::State,
+        [Write::Leave { .. }] => Ask::Leave,
+        _ => panic!("a transaction of no known kind"),
+    }
+}
+
+/// The name of a message.
+pub fn name(message: &Message) -> &'static str {
+    match message {
+        Message::Propose { .. } => "Propose",
+        Message::Accept { .. } => "Accept",
+        Message::Reject { .. } => "Reject",
+        Message::PreCopy { .. } => "PreCopy",
+        Message::PreCopied { .. } => "PreCopied",
+        Message::Stage { .. } => "Stage",
+        Message::Committed { .. } => "Committed",
+        Message::Promised { .. } => "Promised",
+        Message::Abort { .. } => "Abort",
+        Message::Fetch { .. } => "Fetch",
+        Message::Fetched { .. } => "Fetched",
+        Message::Confirm { .. } => "Confirm",
+        Message::Arrival { .. } => "Arrival",
+    }
+}
