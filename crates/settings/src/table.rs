@@ -301,7 +301,7 @@ pub static TABLE: &[Setting] = &[
         "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead, or an operator says so.",
     ),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
-    row("handover.at_once_max", count(1, 4096), Some("64"), "Sessions that this node moves at the same time."),
+    row("handover.at_once_max", count(1, 4096), Some("16"), "Sessions that this node moves at the same time."),
     row(
         "handover.carried_bytes_max",
         bytes(0, GIB),

@@ -18,7 +18,7 @@ use crate::ids::{Digest, Epoch, HandoverId, Incarnation, RequestId, SessionId, T
 use crate::node::keeping::Residuals;
 use crate::node::message::Message;
 use crate::residence::{Gate, Table};
-use crate::session::{Class, Content, VariableId};
+use crate::session::{Class, Content, Remote, VariableId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -64,8 +64,13 @@ pub(super) struct Late {
     known: HashSet<SessionId>,
     settling: HashSet<SessionId>,
     background_bytes: u64,
-    trickle_bytes: u64,
+    /// What may trickle now, in millionths of a byte, so that short ticks at low rates count; negative after a large value.
+    trickle_microbytes: i64,
     ticked_us: u64,
+}
+
+fn microbytes(bytes: u64) -> i64 {
+    i64::try_from(bytes.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }
 
 impl Late {
@@ -79,7 +84,7 @@ impl Late {
             known: HashSet::new(),
             settling: HashSet::new(),
             background_bytes: 0,
-            trickle_bytes: 0,
+            trickle_microbytes: 0,
             ticked_us: now_us,
         }
     }
@@ -145,7 +150,7 @@ impl Node {
         &mut self,
         session: &SessionId,
         turn: &mut Turn<'_, T>,
-        choose: impl Fn(&VariableId, &crate::session::Remote) -> bool,
+        choose: impl Fn(&VariableId, &Remote) -> bool,
     ) -> Vec<(VariableId, HandoverId, u64)> {
         let me = self.me.incarnation;
         let (found, lost) = turn.table.with(session, |slot| {
@@ -262,20 +267,26 @@ impl Node {
     /// Looks after one session whose record depends on handovers: streams what is due, settles what is complete. False if there
     /// is nothing more to look after.
     pub(super) fn follow<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
-        let (drain, trickle) = (self.settings.drain_residuals, self.late.trickle_bytes);
-        let leaving: BTreeSet<Incarnation> = if drain { self.leaving() } else { BTreeSet::new() };
-        let due = self.remote(session, turn, |_, remote| {
-            remote.class == Class::Streamed || leaving.contains(&remote.handover.origin) || trickle > 0
-        });
+        let leaving: BTreeSet<Incarnation> = if self.settings.drain_residuals { self.leaving() } else { BTreeSet::new() };
+        let hurries = |remote: &Remote| remote.class == Class::Streamed || leaving.contains(&remote.handover.origin);
+        let mut due = self.remote(session, turn, |_, remote| hurries(remote));
+        let hurried = due.len();
+        if self.late.trickle_microbytes > 0 {
+            due.extend(self.remote(session, turn, |_, remote| !hurries(remote)));
+        }
         let mut ask = Vec::new();
         let mut bytes = self.late.background_bytes;
-        for (id, handover, size) in due {
+        for (at, (id, handover, size)) in due.into_iter().enumerate() {
             let place = (session.clone(), id.clone());
-            if bytes >= self.settings.stream_bytes_max || self.late.fetching.contains_key(&place) {
+            let trickles = at >= hurried;
+            let must_wait = bytes >= self.settings.stream_bytes_max || (trickles && self.late.trickle_microbytes <= 0);
+            if must_wait || self.late.fetching.contains_key(&place) {
                 continue;
             }
             bytes += size;
-            self.late.trickle_bytes = self.late.trickle_bytes.saturating_sub(size);
+            if trickles {
+                self.late.trickle_microbytes = self.late.trickle_microbytes.saturating_sub(microbytes(size));
+            }
             self.late.fetching.insert(place, Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: false });
             ask.push((id, handover, size));
         }
@@ -334,7 +345,8 @@ impl Node {
         // Refused: the session has another epoch by now, so another owner or another try settles it. Unknown: tried again.
         let Some(Outcome::Applied { .. }) = outcome else { return };
         let before = turn.table.with(&session, |slot| {
-            let resident = slot.as_mut().filter(|r| r.location.epoch == epoch)?;
+            // Of a frozen one a fence may be on its way that writes the old list again; if it stays, it is settled once more.
+            let resident = slot.as_mut().filter(|r| r.location.epoch == epoch && r.gate == Gate::Open)?;
             Some(std::mem::replace(&mut resident.location.depends, needed.clone()))
         });
         for handover in before.unwrap_or_default().into_iter().filter(|h| !needed.contains(h)) {
@@ -355,7 +367,8 @@ impl Node {
         let now = turn.now.boot_us;
         let passed_us = now.saturating_sub(std::mem::replace(&mut self.late.ticked_us, now));
         let rate = self.settings.trickle_bytes_per_s;
-        self.late.trickle_bytes = self.late.trickle_bytes.saturating_add(rate.saturating_mul(passed_us) / 1_000_000).min(rate);
+        let earned = i64::try_from(rate.saturating_mul(passed_us)).unwrap_or(i64::MAX);
+        self.late.trickle_microbytes = self.late.trickle_microbytes.saturating_add(earned).min(microbytes(rate));
         let late: Vec<Ticket> = self.late.readers.iter().filter(|(_, r)| r.deadline_us <= now).map(|(t, _)| *t).collect();
         for ticket in late {
             self.late.readers.remove(&ticket);

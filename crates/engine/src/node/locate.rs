@@ -178,7 +178,9 @@ impl Node {
         {
             return self.conclude(&session, turn, |_| Some(Verdict::At(*other)));
         }
-        let Some((group, epoch)) = self.group_for(&session).filter(|_| self.me.role == Role::Owner) else {
+        // Whoever has asked to be removed must own nothing new: it would be lost with its groups.
+        let may_own = self.me.role == Role::Owner && !self.left;
+        let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             return self.conclude(&session, turn, |_| Some(Verdict::TryAgain(Reason::NoOwner)));
         };
         let compare = vec![

@@ -4,7 +4,8 @@
 //! `outgoing`, before the freeze and at it.
 //!
 //! Budgets: carried values beyond `carried_bytes_max` are demoted by the plan; at the freeze, what has not been sent and exceeds
-//! the pause is demoted too, the largest first. A demoted variable is fetched on first access: later, never lost.
+//! the pause is demoted too, the largest first, a string as a whole. A demoted variable is fetched on first access: later, never
+//! lost.
 
 use crate::directory::Location;
 use crate::ids::{Digest, HandoverId, Version};
@@ -12,7 +13,7 @@ use crate::node::message::Summary;
 use crate::plan::{Plan, Policy};
 use crate::residence::Resident;
 use crate::session::manifest::{Batch, Held, INLINE_BYTES_MAX, Manifest};
-use crate::session::{Class, Content, VariableId};
+use crate::session::{Class, Content, Kind, VariableId};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 
@@ -120,6 +121,14 @@ impl Known {
         while total > budget.pause_max {
             let Some((size, id)) = unsent.pop() else { break };
             total -= size;
+            if resident.session.keys().iter().any(|k| k.name == id.key && k.kind == Kind::String) {
+                // It is read whole: its other parts would lengthen the pause for nothing.
+                let parts = unsent.extract_if(.., |(_, other)| other.key == id.key);
+                demoted.extend(parts.map(|(size, part)| {
+                    total -= size;
+                    part
+                }));
+            }
             demoted.insert(id);
         }
         if !demoted.is_empty() {
@@ -148,5 +157,96 @@ impl Known {
         }
         unsent.sort();
         unsent
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, GroupId, Incarnation};
+    use crate::plan::Treatment;
+    use crate::session::{Layout, Session};
+
+    const H: HandoverId = HandoverId { origin: Incarnation(Epoch(7)), serial: 1 };
+    const ALL: Budget = Budget { carried_max: u64::MAX, pause_max: u64::MAX };
+
+    fn carry() -> Policy {
+        let default = Treatment { class: Class::Carried, ..Policy::default().default };
+        Policy { rules: Vec::new(), default }
+    }
+
+    /// A JSON string with members of about 100 and 200 bytes, and a hash with fields of 60 and 150.
+    fn resident() -> Resident {
+        let mut session = Session::default();
+        let text = format!(r#"{{"a":"{}","b":"{}","c":1}}"#, "a".repeat(100), "b".repeat(200));
+        session.write_string(b"j", Layout::Json, b"", Bytes::from(text));
+        session.write_field(b"h", b"small", Bytes::from(vec![1; 60]), 0);
+        session.write_field(b"h", b"large", Bytes::from(vec![2; 150]), 0);
+        let location = Location { group: GroupId(1), epoch: Epoch(1), last: None, depends: Vec::new() };
+        Resident::new(session, location, 0)
+    }
+
+    fn names(batch: &Batch) -> Vec<&[u8]> {
+        batch.0.iter().flat_map(|(_, values)| values).map(|(name, _)| name.as_ref()).collect()
+    }
+
+    /// The names of the variables of a key that are staged.
+    fn staged<'a>(frozen: &'a Frozen, key: &[u8]) -> Vec<&'a [u8]> {
+        let key = frozen.manifest.keys.iter().find(|k| k.name.as_ref() == key).unwrap();
+        key.entries.iter().filter(|e| matches!(e.held, Held::Staged { .. })).map(|e| e.name.as_ref()).collect()
+    }
+
+    #[test]
+    fn what_was_copied_ahead_is_sent_again_only_if_it_has_changed() {
+        let mut resident = resident();
+        let mut known = Known::of(&resident);
+        assert_eq!(names(&known.pre_copy(&resident, &carry(), ALL)).len(), 4, "what is short travels in the manifest");
+        resident.session.write_field(b"h", b"small", Bytes::from(vec![3; 60]), 0);
+        let frozen = known.freeze(&resident, H, &carry(), ALL);
+        assert_eq!(names(&frozen.values), [b"small"]);
+        assert_eq!((staged(&frozen, b"h").len(), staged(&frozen, b"j").len(), frozen.demoted), (2, 2, 0));
+    }
+
+    #[test]
+    fn what_the_target_holds_is_not_sent() {
+        let resident = resident();
+        let mut known = Known::of(&resident);
+        let id = |name: &'static [u8]| VariableId { key: Bytes::from_static(b"h"), name: Bytes::from_static(name) };
+        known.target_has(vec![(id(b"small"), Digest::of(&[1; 60])), (id(b"large"), Digest::of(b"another"))]);
+        let sent = known.pre_copy(&resident, &carry(), ALL);
+        assert!(!names(&sent).contains(&&b"small"[..]) && names(&sent).contains(&&b"large"[..]));
+        assert!(known.freeze(&resident, H, &carry(), ALL).values.is_empty());
+    }
+
+    #[test]
+    fn in_the_pause_the_largest_is_demoted_first_and_a_string_as_a_whole() {
+        let resident = resident();
+        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 400, ..ALL });
+        assert_eq!(staged(&frozen, b"j"), [] as [&[u8]; 0], "its other parts would cross for nothing");
+        assert_eq!((names(&frozen.values), frozen.demoted), (vec![&b"small"[..], &b"large"[..]], 2));
+
+        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 100, ..ALL });
+        assert_eq!((names(&frozen.values), frozen.demoted), (vec![&b"small"[..]], 3));
+        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 0, ..ALL });
+        assert_eq!((names(&frozen.values).len(), frozen.demoted, frozen.manifest.depends()), (0, 4, vec![H]));
+    }
+
+    #[test]
+    fn what_was_copied_ahead_does_not_count_in_the_pause() {
+        let resident = resident();
+        let mut known = Known::of(&resident);
+        known.pre_copy(&resident, &carry(), ALL);
+        let frozen = known.freeze(&resident, H, &carry(), Budget { pause_max: 0, ..ALL });
+        assert_eq!((frozen.demoted, frozen.manifest.depends()), (0, vec![]));
+    }
+
+    #[test]
+    fn the_carried_budget_is_kept_and_its_demotions_are_counted() {
+        let resident = resident();
+        let summary = summarize(&resident, &carry(), Budget { carried_max: 250, ..ALL });
+        assert_eq!((summary.variables, summary.carried_bytes), (6, 210), "the string has more than both fields");
+        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { carried_max: 250, ..ALL });
+        assert_eq!((staged(&frozen, b"j").len(), staged(&frozen, b"h").len(), frozen.demoted), (0, 2, 4));
     }
 }

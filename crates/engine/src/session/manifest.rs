@@ -108,6 +108,12 @@ impl Manifest {
     ) -> Manifest {
         let mut keys = Vec::with_capacity(session.keys().len());
         for key in session.keys() {
+            // A string is read whole, so it is dropped whole: what an earlier policy left elsewhere must not stay behind alone.
+            let dropped =
+                |(name, v): (&Bytes, &Variable)| matches!(v.content, Content::Here(_)) && class(key, name) == Class::Dropped;
+            if key.kind == Kind::String && key.variables().any(dropped) {
+                continue;
+            }
             let mut entries = Vec::with_capacity(key.len());
             for (name, variable) in key.variables() {
                 let held = match &variable.content {
@@ -209,5 +215,111 @@ impl Batch {
         for (key, values) in self.0 {
             map.extend(values.into_iter().map(|(name, value)| (VariableId { key: key.clone(), name }, value)));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Incarnation};
+
+    const H: HandoverId = HandoverId { origin: Incarnation(Epoch(7)), serial: 1 };
+
+    fn manifest(session: &Session, class: impl Fn(&[u8]) -> Class) -> Manifest {
+        Manifest::of(session, H, |_, name| class(name), |_, _, value| Digest::of(value))
+    }
+
+    fn long(c: u8) -> Bytes {
+        Bytes::from(vec![c; INLINE_BYTES_MAX + 1])
+    }
+
+    fn id(key: &'static [u8], name: &'static [u8]) -> VariableId {
+        VariableId { key: Bytes::from_static(key), name: Bytes::from_static(name) }
+    }
+
+    fn hash() -> Session {
+        let mut session = Session::new(Version(5));
+        session.write_field(b"h", b"long", long(b'l'), 0);
+        session.write_field(b"h", b"short", Bytes::from(vec![b's'; INLINE_BYTES_MAX]), 0);
+        session.key_mut(b"h", 0).unwrap().expires_at_ms = Some(99);
+        session
+    }
+
+    fn staged(value: Bytes) -> HashMap<VariableId, Bytes> {
+        HashMap::from([(id(b"h", b"long"), value)])
+    }
+
+    #[test]
+    fn a_session_opens_as_it_was_if_every_carried_value_is_the_one_described() {
+        let session = hash();
+        let manifest = manifest(&session, |_| Class::Carried);
+        assert_eq!(manifest.open(&staged(long(b'l'))).unwrap(), session, "values, order, versions, use, expiry");
+        assert!(manifest.depends().is_empty());
+        assert_eq!(manifest.open(&HashMap::new()), Err(Unfit::Absent));
+        assert_eq!(manifest.open(&staged(long(b'x'))), Err(Unfit::Differs), "another value of the same size");
+        assert_eq!(manifest.open(&staged(Bytes::new())), Err(Unfit::Differs));
+    }
+
+    #[test]
+    fn a_manifest_with_a_name_twice_or_a_key_without_variables_opens_nothing() {
+        let good = manifest(&hash(), |_| Class::Carried);
+        let staged = staged(long(b'l'));
+        let changed = |change: fn(&mut Manifest)| {
+            let mut manifest = good.clone();
+            change(&mut manifest);
+            manifest.open(&staged)
+        };
+        assert_eq!(changed(|m| m.keys.extend_from_within(..)), Err(Unfit::Malformed), "a key twice");
+        assert_eq!(changed(|m| m.keys[0].entries.extend_from_within(1..)), Err(Unfit::Malformed), "a variable twice");
+        assert_eq!(changed(|m| m.keys[0].entries.clear()), Err(Unfit::Malformed), "a key without variables");
+        assert!(changed(|m| m.keys.clear()).unwrap().is_empty(), "policy may have dropped everything");
+    }
+
+    #[test]
+    fn what_is_not_carried_is_held_by_the_handover_and_counted_as_missing() {
+        for class in [Class::Streamed, Class::Deferred] {
+            let manifest = manifest(&hash(), |_| class);
+            let Held::At(remote) = &manifest.keys[0].entries[0].held else { unreachable!("it is too long for the manifest") };
+            let size = INLINE_BYTES_MAX as u64 + 1;
+            assert_eq!(*remote, Remote { handover: H, size, digest: Digest::of(&long(b'l')), class });
+            assert!(matches!(manifest.keys[0].entries[1].held, Held::Inline(_)), "no longer than its description");
+            assert_eq!(manifest.depends(), [H]);
+            let mut opened = manifest.open(&HashMap::new()).unwrap();
+            assert_eq!((opened.missing_count(), opened.last_version()), (1, Version(7)));
+            opened.write_field(b"h", b"long", long(b'n'), 0);
+            assert_eq!(opened.variable(&id(b"h", b"long")).unwrap().version, Version(8), "above all that were given before");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_handover_holds_or_nobody_is_passed_on_as_it_is() {
+        let mut session = manifest(&hash(), |_| Class::Deferred).open(&HashMap::new()).unwrap();
+        let later = HandoverId { origin: Incarnation(Epoch(8)), serial: 1 };
+        let passed_on = |s: &Session| Manifest::of(s, later, |_, _| Class::Carried, |_, _, value| Digest::of(value));
+        assert_eq!(passed_on(&session).depends(), [H]);
+        assert!(session.resolve(&id(b"h", b"long"), Content::Lost));
+        let manifest = passed_on(&session);
+        assert_eq!((manifest.depends(), &manifest.keys[0].entries[0].held), (vec![], &Held::Lost));
+        assert_eq!(manifest.open(&HashMap::new()).unwrap(), session);
+    }
+
+    #[test]
+    fn dropped_variables_and_keys_left_without_any_are_not_described() {
+        let session = hash();
+        let some = manifest(&session, |name| if name == b"short" { Class::Dropped } else { Class::Carried });
+        assert_eq!(some.keys[0].entries.iter().map(|e| e.name.as_ref()).collect::<Vec<_>>(), [b"long"]);
+        assert!(manifest(&session, |_| Class::Dropped).keys.is_empty());
+    }
+
+    #[test]
+    fn a_string_is_dropped_whole_or_not_at_all() {
+        let mut session = Session::default();
+        let text = format!(r#"{{"long":"{}","short":1}}"#, "x".repeat(INLINE_BYTES_MAX));
+        session.write_string(b"j", Layout::Json, b"", Bytes::from(text));
+        // The policy of the first move defers it, that of the second drops it: some of its parts are elsewhere by then.
+        let moved = manifest(&session, |_| Class::Deferred).open(&HashMap::new()).unwrap();
+        assert_eq!(moved.missing_count(), 1);
+        assert!(manifest(&moved, |_| Class::Dropped).keys.is_empty(), "never with members missing");
     }
 }

@@ -47,3 +47,31 @@ impl Residual {
         self.values.iter().map(|(id, value)| (id, Digest::of(value)))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_residual_holds_what_was_here_and_nothing_else() {
+        let id = |name: &'static [u8]| VariableId { key: Bytes::from_static(b"h"), name: Bytes::from_static(name) };
+        let mut session = Session::default();
+        session.write_field(b"h", b"here", Bytes::from_static(b"1234"), 0);
+        session.write_field(b"h", b"later", Bytes::from_static(b"x"), 0);
+        let mut manifest = crate::session::manifest::Manifest::of(
+            &session,
+            crate::ids::HandoverId::LEAST,
+            |_, _| crate::session::Class::Carried,
+            |_, _, value| Digest::of(value),
+        );
+        for entry in manifest.keys.iter_mut().flat_map(|k| &mut k.entries).filter(|e| e.name == "later") {
+            entry.held = crate::session::manifest::Held::Lost;
+        }
+        let session = manifest.open(&std::collections::HashMap::new()).unwrap();
+        let residual = Residual::of(SessionId::copy_of(b"1"), &session);
+        assert_eq!((residual.get(&id(b"here")).unwrap().as_ref(), residual.get(&id(b"later"))), (&b"1234"[..], None));
+        assert_eq!(residual.bytes(), 4);
+        assert_eq!(residual.digests().collect::<Vec<_>>(), [(&id(b"here"), Digest::of(b"1234"))]);
+    }
+}

@@ -13,17 +13,20 @@
 //! | `chains` | sessions that move on, or back, with variables still elsewhere |
 //! | `births` | births, ends and reads under uncertainty |
 //! | `standing` | leases, groups, the drain |
+//! | `world`, `requests`, `clients`, `book` | the stage: nodes and letters, what is asked of the directory, who reads and writes, the directory |
 //! | `faults` | each deliberate bug is seen by one of them (with the feature `bugs`) |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod births;
 mod book;
 mod chains;
+mod clients;
 mod deaths;
 mod disorder;
 mod doubt;
 #[cfg(feature = "bugs")]
 mod faults;
+mod requests;
 mod standing;
 mod whole;
 mod world;

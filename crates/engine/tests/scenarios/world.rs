@@ -1,25 +1,24 @@
 //! The world of a scenario: nodes, their tables, letters under way, requests to the directory, and one session.
 //!
 //! It never does anything that the script does not say, but renewals of leases (unless `renew_by_hand`). A letter is delivered by
-//! [`World::deliver`] or held back by [`World::take`]; a request is carried out by [`World::apply`], answered by
-//! [`World::answer`], or left without an answer by [`World::lose`] (it may still be applied after that).
+//! [`World::deliver`] or held back by [`World::take`]. Requests are in `requests`, clients in `clients`.
 //!
 //! Invariant, checked after each step: *one owner*: at most one node would answer for the session, and it is the one that the
 //! directory names, under the epoch of the record.
 
 use crate::book::Book;
-use bytes::Bytes;
+use crate::requests::{Ask, Request, Requests};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wayfarer_engine::directory::{Compare, Location, NextEpoch, Outcome, Placement, Role, Transaction, Write};
-use wayfarer_engine::ids::{HandoverId, Incarnation, Now, RequestId, SessionId, Ticket};
+use wayfarer_engine::directory::{Location, Role};
+use wayfarer_engine::ids::{HandoverId, Incarnation, Now, SessionId, Ticket};
 use wayfarer_engine::lease::LeaseTimes;
 use wayfarer_engine::node::message::{Message, Proposer};
-use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Note, Purpose, Verdict};
+use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Note, Verdict};
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
-use wayfarer_engine::residence::{Gate, Resident, Table};
-use wayfarer_engine::session::{Class, Missing, VariableId};
+use wayfarer_engine::residence::{Resident, Table};
+use wayfarer_engine::session::Class;
 
 pub const PROPOSE_US: u64 = 20_000;
 /// Longer than a target waits for its stage, so that either side can be the first to give up.
@@ -30,47 +29,6 @@ pub const SWEEP_US: u64 = 60_000_000;
 pub const LEASE: LeaseTimes = LeaseTimes { length_us: 2_000_000, margin_us: 200_000, lost_after_us: None };
 /// Time passes in steps of so long.
 const TICK_US: u64 = 5_000;
-/// The one key of the session, a hash.
-const KEY: &[u8] = b"sess:1";
-
-/// What a request to the directory is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ask {
-    Read,
-    Birth,
-    Commit,
-    /// A new epoch for a record that is the asker's own: an origin's fence, or a birth over an earlier one.
-    Again,
-    Settle,
-    End,
-    Renew,
-    /// Declares a member dead.
-    Death,
-    State,
-    Leave,
-}
-
-/// Names a request.
-pub type Request = (Incarnation, RequestId);
-
-#[derive(Clone, Debug)]
-enum What {
-    Transact(Transaction),
-    Read(SessionId),
-}
-
-#[derive(Clone, Debug)]
-enum Done {
-    Outcome(Outcome),
-    Placement(Placement),
-}
-
-struct Asked {
-    ask: Ask,
-    what: What,
-    done: Option<Done>,
-    told: bool,
-}
 
 /// A message under way.
 pub struct Letter {
@@ -79,20 +37,9 @@ pub struct Letter {
     pub message: Message,
 }
 
-/// What a client would see of one field at one node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Seen {
-    Value(Bytes),
-    Nil,
-    /// It must be fetched first.
-    Elsewhere,
-    Lost,
-    /// The gate is closed, the node is not in its lease, or the session is not here.
-    NoAnswer,
-}
-
+/// The table of a node.
 #[derive(Default)]
-struct Sessions(RefCell<BTreeMap<SessionId, Option<Resident>>>);
+pub struct Sessions(RefCell<BTreeMap<SessionId, Option<Resident>>>);
 
 impl Table for Sessions {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
@@ -114,7 +61,7 @@ impl Table for Sessions {
 /// One life of a node.
 pub struct Life {
     pub node: Node,
-    table: Sessions,
+    pub table: Sessions,
     pub lease_until_us: u64,
     pub notes: Vec<Note>,
     /// How often operations on the session were told to try again.
@@ -133,22 +80,9 @@ pub struct World {
     settings: NodeSettings,
     lives: BTreeMap<Incarnation, Life>,
     post: Vec<Letter>,
-    asked: BTreeMap<Request, Asked>,
-    verdicts: BTreeMap<Ticket, Verdict>,
-    last_ticket: u64,
-}
-
-/// 100 bytes: too long for a manifest entry.
-pub fn long(c: char) -> Bytes {
-    Bytes::from(c.to_string().repeat(100))
-}
-
-pub fn value(c: char) -> Seen {
-    Seen::Value(long(c))
-}
-
-fn variable(field: &str) -> VariableId {
-    VariableId { key: Bytes::from_static(KEY), name: Bytes::copy_from_slice(field.as_bytes()) }
+    pub requests: Requests,
+    pub verdicts: BTreeMap<Ticket, Verdict>,
+    pub last_ticket: u64,
 }
 
 /// A variable's class is the beginning of its name.
@@ -195,7 +129,7 @@ impl World {
             settings,
             lives: BTreeMap::new(),
             post: Vec::new(),
-            asked: BTreeMap::new(),
+            requests: Requests::default(),
             verdicts: BTreeMap::new(),
             last_ticket: 0,
         };
@@ -211,10 +145,8 @@ impl World {
         let identity = Identity { incarnation: me, groups: registration.groups, role: Role::Owner };
         let node = Node::new(identity, self.settings.clone(), self.book.view.clone(), self.now);
         let table = Sessions::default();
-        self.lives.insert(
-            me,
-            Life { node, table, lease_until_us: 0, notes: Vec::new(), wakes: 0, fenced: false, drained: false },
-        );
+        self.lives
+            .insert(me, Life { node, table, lease_until_us: 0, notes: Vec::new(), wakes: 0, fenced: false, drained: false });
         me
     }
 
@@ -269,17 +201,8 @@ impl World {
         let life = self.lives.get_mut(&who).unwrap();
         match effect {
             Effect::Send { to, message } => self.post.push(Letter { from: who, to, message }),
-            Effect::Transact { request, transaction } => {
-                let ask = ask_of(&transaction);
-                self.asked.insert((who, request), Asked { ask, what: What::Transact(transaction), done: None, told: false });
-                if ask == Ask::Renew && !self.renew_by_hand {
-                    self.answer((who, request));
-                }
-            }
-            Effect::Read { request, session } => {
-                self.asked
-                    .insert((who, request), Asked { ask: Ask::Read, what: What::Read(session), done: None, told: false });
-            }
+            Effect::Transact { request, transaction } => self.ask_transaction((who, request), transaction),
+            Effect::Read { request, session } => self.ask_read((who, request), session),
             Effect::Answer { ticket, verdict } => {
                 assert_eq!(self.verdicts.insert(ticket, verdict), None, "a second verdict for one operation");
             }
@@ -299,7 +222,8 @@ impl World {
         self.lives.iter().filter(|(_, l)| now_us < l.lease_until_us && open(l)).map(|(who, _)| *who).collect()
     }
 
-    fn judge(&self) {
+    /// Checks the invariant above.
+    pub fn judge(&self) {
         let answerers = self.answerers();
         assert!(answerers.len() <= 1, "two nodes would answer");
         for who in answerers {
@@ -317,87 +241,6 @@ impl World {
 
     pub fn owner(&self) -> Option<Incarnation> {
         self.book.read(&self.session).owner()
-    }
-
-    pub fn gate(&self, who: Incarnation) -> Option<Gate> {
-        self.lives[&who].table.with(&self.session, |slot| slot.as_ref().map(|r| r.gate))
-    }
-
-    /// What a client of `who` sees of a field.
-    pub fn read(&mut self, who: Incarnation, field: &str) -> Seen {
-        if !self.answerers().contains(&who) {
-            return Seen::NoAnswer;
-        }
-        let unix_ms = self.now.unix_ms;
-        self.lives[&who].table.with(&self.session, |slot| {
-            let session = &mut slot.as_mut().unwrap().session;
-            match session.missing_of(KEY, Some(field.as_bytes())) {
-                Some(Missing::Fetch(_)) => Seen::Elsewhere,
-                Some(Missing::Lost) => Seen::Lost,
-                None => session.read_field(KEY, field.as_bytes(), unix_ms).map_or(Seen::Nil, Seen::Value),
-            }
-        })
-    }
-
-    pub fn write(&mut self, who: Incarnation, field: &str, value: Bytes) {
-        assert_eq!(self.answerers(), [who], "only who answers can write");
-        let unix_ms = self.now.unix_ms;
-        self.lives[&who].table.with(&self.session, |slot| {
-            slot.as_mut().unwrap().session.write_field(KEY, field.as_bytes(), value, unix_ms);
-        });
-    }
-
-    /// Removes the only key, closes the gate, and asks the machine to end the session.
-    pub fn delete(&mut self, who: Incarnation) -> Ticket {
-        assert_eq!(self.answerers(), [who], "only who answers can delete");
-        self.lives[&who].table.with(&self.session, |slot| {
-            let resident = slot.as_mut().unwrap();
-            assert!(resident.session.remove(KEY, self.now.unix_ms));
-            resident.gate = Gate::Ending;
-        });
-        let ticket = self.ticket();
-        self.feed(who, Input::Ended { session: self.session.clone(), ticket: Some(ticket) });
-        ticket
-    }
-
-    fn ticket(&mut self) -> Ticket {
-        self.last_ticket += 1;
-        Ticket(self.last_ticket)
-    }
-
-    pub fn locate(&mut self, who: Incarnation, purpose: Purpose) -> Ticket {
-        let ticket = self.ticket();
-        self.feed(who, Input::Locate { session: self.session.clone(), purpose, ticket });
-        ticket
-    }
-
-    pub fn need(&mut self, who: Incarnation, field: &str) -> Ticket {
-        let ticket = self.ticket();
-        self.feed(who, Input::Need { session: self.session.clone(), variables: vec![variable(field)], ticket });
-        ticket
-    }
-
-    pub fn verdict(&self, ticket: Ticket) -> Option<Verdict> {
-        self.verdicts.get(&ticket).copied()
-    }
-
-    /// The verdict for an operation that needs one read of the directory.
-    pub fn look_up(&mut self, who: Incarnation, purpose: Purpose) -> Verdict {
-        let ticket = self.locate(who, purpose);
-        let read = self.asked(who, Ask::Read);
-        self.answer(read);
-        self.verdict(ticket).expect("a verdict after the read")
-    }
-
-    /// The session is born at `who` with these fields.
-    pub fn bear(&mut self, who: Incarnation, fields: &[(&str, Bytes)]) {
-        let ticket = self.locate(who, Purpose::Create);
-        let read = self.asked(who, Ask::Read);
-        self.answer(read);
-        let birth = self.asked(who, Ask::Birth);
-        self.answer(birth);
-        assert_eq!(self.verdict(ticket), Some(Verdict::Here));
-        fields.iter().for_each(|(field, value)| self.write(who, field, value.clone()));
     }
 
     pub fn propose(&mut self, from: Incarnation, to: Incarnation) {
@@ -427,22 +270,6 @@ impl World {
         self.record().last.unwrap()
     }
 
-    /// Fetches a field from its holder, and hands it to its reader.
-    pub fn fetch(&mut self, who: Incarnation, holder: Incarnation, field: &str) {
-        let reader = self.need(who, field);
-        self.deliver(who, holder, "Fetch");
-        self.deliver(holder, who, "Fetched");
-        assert_eq!(self.verdict(reader), Some(Verdict::Fetched));
-    }
-
-    /// `witness` gets proof of the death of `dead`, fences it, and all see it.
-    pub fn bury(&mut self, witness: Incarnation, dead: Incarnation) {
-        self.feed(witness, Input::Probed { incarnation: dead, dead: true });
-        let death = self.asked(witness, Ask::Death);
-        self.answer(death);
-        self.show_all();
-    }
-
     /// The oldest letter of this kind, taken out of the post.
     pub fn take(&mut self, from: Incarnation, to: Incarnation, kind: &str) -> Letter {
         let at = self.post.iter().position(|l| l.from == from && l.to == to && name(&l.message) == kind);
@@ -466,77 +293,6 @@ impl World {
     /// How many letters are under way.
     pub fn letters(&self) -> usize {
         self.post.len()
-    }
-
-    /// The newest request of this kind that has not been answered.
-    pub fn asked(&self, who: Incarnation, ask: Ask) -> Request {
-        self.open_request(who, ask).unwrap_or_else(|| panic!("{who:?} does not ask for {ask:?}"))
-    }
-
-    pub fn open_request(&self, who: Incarnation, ask: Ask) -> Option<Request> {
-        self.asked.iter().rev().find(|(request, a)| request.0 == who && a.ask == ask && !a.told).map(|(request, _)| *request)
-    }
-
-    /// The directory carries a request out. True unless a comparison failed.
-    pub fn apply(&mut self, request: Request) -> bool {
-        let asked = self.asked.get_mut(&request).unwrap();
-        assert!(asked.done.is_none(), "applied twice");
-        let done = match &asked.what {
-            What::Transact(transaction) => Done::Outcome(self.book.transact(transaction)),
-            What::Read(session) => Done::Placement(self.book.read(session)),
-        };
-        let refused = matches!(done, Done::Outcome(Outcome::Refused { .. }));
-        asked.done = Some(done);
-        self.judge();
-        !refused
-    }
-
-    /// Whoever asked gets the answer; the request is carried out now if it was not before. True unless it was refused.
-    pub fn answer(&mut self, request: Request) -> bool {
-        if self.asked[&request].done.is_none() {
-            self.apply(request);
-        }
-        let asked = self.asked.get_mut(&request).unwrap();
-        assert!(!std::mem::replace(&mut asked.told, true), "answered twice");
-        let done = asked.done.clone().unwrap();
-        let refused = matches!(done, Done::Outcome(Outcome::Refused { .. }));
-        let (who, request) = request;
-        self.feed(
-            who,
-            match done {
-                Done::Outcome(outcome) => Input::Outcome { request, outcome: Some(outcome) },
-                Done::Placement(placement) => Input::Placement { request, placement: Some(placement) },
-            },
-        );
-        !refused
-    }
-
-    /// Whoever asked is told that nobody knows how it ended.
-    pub fn lose(&mut self, request: Request) {
-        let asked = self.asked.get_mut(&request).unwrap();
-        assert!(!std::mem::replace(&mut asked.told, true), "answered twice");
-        let read = asked.ask == Ask::Read;
-        let (who, request) = request;
-        self.feed(
-            who,
-            if read { Input::Placement { request, placement: None } } else { Input::Outcome { request, outcome: None } },
-        );
-    }
-}
-
-fn ask_of(transaction: &Transaction) -> Ask {
-    let is = transaction.compare.iter().find_map(|c| if let Compare::Location { is, .. } = c { Some(*is) } else { None }).flatten();
-    match &transaction.write[..] {
-        [Write::Place { epoch: NextEpoch::Keep(_), .. }] if transaction.compare.len() == 1 => Ask::Settle,
-        [Write::Place { last: Some(h), group, .. }] if is.is_some_and(|(g, _)| g != *group) && h.serial > 0 => Ask::Commit,
-        [Write::Place { .. }] if is.is_none() => Ask::Birth,
-        [Write::Place { .. }] => Ask::Again,
-        [Write::Forget { .. }] => Ask::End,
-        [Write::Renew { .. }] => Ask::Renew,
-        [Write::Fence { .. }] => Ask::Death,
-        [Write::State { .. }] => Ask::State,
-        [Write::Leave { .. }] => Ask::Leave,
-        _ => panic!("a transaction of no known kind"),
     }
 }
 

@@ -1,0 +1,212 @@
+//! Leases, groups, and the drain.
+
+use crate::clients::{Seen, long, value};
+use crate::requests::Ask;
+use crate::world::{LEASE, World};
+use wayfarer_engine::directory::MemberState;
+use wayfarer_engine::ids::Ticket;
+use wayfarer_engine::node::message::{Message, Rejection};
+use wayfarer_engine::node::{Input, Purpose, Reason, Verdict};
+use wayfarer_engine::residence::Gate;
+
+const USABLE_US: u64 = LEASE.length_us - LEASE.margin_us;
+
+#[test]
+fn a_commit_into_a_group_that_was_lost_is_refused_and_the_origin_keeps_the_session() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c')), ("deferred", long('d'))]);
+    let before = w.record();
+    let commit = w.stage(a, b);
+    // The target is only slow; it was declared dead all the same.
+    w.feed(a, Input::Probed { incarnation: b, dead: true });
+    let death = w.asked(a, Ask::Death);
+    w.answer(death);
+    assert!(!w.answer(commit));
+    assert_eq!(w.gate(b), None);
+    w.deliver(b, a, "Promised");
+    assert_eq!((w.answerers(), w.record()), (vec![a], before));
+    assert_eq!(["carried", "deferred"].map(|f| w.read(a, f)), ['c', 'd'].map(value));
+}
+
+#[test]
+pub fn a_commit_from_a_group_that_was_lost_is_refused() {
+    let (mut w, [a, b, c]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    let commit = w.stage(a, b);
+    w.kill(a);
+    w.bury(c, a);
+    assert!(!w.answer(commit));
+    assert_eq!((w.gate(b), w.answerers(), w.owner()), (None, vec![], None));
+}
+
+#[test]
+pub fn a_renewal_that_is_answered_late_counts_from_its_sending() {
+    let (mut w, [a]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.renew_by_hand = true;
+    w.pass(LEASE.length_us / 4);
+    let renewal = w.asked(a, Ask::Renew);
+    let sent_us = w.now.boot_us;
+    assert!(w.apply(renewal));
+    w.wait(1_000_000);
+    w.answer(renewal);
+    assert_eq!(w.life(a).lease_until_us, sent_us + USABLE_US);
+    w.wait(USABLE_US - 1_000_000 - 1);
+    assert_eq!(w.answerers(), [a]);
+    w.wait(1);
+    assert_eq!((w.answerers(), w.read(a, "carried")), (vec![], Seen::NoAnswer), "no lease, no answer");
+}
+
+#[test]
+fn a_renewal_that_is_answered_after_the_lease_gives_none() {
+    let (mut w, [a]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.renew_by_hand = true;
+    w.pass(LEASE.length_us / 4);
+    let first = w.asked(a, Ask::Renew);
+    w.wait(USABLE_US);
+    w.answer(first);
+    assert_eq!(w.answerers(), []);
+    w.pass(LEASE.length_us / 4);
+    let next = w.asked(a, Ask::Renew);
+    w.answer(next);
+    assert_eq!((w.answerers(), w.read(a, "carried")), (vec![a], value('c')), "nobody has taken it meanwhile");
+}
+
+#[test]
+fn a_node_that_was_declared_dead_answers_nothing_and_lets_nobody_wait() {
+    let (mut w, [a, b]) = World::start();
+    w.renew_by_hand = true;
+    w.bear(b, &[("carried", long('c'))]);
+    w.feed(a, Input::Probed { incarnation: b, dead: true });
+    w.pass(USABLE_US + LEASE.length_us);
+    assert_eq!(w.answerers(), [], "its lease has passed before anybody may take its sessions");
+    let death = w.asked(a, Ask::Death);
+    w.answer(death);
+    let renewal = w.asked(b, Ask::Renew);
+    assert!(!w.answer(renewal), "its renewals fail for ever");
+    assert!(w.life(b).fenced);
+    let ticket = w.locate(b, Purpose::Read);
+    assert_eq!(w.verdict(ticket), Some(Verdict::TryAgain(Reason::Taken)));
+    assert_eq!(w.look_up(a, Purpose::Read), Verdict::Absent);
+}
+
+#[test]
+fn a_node_without_a_lease_gives_and_takes_nothing() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.propose(a, b);
+    w.renew_by_hand = true;
+    w.wait(USABLE_US + LEASE.length_us);
+    w.deliver(a, b, "Propose");
+    let rejection = w.take(b, a, "Reject");
+    assert!(matches!(rejection.message, Message::Reject { reason: Rejection::NotAccepting, .. }));
+    w.hand(rejection);
+    w.propose(a, b);
+    assert_eq!((w.letters(), w.gate(a)), (0, Some(Gate::Open)));
+}
+
+#[test]
+fn a_cordoned_member_takes_no_sessions_and_keeps_its_own() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.feed(b, Input::Cordon(true));
+    w.propose(a, b);
+    w.deliver(a, b, "Propose");
+    w.deliver(b, a, "Reject");
+    w.feed(a, Input::Cordon(true));
+    w.pass(100_000);
+    assert_eq!((w.answerers(), w.letters()), (vec![a], 0));
+}
+
+#[test]
+fn a_drain_is_complete_when_nothing_depends_on_the_node_any_more() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c')), ("deferred", long('d'))]);
+    w.feed(a, Input::Drain);
+    let state = w.asked(a, Ask::State);
+    w.answer(state);
+    w.show(a);
+    w.pass(5_000);
+    w.deliver(a, b, "Propose");
+    w.deliver(b, a, "Accept");
+    w.deliver(a, b, "PreCopy");
+    w.deliver(b, a, "PreCopied");
+    w.deliver(a, b, "Stage");
+    let commit = w.asked(b, Ask::Commit);
+    w.answer(commit);
+    w.deliver(b, a, "Committed");
+    let handover = w.record().last.unwrap();
+    w.pass(100_000);
+    assert_eq!((w.gate(a), w.life(a).drained), (None, false), "it holds what the new owner has not fetched");
+    assert!(!w.has_letter(b, a, "Fetch"), "who does not know of the drain does not hurry");
+
+    w.show(b);
+    w.pass(5_000);
+    w.deliver(b, a, "Fetch");
+    w.deliver(a, b, "Fetched");
+    assert_eq!(w.read(b, "deferred"), value('d'));
+    let settle = w.asked(b, Ask::Settle);
+    w.answer(settle);
+    w.pass(5_000);
+    assert!(!w.life(a).drained && w.life(a).node.keeps(handover), "not before it is confirmed");
+    w.deliver(b, a, "Confirm");
+    w.pass(5_000);
+    assert!(w.life(a).drained);
+}
+
+#[test]
+fn a_node_that_has_left_is_not_surprised_to_be_gone() {
+    let (mut w, [a, b]) = World::start();
+    w.feed(a, Input::Drain);
+    let state = w.asked(a, Ask::State);
+    w.answer(state);
+    w.show(a);
+    w.pass(5_000);
+    assert!(w.life(a).drained, "it had nothing");
+    w.renew_by_hand = true;
+    w.pass(LEASE.length_us / 4);
+    let renewal = w.asked(a, Ask::Renew);
+    w.feed(a, Input::Leave);
+    let leave = w.asked(a, Ask::Leave);
+    assert!(w.answer(leave));
+    assert!(!w.book.view.members.contains_key(&a));
+    assert!(!w.answer(renewal), "it was on its way");
+    w.show_all();
+    w.pass(LEASE.length_us / 2);
+    assert_eq!(w.open_request(a, Ask::Renew), None, "it renews no more");
+    assert!(!w.life(a).fenced, "so nobody registers it again");
+    assert_eq!(w.life(a).node.status().state, MemberState::Draining);
+    assert_eq!(w.look_up(b, Purpose::Read), Verdict::Absent);
+    let ticket: Ticket = w.locate(a, Purpose::Create);
+    assert_eq!(w.verdict(ticket), None, "it asks the directory, as ever");
+    let read = w.asked(a, Ask::Read);
+    w.answer(read);
+    assert_eq!(w.verdict(ticket), Some(Verdict::At(b)), "and sends the client on");
+}
+
+#[test]
+fn a_session_that_could_not_leave_a_draining_node_is_tried_again() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.feed(a, Input::Drain);
+    w.pass(5_000);
+    drop(w.take(a, b, "Propose"));
+    w.pass(2 * crate::world::PROPOSE_US);
+    w.deliver(a, b, "Abort");
+    assert_eq!(w.answerers(), [a]);
+    assert!(w.has_letter(a, b, "Propose") && !w.life(a).drained);
+}
+
+#[test]
+fn a_node_that_has_asked_to_leave_bears_no_session_even_if_nobody_else_would() {
+    let (mut w, [a]) = World::start();
+    w.feed(a, Input::Drain);
+    w.pass(5_000);
+    assert!(w.life(a).drained);
+    w.feed(a, Input::Leave);
+    let leave = w.asked(a, Ask::Leave);
+    w.lose(leave);
+    assert_eq!(w.look_up(a, Purpose::Create), Verdict::TryAgain(Reason::NoOwner), "it would be lost when the leave is applied");
+    assert!(w.apply(leave));
+}
