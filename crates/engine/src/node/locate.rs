@@ -178,8 +178,8 @@ impl Node {
         {
             return self.conclude(&session, turn, |_| Some(Verdict::At(*other)));
         }
-        // Whoever has asked to be removed must own nothing new: it would be lost with its groups.
-        let may_own = self.me.role == Role::Owner && !self.left;
+        // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups.
+        let may_own = self.me.role == Role::Owner && !self.left && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             return self.conclude(&session, turn, |_| Some(Verdict::TryAgain(Reason::NoOwner)));
         };

@@ -38,6 +38,11 @@ pub(super) struct Moves {
 }
 
 impl Moves {
+    /// Whether everything has left; nothing may come any more.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
