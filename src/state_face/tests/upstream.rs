@@ -1,0 +1,152 @@
+//! The state face before a real Redis: what is no session's goes there, in order, and nothing else fails with it.
+//!
+//! Uses the sockets and the plain store of its parent; starts a `redis-server` of its own for each test.
+
+use super::*;
+
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A server of our own; `None` (with the reason said) if there is no `redis-server`.
+async fn redis(port: Option<u16>) -> Option<Redis> {
+    let free = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = port.unwrap_or_else(free);
+    let settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
+    let mut command = Command::new("redis-server");
+    command.arg("--port").arg(port.to_string()).args(settings).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(child) = command.spawn() else {
+        println!("skipped: there is no redis-server in the path");
+        return None;
+    };
+    let redis = Redis { child, port };
+    let listening = async {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, listening).await.unwrap();
+    Some(redis)
+}
+
+fn with_upstream(redis: &Redis) -> State {
+    State { upstream: Some(Upstream::parse(&format!("redis://127.0.0.1:{}/0", redis.port)).unwrap()), ..state() }
+}
+
+#[tokio::test]
+async fn what_is_no_sessions_goes_upstream_in_order() {
+    let Some(redis) = redis(None).await else { return };
+    let world = start(with_upstream(&redis)).await;
+    let mut client = world.client().await;
+    send(&mut client, "SET other 1\nSET cart:1 a\nGET other\nGET cart:slow\nLPUSH list a b\nGET cart:1\nLRANGE list 0 -1\n")
+        .await;
+    world.wait_for_slow(1).await;
+    world.sessions.gate.add_permits(1);
+    expect(&mut client, "+OK\n+OK\n$1\n1\n$-1\n:2\n$1\na\n*2\n$1\nb\n$1\na\n").await;
+    check(&mut client, "MGET other cart:1 none cart:2\nDEL other cart:1 none\n", "*4\n$1\n1\n$1\na\n$-1\n$-1\n:2\n").await;
+    check(
+        &mut client,
+        "SADD cart:1 x\nEXISTS cart:1\n",
+        "-ERR unknown command 'SADD', with args beginning with: 'cart:1' 'x' \n:0\n",
+    )
+    .await;
+    // What Redis knows and this table does not is the upstream's to judge.
+    check(&mut client, "SET other 1 NONSENSE\nGET other x\nNOSUCH x\n", "-ERR syntax error\n-ERR wrong number of arguments for 'get' command\n-ERR unknown command 'NOSUCH', with args beginning with: 'x' \n").await;
+    check(
+        &mut client,
+        "EVAL \"return 1\" 1 cart:1\n",
+        "-ERR unknown command 'EVAL', with args beginning with: 'return 1' '1' 'cart:1' \n",
+    )
+    .await;
+    check(&mut client, "SELECT 3\nSET other three\nDBSIZE\nSELECT 0\nDBSIZE\nGET other\n", "+OK\n+OK\n:1\n+OK\n:1\n$-1\n").await;
+    send(&mut client, "HELLO 3\nGET none\n").await;
+    expect(&mut client, "%7\n$6\nserver\n$5\nredis\n$7\nversion\n$6\n7.0.15\n$5\nproto\n:3\n$2\nid\n:1\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n$7\nmodules\n*0\n_\n").await;
+    // Another connection is in database 3 before it first needs the upstream.
+    check(&mut world.client().await, "SELECT 3\nGET other\n", "+OK\n$5\nthree\n").await;
+}
+
+#[tokio::test]
+async fn a_blocking_command_of_the_upstream_stalls_only_replies() {
+    let Some(redis) = redis(None).await else { return };
+    let world = start(with_upstream(&redis)).await;
+    let (mut client, mut other) = (world.client().await, world.client().await);
+    send(&mut client, "BLPOP queue 0\nSET cart:1 a\n").await;
+    let set = async {
+        while world.sessions.sessions.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, set).await.unwrap();
+    check(&mut other, "RPUSH queue x\n", ":1\n").await;
+    expect(&mut client, "*2\n$5\nqueue\n$1\nx\n+OK\n").await;
+}
+
+#[tokio::test]
+async fn transactions_belong_to_the_upstream() {
+    let Some(redis) = redis(None).await else { return };
+    let world = start(with_upstream(&redis)).await;
+    let mut client = world.client().await;
+    check(&mut client, "MULTI\nSET other 1\nPING\nEXEC\n", "+OK\n+QUEUED\n+QUEUED\n*2\n+OK\n+PONG\n").await;
+    let refused = "-ERR wayfarer: a transaction of the upstream cannot contain this command\n";
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\n";
+    check(
+        &mut client,
+        "MULTI\nSET other 2\nSET cart:1 a\nEXEC\nGET other\nGET cart:1\n",
+        &format!("+OK\n+QUEUED\n{refused}{aborted}$1\n1\n$-1\n"),
+    )
+    .await;
+    check(&mut client, "MULTI\nSET cart:1 a\nDISCARD\nSET cart:1 a\n", &format!("+OK\n{refused}+OK\n+OK\n")).await;
+}
+
+#[tokio::test]
+async fn a_subscription_takes_its_connection() {
+    let Some(redis) = redis(None).await else { return };
+    let world = start(with_upstream(&redis)).await;
+    let (mut subscriber, mut publisher) = (world.client().await, world.client().await);
+    check(&mut subscriber, "PING\nSUBSCRIBE a b\n", "+PONG\n*3\n$9\nsubscribe\n$1\na\n:1\n*3\n$9\nsubscribe\n$1\nb\n:2\n").await;
+    check(&mut publisher, "PUBLISH a hi\n", ":1\n").await;
+    expect(&mut subscriber, "*3\n$7\nmessage\n$1\na\n$2\nhi\n").await;
+    check(
+        &mut subscriber,
+        "GET cart:1\n",
+        "-ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands\n",
+    )
+    .await;
+    check(&mut subscriber, "PING\n", "*2\n$4\npong\n$0\n\n").await;
+}
+
+#[tokio::test]
+async fn a_dead_upstream_fails_only_its_own_commands_and_comes_back() {
+    let Some(mut server) = redis(None).await else { return };
+    let world = start(with_upstream(&server)).await;
+    let mut client = world.client().await;
+    check(&mut client, "SET other 1\n", "+OK\n").await;
+    let port = server.port;
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let down = "-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\n";
+    check(&mut client, "GET other\nSET cart:1 a\nGET cart:1\nDEL cart:1 other\n", &format!("{down}+OK\n$1\na\n{down}")).await;
+    let mut watching = world.client().await;
+    drop(server);
+    let Some(_server) = redis(Some(port)).await else { return };
+    check(&mut client, "GET other\nSET other 2\nGET other\n", "$-1\n+OK\n$1\n2\n").await;
+    check(&mut watching, "WATCH other\n", "+OK\n").await;
+}
+
+#[tokio::test]
+async fn whoever_is_in_the_middle_of_something_at_a_dead_upstream_is_disconnected() {
+    let Some(server) = redis(None).await else { return };
+    let world = start(with_upstream(&server)).await;
+    let mut client = world.client().await;
+    check(&mut client, "MULTI\nSET other 1\n", "+OK\n+QUEUED\n").await;
+    drop(server);
+    expect_end(&mut client).await;
+}
