@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
+use wayfarer_engine::directory::MemberState;
 use wayfarer_engine::node::Input;
 use wayfarer_engine::residence::Table;
 
@@ -78,7 +79,9 @@ impl Admin {
         let totals = &self.journal.totals;
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
         let sent = (self.sent)();
-        let members = node.members.iter().map(|(who, (name, state))| view::MemberStatus {
+        // What was declared dead is no member any more; the directory keeps it for a while, people need not see it.
+        let living = node.members.iter().filter(|(_, (_, state))| *state != MemberState::Fenced);
+        let members = living.map(|(who, (name, state))| view::MemberStatus {
             name: name.clone(),
             incarnation: who.0.0,
             state: state_word(*state).to_owned(),

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::process::{Child, Command};
@@ -27,13 +28,22 @@ pub(super) fn code_when_told(status: ExitStatus) -> u8 {
     if status.signal() == Some(Signal::TERM.as_raw()) { 0 } else { code_of(status) }
 }
 
+/// Whether a command can be found as the system would: by its path, or in `PATH`. The error names it.
+pub(super) fn can_be_found(command: &[OsString]) -> Result<(), String> {
+    let Some(program) = command.first() else { return Ok(()) };
+    let is_path = Path::new(program).components().count() > 1;
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        if is_path { Path::new(program).is_file() } else { std::env::split_paths(&places).any(|p| p.join(program).is_file()) };
+    if found { Ok(()) } else { Err(format!("{program:?} is not found; give the command after -- as you would in a shell")) }
+}
+
 impl Instance {
-    /// Starts the command. It learns where to listen and where its Redis is.
+    /// Starts the command, so that it ends with this process. It learns where to listen and where its Redis is.
     pub(super) fn start(command: &[OsString], port: u16, redis: Option<SocketAddr>) -> std::io::Result<Instance> {
-        let mut words = command.iter();
-        let program = words.next().ok_or_else(|| std::io::Error::other("no command is given after --"))?;
-        let mut start = Command::new(program);
-        start.args(words).env("PORT", port.to_string()).kill_on_drop(true);
+        let mut start = Command::new(std::env::current_exe()?);
+        start.arg("instance").arg("--parent").arg(std::process::id().to_string()).arg("--").args(command);
+        start.env("PORT", port.to_string()).kill_on_drop(true);
         if let Some(redis) = redis {
             start.env("REDIS_URL", format!("redis://{redis}/0"));
         }

@@ -17,12 +17,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::watch;
-use wayfarer_engine::directory::{Directory, View};
+use wayfarer_engine::directory::{Directory, MemberState, View};
 use wayfarer_engine::node::Input;
 use wayfarer_engine::residence::Table;
 
 /// Sessions that are named when they could not leave.
-const NAMED_MAX: usize = 20;
+const NAMED_MAX: usize = 100_000;
+/// So many in one line of the log.
+const NAMED_IN_A_LINE: usize = 50;
+/// Moves that the last words list.
+const LAST_MOVES_MAX: usize = 20_000;
 /// Requests in flight at the admin interface, and replies of the state face, may take so long at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -130,16 +134,32 @@ pub(super) async fn serve_and_leave(
     Ok(if all_left { code } else { 1 })
 }
 
-/// Whether anybody else takes sessions. Read again: whoever has just joined may not be in the view that this node has.
-async fn others_accept(running: &Running) -> bool {
+/// The other members that live, and how many of them take sessions. Read again: whoever has just joined may not be in the view
+/// that this node has.
+async fn others(running: &Running) -> (usize, usize) {
     let me = running.driver.me();
-    let others = |view: &View| view.accepting().any(|m| m.incarnation != me);
+    let count = |view: &View| {
+        let alive = view.members.values().filter(|m| m.incarnation != me && m.state != MemberState::Fenced).count();
+        (alive, view.accepting().filter(|m| m.incarnation != me).count())
+    };
     match running.directory.view().await {
-        Ok(view) => others(&view),
+        Ok(view) => count(&view),
         Err(error) => {
             tracing::warn!(%error, "the directory does not say who is there; taking what was seen last");
-            others(&running.driver.standing().borrow().view)
+            count(&running.driver.standing().borrow().view)
         }
+    }
+}
+
+/// Names the sessions that are still here, by their keyed hashes.
+fn name_those_left(running: &Running) {
+    let names = running.store.list(NAMED_MAX, |id, _| running.admin.journal.show(id));
+    for some in names.chunks(NAMED_IN_A_LINE) {
+        tracing::error!(sessions = some.join(" "), "left behind");
+    }
+    let more = running.store.count().saturating_sub(names.len());
+    if more > 0 {
+        tracing::error!(more, "and more are left behind");
     }
 }
 
@@ -151,18 +171,22 @@ async fn drain(running: &Running) -> bool {
     }
     let budget = Duration::from_millis(running.settings.drain.budget_ms);
     let settle = tokio::time::sleep(Duration::from_millis(running.settings.drain.settle_ms));
-    let others = others_accept(running).await;
+    let (alive, accepting) = others(running).await;
     let count = running.store.count();
-    tracing::info!(sessions = count, budget_ms = running.settings.drain.budget_ms, "draining");
-    if !others {
+    tracing::info!(sessions = count, accepting, budget_ms = running.settings.drain.budget_ms, "draining");
+    if alive == 0 {
         settle.await;
         if count > 0 {
             tracing::error!(
                 sessions = count,
                 "THE LAST MEMBER LEAVES: its sessions are lost, for there is no other member and no upstream to take them"
             );
+            name_those_left(running);
         }
         return count == 0;
+    }
+    if accepting == 0 && count > 0 {
+        tracing::warn!(members = alive, "no other member takes sessions now (cordoned or draining); waiting for one");
     }
     if running.driver.tell(Input::Drain).await.is_err() {
         return false;
@@ -175,9 +199,17 @@ async fn drain(running: &Running) -> bool {
     let (in_time, ()) = tokio::join!(tokio::time::timeout(budget, gone), settle);
     let left = running.store.count();
     if in_time.is_err() {
-        let names = running.store.list(NAMED_MAX, |id, _| running.admin.journal.show(id));
+        if left > 0 {
+            tracing::error!(sessions = left, "these could not leave within the budget ([drain] budget_ms) and are lost");
+            name_those_left(running);
+        }
         let residuals = running.driver.status().await.map_or(0, |s| s.residuals);
-        tracing::error!(sessions = left, residuals, some = ?names, "these could not leave within the budget ([drain] budget_ms)");
+        if residuals > 0 {
+            tracing::error!(
+                handovers = residuals,
+                "sessions that have left were not fetched whole within the budget ([drain] budget_ms): variables of them are lost"
+            );
+        }
     }
     in_time.is_ok() && left == 0
 }
@@ -194,7 +226,7 @@ async fn finish(mut running: Running, all_left: bool) {
         }
     }
     if let Some(status) = status {
-        let (moves, _) = running.admin.journal.moves_after(0, usize::MAX);
+        let (moves, _) = running.admin.journal.moves_after(0, LAST_MOVES_MAX);
         let moves = moves.into_iter().map(MoveStatus::from).collect();
         match serde_json::to_string(&Final { status, moves }) {
             Ok(line) => println!("final {line}"),

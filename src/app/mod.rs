@@ -43,6 +43,8 @@ use wayfarer_settings::{Codec, DirectoryPlace, LogFormat, Settings};
 
 /// How long the first lease may take before the start counts as failed.
 const FIRST_LEASE: Duration = Duration::from_secs(20);
+/// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
+const FORWARD_SLACK: Duration = Duration::from_millis(500);
 /// How often expired sessions are looked for.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(250);
 
@@ -86,6 +88,7 @@ struct Running {
 /// Runs the sidecar until it is told to leave or its instance ends; the exit code of the process.
 pub async fn run(settings: Settings, command: Vec<OsString>) -> Result<u8, StartError> {
     telemetry::start_log(settings.log.level.word(), settings.log.format == LogFormat::Json);
+    child::can_be_found(&command).map_err(cannot("the instance cannot be started"))?;
     // Before anybody can be told that this node is ready: who is ready can be told to leave.
     let mut signals = leave::Signals::new().map_err(cannot("signals cannot be received"))?;
     let (drain, drain_asked) = watch::channel(false);
@@ -221,7 +224,7 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
         let control = control.clone();
         Box::new(move |to, message| control.send(to, message).is_ok())
     };
-    let forwards = Arc::new(Forwards::new(sender(&control), limits.whole));
+    let forwards = Arc::new(Forwards::new(sender(&control), limits.park + FORWARD_SLACK));
     let policy = Arc::new(settings.policy.clone());
     let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, limits));
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), directory.clone(), store.clone(), sender(&control)));
@@ -315,6 +318,7 @@ fn random_key() -> Result<IdKey, StartError> {
 
 fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
     let mut face = http::HttpFaceSettings::new(settings.http.listen, settings.app.address);
+    face.close_ms_max = settings.http.close_ms_max;
     face.session = settings.http.session.as_ref().map(|session| http::SessionCookie {
         name: session.cookie.clone(),
         codec: match session.codec {

@@ -84,6 +84,9 @@ impl Trouble {
 
 fn address(args: &AskArgs) -> Result<String, Trouble> {
     if let Some(address) = &args.admin {
+        if !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+            return Err(Trouble::Usage(vec![format!("--admin {address:?}: is not HOST:PORT, as in 127.0.0.1:7301")]));
+        }
         return Ok(address.clone());
     }
     let loaded = configuration::load(&args.configuration)
@@ -187,24 +190,31 @@ pub(super) async fn sessions(args: SessionsArgs) -> ExitCode {
     end(show.await)
 }
 
+/// The answer to an order.
+type Order = serde_json::Map<String, serde_json::Value>;
+
 /// Sends an order and prints its answer.
-async fn order(patience: Duration, args: &AskArgs, path: &str) -> Result<(), Trouble> {
+async fn order(patience: Duration, args: &AskArgs, path: &str) -> Result<Order, Trouble> {
     let text = ask_within(patience, args, Method::POST, path).await?;
+    let answer: Order = read(&text)?;
     if args.json {
         println!("{text}");
-        return Ok(());
+        return Ok(answer);
     }
-    let answer: serde_json::Map<String, serde_json::Value> = read(&text)?;
     println!("{}", answer.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
-    Ok(())
+    Ok(answer)
 }
 
+/// Exit code 1 if a session that was to move did not.
 pub(super) async fn rebalance(args: AskArgs) -> ExitCode {
-    end(order(PATIENCE, &args, "/api/v1/rebalance").await)
+    match order(PATIENCE, &args, "/api/v1/rebalance").await {
+        Ok(answer) if answer.get("failed").and_then(serde_json::Value::as_u64) != Some(0) => ExitCode::FAILURE,
+        other => end(other.map(|_| ())),
+    }
 }
 
 pub(super) async fn cordon(args: CordonArgs) -> ExitCode {
-    end(order(PATIENCE, &args.ask, &format!("/api/v1/cordon?on={}", !args.off)).await)
+    end(order(PATIENCE, &args.ask, &format!("/api/v1/cordon?on={}", !args.off)).await.map(|_| ()))
 }
 
 pub(super) async fn drain(args: DrainArgs) -> ExitCode {

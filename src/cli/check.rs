@@ -2,8 +2,9 @@
 
 use super::{ConfigurationArgs, USAGE, configuration};
 use clap::Args;
+use std::path::Path;
 use std::process::ExitCode;
-use wayfarer_settings::Mistake;
+use wayfarer_settings::{DirectoryPlace, Mistake, Settings};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -19,9 +20,22 @@ fn as_json(found: &[Mistake]) -> serde_json::Value {
     found.iter().map(one).collect()
 }
 
+/// What only a look at this machine tells: whether the directory's file can be made where it is to be.
+fn folder_of(settings: &Settings) -> Vec<Mistake> {
+    let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Vec::new();
+    }
+    let message = format!("the folder {} does not exist", folder.display());
+    let remedy = "make it, writable for wayfarer, or name another place".to_owned();
+    let (file, key) = ("this machine".to_owned(), "cluster.directory".to_owned());
+    vec![Mistake { file, line: None, key, message, remedy }]
+}
+
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     let (mistakes, warnings) = match configuration::load(&args.configuration) {
-        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Ok(loaded) => (folder_of(&loaded.settings), loaded.warnings),
         Err(mistakes) => (mistakes, Vec::new()),
     };
     if args.json {

@@ -5,6 +5,7 @@
 mod ask;
 mod check;
 mod configuration;
+mod instance;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -43,6 +44,9 @@ enum Command {
     /// The example shop of the demo
     #[command(hide = true)]
     Shop,
+    /// The instance's command, in a process that ends with its sidecar
+    #[command(hide = true)]
+    Instance(instance::InstanceArgs),
 }
 
 /// Where the configuration comes from.
@@ -94,6 +98,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Run(args) => run(args).await,
         Command::Demo(args) => wayfarer_demo::run(args).await,
         Command::Shop => wayfarer_demo::shop::run().await,
+        Command::Instance(args) => instance::become_it(&args),
         Command::Check(args) => check::check(&args),
         Command::Status(args) => ask::status(args).await,
         Command::Sessions(args) => ask::sessions(args).await,

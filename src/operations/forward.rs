@@ -3,9 +3,13 @@
 //! It never retries: whether an operation may be sent again is for its caller to say. A hint may be wrong; the node that it
 //! names checks for itself.
 //!
+//! A node that lets an operation wait in vain is left alone but for one trial now and then, so that a paused owner costs one
+//! operation its patience, and not all of them.
+//!
 //! Bounds: as many operations as may wait at all; [`HINTS_MAX`] hints.
 
 use super::Ran;
+use crate::driver::clock;
 use bytes::Bytes;
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +20,8 @@ use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
 use wayfarer_engine::wire::resp::Protocol;
 
+/// How often a node that has not answered is tried again; the others are told at once.
+const TRIAL_US: u64 = 250_000;
 /// Owners that are remembered; when there are more, all are forgotten and asked for again.
 const HINTS_MAX: usize = 200_000;
 
@@ -28,6 +34,8 @@ pub(super) enum Away {
     NotSent,
     /// It was sent, and nothing came back.
     Unknown,
+    /// It was not sent, because that node has not answered for a while.
+    Silent,
 }
 
 /// Sends one message to another node; false if it certainly will not arrive.
@@ -39,13 +47,22 @@ pub struct Forwards {
     patience: Duration,
     last: AtomicU64,
     waiting: DashMap<u64, (Incarnation, oneshot::Sender<Ran>)>,
+    /// Nodes that let an operation wait in vain, and when one was last tried: microseconds of CLOCK_BOOTTIME.
+    silent: DashMap<Incarnation, u64>,
     hints: DashMap<SessionId, Incarnation>,
 }
 
 impl Forwards {
     /// None under way. An answer is waited for at most `patience`.
     pub fn new(send: SendTo, patience: Duration) -> Forwards {
-        Forwards { send, patience, last: AtomicU64::new(0), waiting: DashMap::new(), hints: DashMap::new() }
+        Forwards {
+            send,
+            patience,
+            last: AtomicU64::new(0),
+            waiting: DashMap::new(),
+            silent: DashMap::new(),
+            hints: DashMap::new(),
+        }
     }
 
     pub(super) fn hint(&self, session: &SessionId) -> Option<Incarnation> {
@@ -72,7 +89,21 @@ impl Forwards {
         self.hints.get(session).map(|owner| *owner)
     }
 
+    /// Whether to leave a node alone: it has not answered, and somebody tries it already.
+    fn is_silent(&self, owner: Incarnation) -> bool {
+        let now_us = clock::now().boot_us;
+        let Some(mut tried_us) = self.silent.get_mut(&owner) else { return false };
+        if now_us.saturating_sub(*tried_us) < TRIAL_US {
+            return true;
+        }
+        *tried_us = now_us;
+        false
+    }
+
     pub(super) async fn forward(&self, owner: Incarnation, session: &SessionId, op: &Op, protocol: Protocol) -> Away {
+        if self.is_silent(owner) {
+            return Away::Silent;
+        }
         let id = self.last.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiting.insert(id, (owner, sender));
@@ -90,12 +121,17 @@ impl Forwards {
         }
         match tokio::time::timeout(self.patience, receiver).await {
             Ok(Ok(ran)) => Away::Ran(ran),
-            Ok(Err(_)) | Err(_) => Away::Unknown,
+            Ok(Err(_)) => Away::Unknown,
+            Err(_) => {
+                self.silent.insert(owner, clock::now().boot_us);
+                Away::Unknown
+            }
         }
     }
 
     /// An answer has come.
     pub fn answered(&self, from: Incarnation, id: u64, outcome: Forwarded) {
+        self.silent.remove(&from);
         let Some((_, (_, sender))) = self.waiting.remove_if(&id, |_, (owner, _)| *owner == from) else { return };
         let ran = match outcome {
             Forwarded::Reply(reply) => Ran::Reply(reply),
@@ -108,6 +144,7 @@ impl Forwards {
 
     /// The connection to a node broke: what was sent to it will not be answered.
     pub fn unreachable(&self, peer: Incarnation) {
+        self.silent.remove(&peer);
         self.waiting.retain(|_, (owner, _)| *owner != peer);
     }
 }

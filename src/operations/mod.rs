@@ -226,6 +226,7 @@ impl Operations {
                 self.driver.unreachable(owner);
                 Next::Later
             }
+            Away::Silent => Next::End(failed(replies::SILENT)),
             // A read that is lost on the way may be asked again; a write may have happened.
             Away::Unknown if !op.is_write() => {
                 self.forwards.forget(session);

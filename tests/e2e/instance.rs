@@ -112,3 +112,13 @@ fn a_child_that_does_not_end_is_killed() {
     assert_eq!(a.wait_exit().code(), Some(128 + 9));
     assert!(a.log_text().contains("is killed"));
 }
+
+#[test]
+fn a_killed_sidecar_leaves_no_instance_behind() {
+    let cluster = cluster();
+    let file = cluster.folder.path().join("signals");
+    let a = cluster.start("a", &["sh", "-c", &listener(&file)]);
+    wait_line(&file, "up");
+    a.signal(Signal::KILL);
+    wait_line(&file, "TERM");
+}

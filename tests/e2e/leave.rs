@@ -124,3 +124,20 @@ fn what_could_not_leave_within_the_budget_is_named() {
     assert!(log.contains("could not leave") && log.contains("sessions=5"), "{log}");
     assert!(names.iter().all(|name| log.contains(name.as_str())), "by keyed hash: {names:?}\n{log}");
 }
+
+#[test]
+fn a_cordoned_neighbour_is_waited_for_and_what_stays_is_named() {
+    let mut cluster = cluster();
+    cluster.set.push("drain.budget_ms=400".into());
+    let mut a = cluster.start("a", &[]);
+    fill(&mut a.client(), 4);
+    let b = cluster.start("b", &[]);
+    assert_eq!(crate::harness::http::post(b.admin, "/api/v1/cordon?on=true").unwrap().status, 200);
+    until("the cordon is known", || (a.status()["members"].to_string().contains("cordoned")).then_some(()));
+    let names = a.owned();
+    a.ask_drain();
+    assert_eq!(a.wait_exit().code(), Some(1));
+    let log = a.log_text();
+    assert!(log.contains("no other member takes sessions now") && !log.contains("THE LAST MEMBER"), "{log}");
+    assert!(names.iter().all(|name| log.contains(name.as_str())), "by keyed hash: {names:?}\n{log}");
+}

@@ -4,7 +4,7 @@
 //! sequences.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::percentile::Durations;
@@ -14,6 +14,8 @@ use crate::users::ledger::Ledger;
 use crate::world::{Background, Clock};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// The width of a terminal that does not tell its own.
+const COLUMNS_UNKNOWN: usize = 80;
 
 /// How to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,38 +31,104 @@ impl Screen {
     pub fn choose(headless: bool) -> Self {
         if headless || !std::io::stdout().is_terminal() { Self::Lines } else { Self::Block }
     }
+}
+
+/// What is shown of one run.
+///
+/// On a terminal, lines that are kept stand above the block: the block is wiped, the line written, and the block written again.
+#[derive(Debug)]
+pub struct Display {
+    screen: Screen,
+    /// The block as it stands on the terminal; empty before the first.
+    block: Mutex<Vec<String>>,
+}
+
+impl Display {
+    /// Nothing shown yet.
+    pub fn new(screen: Screen) -> Self {
+        Self { screen, block: Mutex::new(Vec::new()) }
+    }
+
+    /// Writes a line that stays.
+    pub fn keep(&self, line: &str) {
+        match self.screen {
+            Screen::Lines => say(line),
+            Screen::Block => self.draw(&[line.to_owned()], None),
+        }
+    }
 
     /// Shows the run from now on, once a second, as long as the returned value lives.
-    pub fn follow(self, ledger: Arc<Ledger>, board: Arc<Board>, clock: Clock) -> Background {
-        if self == Self::Lines {
+    pub fn follow(self: &Arc<Self>, ledger: Arc<Ledger>, board: Arc<Board>, clock: Clock) -> Background {
+        let display = Arc::clone(self);
+        if display.screen == Screen::Lines {
             say(Glimpse::HEADER);
         }
         Background::start(async move {
             let mut beat = tokio::time::interval(EVERY);
             beat.tick().await;
             let mut shown = 0;
-            let mut drawn = false;
+            let mut phase = None;
             loop {
                 beat.tick().await;
                 let glimpse = Glimpse::take(&ledger, &board, &clock, &mut shown);
-                match self {
-                    Self::Lines => say(&glimpse.line()),
-                    Self::Block => {
-                        // Up to where the last block began, and clear to the end of the screen.
-                        let up = if drawn { format!("\x1b[{}A\x1b[J", Glimpse::BLOCK_LINES) } else { String::new() };
-                        say(&format!("{up}{}", glimpse.block()));
-                        drawn = true;
+                match display.screen {
+                    Screen::Lines => say(&glimpse.line()),
+                    Screen::Block => {
+                        // The first second of each phase stays.
+                        let kept = match phase.replace(glimpse.phase) {
+                            None => vec![Glimpse::HEADER.to_owned(), glimpse.line()],
+                            Some(last) if last != glimpse.phase => vec![glimpse.line()],
+                            Some(_) => Vec::new(),
+                        };
+                        display.draw(&kept, Some(glimpse.block()));
                     }
                 }
             }
         })
     }
+
+    /// Writes `kept` where the block stands, and below it the block, or the new one if there is one.
+    fn draw(&self, kept: &[String], fresh: Option<Vec<String>>) {
+        let columns = columns();
+        let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<String> = fresh.as_ref().unwrap_or(&block).iter().map(|line| cut(line, columns)).collect();
+        write_out(&redrawn(&block, kept, &new, columns));
+        *block = new;
+    }
+}
+
+/// The text that turns the block `old`, which the cursor stands below, into the lines `kept` and the block `new`.
+fn redrawn(old: &[String], kept: &[String], new: &[String], columns: usize) -> String {
+    // A terminal that has become narrower since has broken the lines that no longer fit.
+    let rows: usize = old.iter().map(|line| line.chars().count().div_ceil(columns).max(1)).sum();
+    // Up to where the old block began, and clear to the end of the screen.
+    let mut text = if rows > 0 { format!("\x1b[{rows}A\x1b[J") } else { String::new() };
+    for line in kept.iter().chain(new) {
+        text.push_str(&cut(line, columns));
+        text.push('\n');
+    }
+    text
+}
+
+/// The beginning of `line` that fits, for a line that breaks takes more rows than the next redraw wipes.
+fn cut(line: &str, columns: usize) -> String {
+    line.chars().take(columns).collect()
+}
+
+/// Columns of the terminal at this moment, at least one.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS_UNKNOWN)
 }
 
 /// Writes a line to standard output. A reader that has gone away does not stop the demo: its exit code still tells.
 pub fn say(line: &str) {
+    write_out(&format!("{line}\n"));
+}
+
+fn write_out(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// The run at one moment.
@@ -79,7 +147,6 @@ struct Glimpse {
 
 impl Glimpse {
     const HEADER: &str = "   time phase     req/s    total errors wrong   p50 ms   p99 ms   moved  fetched late  owners";
-    const BLOCK_LINES: usize = 5;
 
     fn take(ledger: &Ledger, board: &Board, clock: &Clock, shown: &mut usize) -> Self {
         let (phase, total, errors, wrong, latencies) = {
@@ -117,17 +184,16 @@ impl Glimpse {
         )
     }
 
-    fn block(&self) -> String {
+    fn block(&self) -> Vec<String> {
         let Self { second, phase, requests, total, errors, wrong, owners, moved, fetched_late, .. } = self;
         let (p50, p99) = (self.percentile(50.0), self.percentile(99.0));
-        [
+        vec![
             format!("  {second} s   phase: {phase}"),
             format!("  requests   {requests}/s, {total} in all, {errors} errors, {wrong} wrong answers"),
             format!("  latency    p50 {p50} ms, p99 {p99} ms, from the time when each was due"),
             format!("  owners     {owners}   (* not accepting)"),
             format!("  moved      {moved} sessions, {fetched_late} variables fetched after their session"),
         ]
-        .join("\n")
     }
 }
 
@@ -137,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_fits_its_header_and_the_block_its_height() {
+    fn the_line_fits_its_header() {
         let glimpse = Glimpse {
             second: 7,
             phase: "during",
@@ -151,7 +217,18 @@ mod tests {
             fetched_late: 34,
         };
         assert_eq!(Glimpse::HEADER.find("owners"), glimpse.line().find("a 100"));
-        assert_eq!(glimpse.block().lines().count(), Glimpse::BLOCK_LINES);
+        assert!(glimpse.block().iter().all(|line| !line.contains('\n')), "a line of the block is one row");
         assert!(!glimpse.line().contains('\x1b'));
+    }
+
+    #[test]
+    fn kept_lines_stand_above_the_block_and_no_line_breaks() {
+        let lines = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let (old, new) = (lines(&["one", "two"]), lines(&["three", "four"]));
+        assert_eq!(redrawn(&[], &lines(&["event"]), &[], 80), "event\n", "before the first block nothing is wiped");
+        assert_eq!(redrawn(&old, &lines(&["event"]), &new, 80), "\x1b[2A\x1b[Jevent\nthree\nfour\n");
+        assert_eq!(redrawn(&old, &[], &new, 4), "\x1b[2A\x1b[Jthre\nfour\n");
+        // The terminal is now two columns wide: each of the old lines takes two rows.
+        assert_eq!(redrawn(&old, &[], &new, 2), "\x1b[4A\x1b[Jth\nfo\n");
     }
 }

@@ -18,8 +18,8 @@
 //! | `run`, `display`, `report`, `percentile` | the play, what is shown meanwhile, what came of it |
 //! | `world` | clock and tasks |
 //!
-//! Invariant: exit code 0 means that no request failed, no acknowledged write was lost, no read was stale, sessions moved, and
-//! variables were fetched late.
+//! Invariant: exit code 0 means that no request failed, no acknowledged write was lost, no read was stale, sessions moved, and,
+//! if enough sessions moved to tell, variables were fetched late. Exit code 2 means that nothing was started.
 
 pub mod balancer;
 mod display;
@@ -34,7 +34,9 @@ pub mod users;
 pub mod value;
 pub mod world;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +46,9 @@ use crate::report::{Asked, Report};
 use crate::run::{Outcome, RunPlan, play};
 use crate::stage::config::MovePlan;
 use crate::users::Crowd;
+
+/// The exit code when nothing was started, the same as for a wrong option.
+const EXIT_NOT_STARTED: u8 = 2;
 
 /// Options of `wayfarer demo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,12 +81,20 @@ pub struct DemoArgs {
 
 /// Runs the demonstration and gives 0 only if all is well.
 pub async fn run(args: DemoArgs) -> ExitCode {
+    // Opened before anything runs: nobody should wait for a result that has no place to go.
+    let json = match args.json.as_deref().map(open_result).transpose() {
+        Ok(json) => json,
+        Err(message) => {
+            complain(&message);
+            return ExitCode::from(EXIT_NOT_STARTED);
+        }
+    };
     let folder = match tempfile::Builder::new().prefix("wayfarer-demo-").tempdir() {
         Ok(folder) => folder,
         Err(error) => return fail(&format!("no working folder: {error}")),
     };
     let outcome = tokio::select! {
-        outcome = demonstrate(&args, folder.path()) => outcome,
+        outcome = demonstrate(&args, folder.path(), json) => outcome,
         () = told_to_end() => Err("interrupted".into()),
     };
     if args.keep {
@@ -94,7 +107,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-async fn demonstrate(args: &DemoArgs, folder: &std::path::Path) -> Result<Report, String> {
+async fn demonstrate(args: &DemoArgs, folder: &Path, json: Option<ResultFile>) -> Result<Report, String> {
     let binary = match &args.node_binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?,
@@ -122,27 +135,56 @@ async fn demonstrate(args: &DemoArgs, folder: &std::path::Path) -> Result<Report
     let reference = play_in(&reference, &folder.join("reference")).await?;
     let report = Report::new(asked, &outcome, &reference);
     say(&report.table());
-    if let Some(file) = &args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    if let Some(json) = json {
+        json.write(&report)?;
     }
     Ok(report)
 }
 
-async fn play_in(plan: &RunPlan, folder: &std::path::Path) -> Result<Outcome, String> {
+/// The file for the result and its name.
+struct ResultFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// Opens the file for the result, which keeps what it holds until there is a result.
+fn open_result(path: &Path) -> Result<ResultFile, String> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(|error| format!("cannot write --json {}: {error}", path.display()))?;
+    Ok(ResultFile { path: path.to_owned(), file })
+}
+
+impl ResultFile {
+    fn write(mut self, report: &Report) -> Result<(), String> {
+        let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())? + "\n";
+        // A pipe or a device has no length to cut.
+        let cut = self.file.metadata().and_then(|kind| if kind.is_file() { self.file.set_len(0) } else { Ok(()) });
+        let written = cut.and_then(|()| self.file.write_all(text.as_bytes()));
+        written.map_err(|error| format!("cannot write --json {}: {error}", self.path.display()))
+    }
+}
+
+async fn play_in(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
     std::fs::create_dir(folder).map_err(|error| format!("no working folder: {error}"))?;
     play(plan, folder).await
 }
 
 fn fail(message: &str) -> ExitCode {
-    eprintln!("demo: {message}");
+    complain(message);
     ExitCode::FAILURE
 }
 
+/// Writes to standard error, which is gone, without harm, when the terminal has been closed.
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "demo: {message}");
+}
+
+/// Resolves at SIGTERM and SIGINT, and at SIGHUP: when its terminal is closed, nothing may stay behind.
 async fn told_to_end() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
         // Without handlers the signals end the process by themselves.
         return std::future::pending().await;
     };
-    tokio::select! { _ = term.recv() => (), _ = int.recv() => () }
+    tokio::select! { _ = term.recv() => (), _ = int.recv() => (), _ = hup.recv() => () }
 }

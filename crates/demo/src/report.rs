@@ -15,6 +15,10 @@ use crate::users::ledger::{Phase, Record};
 /// Version of the JSON's schema; fields are only ever added under the same number.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// With fewer sessions moved than this it is chance whether a page happens to read a variable before it has come by itself, so
+/// that none was fetched on access says nothing. With more, it means that fetching on access does not work.
+const SESSIONS_MOVED_TO_TELL: u64 = 50;
+
 /// What `--json` writes. Times in milliseconds, sizes in bytes.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "the names are the documentation of the JSON; the table explains them in words")]
@@ -176,7 +180,11 @@ impl Report {
             self.bytes_total.to_string(),
             &format!("the same, carrying everything ({} moves)", self.moves_reference),
         );
-        row("bytes late", self.bytes_late.to_string(), "after that: fetched, streamed or by and by");
+        row(
+            "bytes late",
+            self.bytes_late.to_string(),
+            "after that; what moves twice is fetched twice, so eager + late may exceed the total",
+        );
         let pause = format!("{} / {}", ms(self.pause_ms_p50), ms(self.pause_ms_p99));
         row(
             "pause p50 / p99 ms",
@@ -203,6 +211,12 @@ impl Report {
         }
         for fault in &self.faults {
             let _ = writeln!(text, "  fault at {fault}");
+        }
+        if self.variables_fetched_on_access == 0 && self.sessions_moved < SESSIONS_MOVED_TO_TELL {
+            let _ = writeln!(
+                text,
+                "  Remark: nothing was fetched on first access; below {SESSIONS_MOVED_TO_TELL} sessions moved, that is chance."
+            );
         }
         if self.ok {
             text.push_str("  All well: no error, no lost write, no stale read.\n");
@@ -240,7 +254,7 @@ fn failures(outcome: &Outcome, reference: &Outcome) -> Vec<String> {
             failures.push(format!("no session moved{which}"));
         }
     }
-    if outcome.fetched_on_access == 0 {
+    if outcome.fetched_on_access == 0 && outcome.moves.sessions_moved >= SESSIONS_MOVED_TO_TELL {
         failures.push("no variable was fetched late, on its first access".into());
     }
     failures
@@ -282,6 +296,7 @@ mod tests {
 
         let mut bad = outcome(10);
         bad.fetched_on_access = 0;
+        bad.moves.sessions_moved = SESSIONS_MOVED_TO_TELL;
         bad.ledger.counts().stale_reads = 2;
         bad.problems.push("node a left sessions behind".into());
         let report = Report::new(ASKED, &bad, &outcome(100));
@@ -293,6 +308,15 @@ mod tests {
         assert!(report.table().contains("FAILED: 2 reads were stale"));
         let still = Report::new(ASKED, &Outcome { moves: MoveFigures::default(), ..outcome(1) }, &outcome(1));
         assert_eq!(still.failures, ["no session moved"]);
+    }
+
+    #[test]
+    fn few_moves_without_a_fetch_on_access_are_a_remark_and_no_failure() {
+        let few = Outcome { fetched_on_access: 0, ..outcome(10) };
+        let report = Report::new(ASKED, &few, &outcome(100));
+        assert!(report.ok, "{:?}", report.failures);
+        assert!(report.table().contains("Remark: nothing was fetched on first access"));
+        assert!(!Report::new(ASKED, &outcome(10), &outcome(100)).table().contains("Remark"));
     }
 
     #[test]

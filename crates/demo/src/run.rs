@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balancer::Balancer;
-use crate::display::{Screen, say};
+use crate::display::{Display, Screen};
 use crate::random::Draws;
 use crate::stage::admin::AdminClient;
 use crate::stage::board::Board;
@@ -82,6 +82,7 @@ struct Stage<'a> {
     balancer: Balancer,
     nodes: Vec<Node>,
     clock: Clock,
+    display: Arc<Display>,
     problems: Vec<String>,
 }
 
@@ -95,11 +96,12 @@ pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
     let balancer = Balancer::start().await.map_err(|error| format!("no balancer: {error}"))?;
     let (admin, board, ledger) = (AdminClient::default(), Arc::new(Board::default()), Arc::new(Ledger::default()));
     let (ports, nodes, problems) = (BTreeSet::new(), Vec::new(), Vec::new());
-    let mut stage = Stage { plan, folder, id_key, ports, admin, board, balancer, nodes, clock, problems };
+    let display = Arc::new(Display::new(plan.screen));
+    let mut stage = Stage { plan, folder, id_key, ports, admin, board, balancer, nodes, clock, display, problems };
     stage.add_node("a").await?;
     stage.add_node("b").await?;
     let _watch = stage.board.watch(stage.admin.clone());
-    let shown = plan.screen.follow(Arc::clone(&ledger), Arc::clone(&stage.board), clock);
+    let shown = stage.display.follow(Arc::clone(&ledger), Arc::clone(&stage.board), clock);
 
     let users = Users::start(plan.crowd, stage.balancer.address, clock, Arc::clone(&ledger));
     stage.hold_until(users.logged_in_us.saturating_add(SETTLE_US)).await?;
@@ -178,10 +180,7 @@ impl Stage<'_> {
     }
 
     fn event(&self, text: &str) {
-        // The redrawn block shows owners and phases by itself, and lines between would tear it.
-        if self.plan.screen == Screen::Lines {
-            say(&format!("{:>5} s   -- {text}", self.clock.now_us() / 1_000_000));
-        }
+        self.display.keep(&format!("{:>5} s   -- {text}", self.clock.now_us() / 1_000_000));
     }
 
     /// Waits until `at_us`; fails as soon as a node has ended.

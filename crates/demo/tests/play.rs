@@ -68,7 +68,24 @@ async fn a_sidecar_that_does_not_start_is_named() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_the_demo_and_everything_that_it_started() {
+async fn a_result_that_cannot_be_written_is_told_before_anything_starts() {
+    let redis = Redis::start().await;
+    let output = command(&redis, &["--json", "/nonexistent/result.json"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty() && lines(&output).contains("/nonexistent/result.json"), "{}", lines(&output));
+}
+
+#[tokio::test]
+async fn sigterm_ends_the_demo_and_everything_that_it_started() {
+    ends_everything_at(rustix::process::Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn a_closed_terminal_ends_the_demo_and_everything_that_it_started() {
+    ends_everything_at(rustix::process::Signal::HUP).await;
+}
+
+async fn ends_everything_at(signal: rustix::process::Signal) {
     let redis = Redis::start().await;
     let mut demo = command(&redis, &["--keep"]).spawn().unwrap();
     let pid = i32::try_from(demo.id().unwrap()).unwrap();
@@ -76,7 +93,7 @@ async fn a_signal_ends_the_demo_and_everything_that_it_started() {
     let sidecars = children(pid);
     until("the shops run", || sidecars.iter().all(|sidecar| !children(*sidecar).is_empty())).await;
     let shops: Vec<i32> = sidecars.iter().flat_map(|sidecar| children(*sidecar)).collect();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     assert_eq!(demo.wait().await.unwrap().code(), Some(1));
     let alive = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
     until("everything has ended", || !sidecars.iter().chain(&shops).any(alive)).await;

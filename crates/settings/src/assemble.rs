@@ -23,7 +23,12 @@ const GLOB_BYTES_MAX: usize = 256;
 pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
     Settings {
         app: App { name: read.text("app.name"), version: read.text("app.version"), address: read.address("app.address") },
-        http: Http { enabled: read.flag("http.enabled"), listen: read.listen("http.listen"), session: session_cookie(read) },
+        http: Http {
+            enabled: read.flag("http.enabled"),
+            listen: read.listen("http.listen"),
+            close_ms_max: read.number("http.close_ms_max"),
+            session: session_cookie(read),
+        },
         state: state(read),
         cluster: cluster(read, host_name),
         handover: handover(read),

@@ -44,6 +44,8 @@ pub struct Http {
     pub enabled: bool,
     /// Port 0: any free one.
     pub listen: SocketAddr,
+    /// How long requests in flight and WebSockets may go on when the sidecar ends.
+    pub close_ms_max: u64,
     /// Where the session's id is; `None`: the face only proxies.
     pub session: Option<SessionCookie>,
 }

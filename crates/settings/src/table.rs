@@ -186,6 +186,12 @@ pub static TABLE: &[Setting] = &[
     row("http.enabled", Kind::Flag, Some("true"), "Whether there is an HTTP face."),
     row("http.listen", LISTEN, Some("127.0.0.1:8080"), "Where the HTTP face listens."),
     row(
+        "http.close_ms_max",
+        ms(0, HOUR_MS),
+        Some("5000"),
+        "How long requests in flight and WebSockets may go on after a drain; then they are cut.",
+    ),
+    row(
         "http.session.cookie",
         text(Shape::Cookie, 128),
         None,
