@@ -71,8 +71,6 @@ counters! {
     fenced_unproven,
     /// Processes that learned that they are fenced.
     heard_of_fence,
-    /// Values that did not match their manifest.
-    mismatches,
     /// Residuals that ended.
     residuals_ended,
 }

@@ -319,7 +319,8 @@ impl World {
             Note::Aborted(..) => coverage.aborts += 1,
             Note::Declined(_) => coverage.declines += 1,
             Note::Fetched { .. } => coverage.fetches += 1,
-            Note::Mismatch => coverage.mismatches += 1,
+            // Nobody forges anything in this world.
+            Note::Mismatch => self.violate("never wrong data", "a value did not match its manifest".to_owned()),
             Note::Lost => coverage.lost_variables += 1,
             Note::ResidualEnded => coverage.residuals_ended += 1,
             Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
