@@ -181,7 +181,9 @@ impl Node {
         // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups.
         let may_own = self.me.role == Role::Owner && !self.left && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
-            return self.conclude(&session, turn, |_| Some(Verdict::TryAgain(Reason::NoOwner)));
+            // Nobody accepts: one that is only cordoned is better than an error for the client.
+            let verdict = self.cordoned().map_or(Verdict::TryAgain(Reason::NoOwner), Verdict::At);
+            return self.conclude(&session, turn, |_| Some(verdict));
         };
         let compare = vec![
             Compare::Location { session: session.clone(), is: placement.key() },

@@ -29,7 +29,7 @@ mod standing;
 
 pub use port::{Effect, Input, NodeSettings, Note, Purpose, Reason, Verdict};
 
-use crate::directory::{MemberState, Role, Transaction, View, Write};
+use crate::directory::{MemberRecord, MemberState, Role, Transaction, View, Write};
 use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, Now, RequestId, SessionId};
 use crate::lease::{Lease, Watchdog};
 use crate::residence::Table;
@@ -239,6 +239,13 @@ impl Node {
     /// The other members that take sessions.
     fn others(&self) -> Vec<Incarnation> {
         self.view.accepting().map(|m| m.incarnation).filter(|who| *who != self.me.incarnation).collect()
+    }
+
+    /// Another member that owns sessions and stays, though it takes no more of them.
+    fn cordoned(&self) -> Option<Incarnation> {
+        let stays = |m: &&MemberRecord| m.state == MemberState::Cordoned && m.draft.role == Role::Owner;
+        let mut others = self.view.members.values().filter(stays).map(|m| m.incarnation);
+        others.find(|who| *who != self.me.incarnation)
     }
 
     /// Numbers for the status page.
