@@ -5,7 +5,7 @@
 //! | told to leave (SIGTERM, SIGINT, `/drain`), everything left | that of the instance (0 if SIGTERM ended it), else 0 |
 //! | the instance ends by itself, everything left | that of the instance |
 //! | something could not leave | 1, and it is named |
-//! | told to leave a second time | 1, at once |
+//! | told by a second signal to leave, during the drain | 1, at once |
 
 use super::child::{Instance, code_of, code_when_told};
 use super::{Running, StartError, cannot};
@@ -27,7 +27,9 @@ const NAMED_MAX: usize = 100_000;
 const NAMED_IN_A_LINE: usize = 50;
 /// Moves that the last words list.
 const LAST_MOVES_MAX: usize = 20_000;
-/// Requests in flight at the admin interface, and replies of the state face, may take so long at the end.
+/// How long operations in flight at the state face may take at the end.
+const LAST_REPLIES: Duration = Duration::from_secs(6);
+/// How long the directory may take to confirm that this node has left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The signals that mean something to the sidecar.
@@ -90,11 +92,14 @@ pub(super) async fn serve_and_leave(
         let started = Instance::start(&command, running.settings.app.address.port(), running.state_address);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
     }
-    let mut code = 0;
+    let (mut code, mut told_by_signal) = (0, false);
     loop {
         tokio::select! {
             signal = signals.next() => match (signal, &instance) {
-                (None, _) => break,
+                (None, _) => {
+                    told_by_signal = true;
+                    break;
+                }
                 (Some(signal), Some(instance)) => instance.signal(signal),
                 (Some(_), None) => {}
             },
@@ -112,11 +117,21 @@ pub(super) async fn serve_and_leave(
             }
         }
     }
-    let all_left = tokio::select! {
-        all_left = drain(&running) => all_left,
-        () = signals.leave(instance.as_ref()) => {
-            tracing::warn!("told to leave a second time: leaving at once");
-            false
+    let all_left = {
+        let mut draining = std::pin::pin!(drain(&running));
+        loop {
+            tokio::select! {
+                all_left = &mut draining => break all_left,
+                () = signals.leave(instance.as_ref()) => {
+                    if told_by_signal {
+                        tracing::warn!("told to leave a second time: leaving at once");
+                        break false;
+                    }
+                    // The drain was asked for by other means; a supervisor's first signal joins it.
+                    told_by_signal = true;
+                    tracing::info!("told to leave: the drain goes on");
+                }
+            }
         }
     };
     let left_behind = running.store.count() as u64;
@@ -217,6 +232,12 @@ async fn drain(running: &Running) -> bool {
 /// The last words, the end of all tasks, and the departure from the directory.
 async fn finish(mut running: Running, all_left: bool) {
     let status = running.admin.status().await;
+    // Before the others see this node gone: operations in flight, also those that run at other nodes, are still answered.
+    running.stop_state.send_replace(true);
+    let finished = async { while running.state_tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_REPLIES, finished).await.is_err() {
+        tracing::warn!("clients of the state face were cut off with operations in flight");
+    }
     if all_left && running.driver.tell(Input::Leave).await.is_ok() {
         let me = running.driver.me();
         let mut standing = running.driver.standing();

@@ -78,10 +78,12 @@ struct Running {
     draining: Arc<AtomicBool>,
     state_address: Option<SocketAddr>,
     http_draining: Option<http::Draining>,
-    /// Ends the HTTP face, then everything else.
+    /// Ends the HTTP face, then the state face, then everything else.
     stop_http: watch::Sender<bool>,
+    stop_state: watch::Sender<bool>,
     stop_all: watch::Sender<bool>,
     http_tasks: JoinSet<()>,
+    state_tasks: JoinSet<()>,
     tasks: JoinSet<()>,
 }
 
@@ -213,7 +215,8 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
 
     let (stop_all, stopping) = watch::channel(false);
     let (stop_http, stopping_http) = watch::channel(false);
-    let (mut tasks, mut http_tasks) = (JoinSet::new(), JoinSet::new());
+    let (stop_state, stopping_state) = watch::channel(false);
+    let (mut tasks, mut http_tasks, mut state_tasks) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     tasks.spawn(loop_.run());
     let limits = OperationLimits {
         parked_max: settings.state.parked_operations_max,
@@ -260,8 +263,7 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
             .await
             .map_err(cannot(format!("[state] cannot listen on {}", settings.state.listen)))?;
         state_address = Some(face.local_addr().map_err(cannot("[state] the listener has no address"))?);
-        let stopping = stopping.clone();
-        tasks.spawn(async move { face.run(stopping).await });
+        state_tasks.spawn(async move { face.run(stopping_state).await });
     }
     let mut http_draining = None;
     if settings.http.enabled {
@@ -304,8 +306,10 @@ async fn start(settings: Settings, drain: watch::Sender<bool>) -> Result<Running
         state_address,
         http_draining,
         stop_http,
+        stop_state,
         stop_all,
         http_tasks,
+        state_tasks,
         tasks,
     })
 }

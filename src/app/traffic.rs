@@ -5,7 +5,7 @@
 
 use crate::control::{Control, Inbound};
 use crate::driver::{Post, clock};
-use crate::operations::{Operations, Ran};
+use crate::operations::{Operations, Ran, UNANSWERED};
 use crate::rebalance::Rebalancer;
 use crate::state_face::Sessions as StateSessions;
 use crate::store::{Call, Tried};
@@ -141,6 +141,7 @@ impl Traffic {
                     self.operations.driver().adopt(session, to);
                 }
             }
+            Tried::Unanswered => reply(&self.control, from, id, Forwarded::Failed(Bytes::from_static(UNANSWERED))),
             _ => {
                 let (operations, control) = (self.operations.clone(), self.control.clone());
                 self.start(Box::pin(async move {
@@ -173,7 +174,15 @@ fn reply(control: &Control, to: Incarnation, id: u64, outcome: Forwarded) {
 impl StateSessions for Operations {
     fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool {
         let call = Call { session, op, protocol, from: None, may_end: false };
-        matches!(self.store().execute(call, clock::now, out), Tried::Done(_))
+        match self.store().execute(call, clock::now, out) {
+            Tried::Done(_) => true,
+            // It has run, so the slow path must not run it again.
+            Tried::Unanswered => {
+                out.extend_from_slice(UNANSWERED);
+                true
+            }
+            _ => false,
+        }
     }
 
     async fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> Bytes {

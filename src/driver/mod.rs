@@ -119,13 +119,14 @@ impl<P: Post> Driver<P> {
                     Ok(input) => self.feed(input),
                     Err(error) => tracing::error!(%error, "a request to the directory broke"),
                 },
-                told = self.told.recv() => match told {
-                    Some(told) => self.take(told),
-                    None => break,
-                },
+                // Before what is told: there is always more of that under load.
                 changed = self.views.changed() => match changed {
                     Ok(()) => self.view_changed(),
                     Err(_) => break,
+                },
+                told = self.told.recv() => match told {
+                    Some(told) => self.take(told),
+                    None => break,
                 },
             }
             if self.fenced {

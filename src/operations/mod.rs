@@ -18,6 +18,7 @@ mod forward;
 mod replies;
 
 pub use forward::{Forwards, SendTo};
+pub use replies::UNANSWERED;
 
 use crate::driver::{Handle, Parked, clock};
 use crate::store::{Call, Store, Tried};
@@ -166,6 +167,7 @@ impl Operations {
             },
             Tried::Missing(Missing::Lost) => self.lost(session, op),
             Tried::NoLease => Next::End(failed(replies::NO_LEASE)),
+            Tried::Unanswered => Next::End(failed(replies::UNANSWERED)),
             Tried::NotOpen => {
                 let woken = async {
                     match woken.as_mut().as_pin_mut() {

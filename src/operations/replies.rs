@@ -13,6 +13,9 @@ pub(super) const PARKED_TOO_LONG: &[u8] =
 pub(super) const TAKEN: &[u8] =
     b"-TRYAGAIN wayfarer: the session was taken from this node while the operation ran; whether it counted is unknown\r\n";
 pub(super) const NO_LEASE: &[u8] = b"-TRYAGAIN wayfarer: this node has no lease in the directory and may not answer\r\n";
+/// The lease ended while the operation ran.
+pub const UNANSWERED: &[u8] =
+    b"-TRYAGAIN wayfarer: this node lost its lease while the operation ran; whether it counted is unknown\r\n";
 pub(super) const STOPPING: &[u8] = b"-TRYAGAIN wayfarer: this node is stopping\r\n";
 pub(super) const SILENT: &[u8] = b"-TRYAGAIN wayfarer: the owner of the session does not answer; the operation did not run\r\n";
 pub(super) const UNKNOWN: &[u8] =

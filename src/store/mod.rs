@@ -41,8 +41,10 @@ pub enum Tried {
     Ended,
     /// Values are needed that are not here; nothing has changed.
     Missing(Missing),
-    /// This node may not answer now. Whether the operation has changed something is unknown if it is a write.
+    /// This node may not answer now; nothing has changed.
     NoLease,
+    /// The lease ended while the operation ran. It has run, and must not run again; nobody may be told how it ended.
+    Unanswered,
     /// No session of this id is open here; nothing has changed.
     NotOpen,
 }
@@ -98,7 +100,7 @@ impl Store {
         if clock().boot_us >= self.lease_until_us() {
             out.truncate(before);
             // The engine ends the session in any case: an ended one must not stay behind its closed gate.
-            return if matches!(tried, Tried::Ended) { Tried::Ended } else { Tried::NoLease };
+            return if matches!(tried, Tried::Ended) { Tried::Ended } else { Tried::Unanswered };
         }
         tried
     }
@@ -130,6 +132,11 @@ impl Store {
     pub fn expire(&self, now: Now) -> Vec<SessionId> {
         let mut ended = Vec::new();
         for mut entry in self.residents.iter_mut() {
+            // Whoever closed this gate may have given up before the engine was told; telling it twice does no harm.
+            if entry.gate == Gate::Ending {
+                ended.push(entry.key().clone());
+                continue;
+            }
             let due = entry.session.next_expiry_ms().is_some_and(|at| at <= now.unix_ms) || entry.session.is_empty();
             if due && entry.gate == Gate::Open {
                 entry.session.expire(now.unix_ms);

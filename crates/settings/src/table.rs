@@ -260,7 +260,7 @@ pub static TABLE: &[Setting] = &[
         Some("65536"),
         "Operations of this node that wait for a move or a fetch; more get an error.",
     ),
-    row("state.park_ms_max", ms(1, 60_000), Some("2000"), "Longest wait of an operation for a move."),
+    row("state.park_ms_max", ms(1, 60_000), Some("2500"), "Longest wait of an operation for a move."),
     row(
         "state.fetch_ms_max",
         ms(1, 1000),

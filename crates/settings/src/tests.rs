@@ -43,7 +43,7 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!((s.http.enabled, s.http.listen), (true, "127.0.0.1:8080".parse().unwrap()));
     assert_eq!(s.http.session, None);
     assert_eq!(s.state.keys.patterns().iter().map(KeyPattern::text).collect::<Vec<_>>(), ["sess:{session}", "session:{session}"]);
-    assert_eq!((s.state.park_ms_max, s.state.fetch_ms_max), (2000, 100));
+    assert_eq!((s.state.park_ms_max, s.state.fetch_ms_max), (2500, 100));
     assert_eq!((s.cluster.node.as_str(), s.cluster.groups, s.cluster.lease_ms), ("host-1", 4, 2000));
     assert_eq!((s.cluster.lease_margin_ms, s.cluster.lost_after_ms), (250, None));
     assert_eq!(s.cluster.directory, DirectoryPlace::Sqlite { path: PathBuf::from("wayfarer-directory.db") });

@@ -62,6 +62,11 @@ impl Model {
         Outcome::Applied { epoch }
     }
 
+    /// Whether no living member takes sessions.
+    pub fn nobody_accepts(&self) -> bool {
+        self.view.accepting().next().is_none()
+    }
+
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Location { session, is } => self.locations.get(session).map(|l| (l.group, l.epoch)) == *is,

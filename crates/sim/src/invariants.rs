@@ -49,6 +49,7 @@ impl World {
 
     /// After a transaction was applied: epochs grow, and nobody is fenced without cause.
     pub(crate) fn judge_writes(&mut self, transaction: &Transaction) {
+        self.note_who_accepts();
         for write in &transaction.write {
             match write {
                 Write::Renew { incarnation } => {
@@ -58,6 +59,13 @@ impl World {
                 Write::Fence { incarnation } => self.judge_fence(*incarnation),
                 _ => {}
             }
+        }
+    }
+
+    /// Takes note of whether anybody takes sessions.
+    pub(crate) fn note_who_accepts(&mut self) {
+        if self.directory.nobody_accepts() {
+            self.nobody_accepts_us = Some(self.now_us);
         }
     }
 

@@ -96,6 +96,8 @@ pub struct World {
     pub(crate) history: History,
     pub(crate) elsewhere: BTreeMap<(usize, usize), HandoverId>,
     pub(crate) renewed_us: BTreeMap<Incarnation, u64>,
+    /// When last no member took sessions: operators had told all of them not to, and an operation may find nobody to run it.
+    pub(crate) nobody_accepts_us: Option<u64>,
     pub(crate) left: BTreeSet<Incarnation>,
     pub(crate) calm: bool,
     pub(crate) last_id: u64,
@@ -123,6 +125,7 @@ impl World {
             history: History::default(),
             elsewhere: BTreeMap::new(),
             renewed_us: BTreeMap::new(),
+            nobody_accepts_us: None,
             left: BTreeSet::new(),
             calm: false,
             last_id: 0,

@@ -10,6 +10,8 @@
 //! | `Confirm(H)` | owner → holder |
 //! | free the residual of H; also when the record, read now and then, does not depend on H | holder |
 //!
+//! Longer than 400 lines because readers, streams and settlements share one state and one way of asking.
+//!
 //! Invariants: *never wrong data*; *planned moves lose nothing*: a residual is freed only when no record depends on it.
 
 use super::{Effect, Input, Node, Note, Pending, Reason, Turn, Verdict};
@@ -363,6 +365,37 @@ impl Node {
         }
     }
 
+    /// A fetch that nobody answered is sent again while a reader waits for it, so that no reader misses the answer; without one it
+    /// may be asked for again later. An answer to the first one is still welcome for a while.
+    fn fetch_again<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let (now, patience_us) = (turn.now.boot_us, self.settings.fetch_us_max);
+        let readers = &self.late.readers;
+        let mut again: BTreeMap<SessionId, Vec<VariableId>> = BTreeMap::new();
+        self.late.fetching.retain(|(session, id), fetching| {
+            if fetching.sent_us + patience_us > now {
+                return true;
+            }
+            fetching.waiters.retain(|ticket| readers.contains_key(ticket));
+            if !fetching.waiters.is_empty() {
+                fetching.sent_us = now;
+                again.entry(session.clone()).or_default().push(id.clone());
+                return true;
+            }
+            !fetching.on_access && fetching.sent_us + patience_us * FETCH_LATE_FACTOR > now
+        });
+        for (session, ids) in again {
+            let wanted = self.remote(&session, turn, |id, _| ids.contains(id));
+            for id in ids.iter().filter(|id| !wanted.iter().any(|(w, ..)| w == *id)) {
+                // It has come by another way, was overwritten, or is lost: its readers look for themselves.
+                let fetching = self.late.fetching.remove(&(session.clone(), id.clone()));
+                for ticket in fetching.map(|f| f.waiters).unwrap_or_default() {
+                    self.reader_has_one(ticket, turn);
+                }
+            }
+            self.ask(&session, wanted, false, turn);
+        }
+    }
+
     pub(super) fn tick_late<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         let now = turn.now.boot_us;
         let passed_us = now.saturating_sub(std::mem::replace(&mut self.late.ticked_us, now));
@@ -374,9 +407,8 @@ impl Node {
             self.late.readers.remove(&ticket);
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Holder) });
         }
-        // A fetch that nobody answered may be sent again; its answer is still welcome for a while.
         let patience_us = self.settings.fetch_us_max;
-        self.late.fetching.retain(|_, f| f.sent_us + patience_us > now);
+        self.fetch_again(turn);
         let background = &mut self.late.background_bytes;
         self.late.asked.retain(|_, a| {
             let keep = a.sent_us + patience_us * FETCH_LATE_FACTOR > now;

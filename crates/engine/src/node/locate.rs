@@ -12,7 +12,7 @@
 //! ```
 //! Invariant: *one owner*: a birth and an end are changes of ownership, by compare-and-set.
 
-use super::{Effect, Input, Node, Note, Pending, Purpose, Reason, Turn, Verdict};
+use super::{Effect, Input, Node, Note, Pending, Purpose, Reason, Turn, Verdict, spread};
 use crate::directory::{Compare, Location, MemberState, NextEpoch, Outcome, Placement, Role, Transaction, Write};
 use crate::ids::{GroupId, SessionId, Ticket, Version};
 use crate::node::message::Message;
@@ -174,7 +174,7 @@ impl Node {
         let others = self.others();
         if !ours
             && !self.accepts()
-            && let Some(other) = others.get(session.0.len() % others.len().max(1))
+            && let Some(other) = others.get(spread(&session) % others.len().max(1))
         {
             return self.conclude(&session, turn, |_| Some(Verdict::At(*other)));
         }

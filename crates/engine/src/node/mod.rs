@@ -228,8 +228,7 @@ impl Node {
 
     /// The group of this node in which a session lives, by its id: any fixed choice will do, this one spreads.
     fn group_for(&self, session: &SessionId) -> Option<(GroupId, Epoch)> {
-        let sum = session.0.iter().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(*b)));
-        self.me.groups.get(sum.checked_rem(self.me.groups.len())?).copied()
+        self.me.groups.get(spread(session).checked_rem(self.me.groups.len())?).copied()
     }
 
     fn accepts(&self) -> bool {
@@ -273,6 +272,11 @@ impl Node {
     pub fn view(&self) -> &View {
         &self.view
     }
+}
+
+/// A number by a session's id, for choices that only have to be spread.
+fn spread(session: &SessionId) -> usize {
+    session.0.iter().fold(0, |h: usize, b| h.wrapping_mul(31).wrapping_add(usize::from(*b)))
 }
 
 /// See [`Node::status`].
