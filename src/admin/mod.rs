@@ -42,6 +42,30 @@ const SESSIONS_SHOWN_MAX: usize = 10_000;
 /// Moves that one page shows at most.
 const MOVES_SHOWN_MAX: usize = 10_000;
 
+/// How the instance is, seen from its port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InstanceState {
+    /// Not looked at: this process has not started it, or no client reaches it through here.
+    Unwatched,
+    /// It has not accepted a connection yet.
+    Starting,
+    /// It accepts connections.
+    Accepting,
+    /// It did, and does not now.
+    Silent,
+}
+
+impl InstanceState {
+    fn word(self) -> &'static str {
+        match self {
+            InstanceState::Unwatched => "unwatched",
+            InstanceState::Starting => "starting",
+            InstanceState::Accepting => "accepting",
+            InstanceState::Silent => "silent",
+        }
+    }
+}
+
 /// What the admin interface looks at.
 pub struct Admin {
     /// The name of this node.
@@ -60,6 +84,8 @@ pub struct Admin {
     pub metrics: PrometheusHandle,
     /// Set while the node leaves.
     pub draining: Arc<AtomicBool>,
+    /// How the instance is.
+    pub instance: watch::Receiver<InstanceState>,
     /// Turns true when somebody asks for a drain.
     pub drain: watch::Sender<bool>,
     /// How the drain ended, once it has.
@@ -67,8 +93,18 @@ pub struct Admin {
 }
 
 impl Admin {
-    fn is_ready(&self) -> bool {
-        self.driver.standing().borrow().ready && !self.draining.load(Ordering::Acquire)
+    /// Why this node is not ready; `None`: it is. An instance that was up once and is not now is in the status alone: its
+    /// sidecar still serves its sessions to the others.
+    fn unready(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Acquire) {
+            Some("draining")
+        } else if !self.driver.standing().borrow().ready {
+            Some("starting: no lease yet")
+        } else if *self.instance.borrow() == InstanceState::Starting {
+            Some("the instance does not accept connections yet")
+        } else {
+            None
+        }
     }
 
     /// The status of this node; `None` if it is stopping.
@@ -91,7 +127,8 @@ impl Admin {
             node: self.node.clone(),
             incarnation: node.incarnation.0.0,
             state: state_word(node.state).to_owned(),
-            ready: self.is_ready(),
+            ready: self.unready().is_none(),
+            instance: self.instance.borrow().word().to_owned(),
             lease_ms_left: node.lease_valid_until_us.saturating_sub(clock::now().boot_us) / 1000,
             sessions: self.store.count() as u64,
             value_bytes,
@@ -142,11 +179,10 @@ pub fn probe_router(admin: Arc<Admin>) -> Router {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    if admin.is_ready() {
-        return (StatusCode::OK, "ready\n").into_response();
+    match admin.unready() {
+        None => (StatusCode::OK, "ready\n".to_owned()).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
-    let why = if admin.draining.load(Ordering::Acquire) { "draining\n" } else { "starting: no lease yet\n" };
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn render_metrics(State(admin): State<Arc<Admin>>) -> Response {

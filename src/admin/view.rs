@@ -17,6 +17,9 @@ pub struct Status {
     pub state: String,
     /// What `/readyz` says.
     pub ready: bool,
+    /// The instance: unwatched, starting, accepting or silent.
+    #[serde(default)]
+    pub instance: String,
     /// For how long it may answer without another renewal.
     pub lease_ms_left: u64,
     /// Sessions that it owns.

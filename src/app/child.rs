@@ -1,7 +1,9 @@
 //! The instance as a child process: started with `PORT` and `REDIS_URL`, signalled, waited for.
 //!
-//! It never restarts it: what ends is reported, and the sidecar drains. Called by the composition root.
+//! It never restarts it: what ends is reported, and the sidecar drains. Whether it accepts connections is looked at as a client
+//! would: by connecting. Called by the composition root.
 
+use crate::admin::InstanceState;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,7 +11,33 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// How often an instance that has not accepted a connection yet is looked at.
+const FIRST_LOOKS: Duration = Duration::from_millis(50);
+/// The same once it has, for the status.
+const LATER_LOOKS: Duration = Duration::from_secs(1);
+/// How long one connection may take.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Looks again and again whether the instance accepts connections, and says so.
+pub(super) async fn watch_port(address: SocketAddr, state: watch::Sender<InstanceState>) {
+    loop {
+        let accepts = matches!(tokio::time::timeout(LOOK_PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_)));
+        state.send_if_modified(|state| {
+            let next = match (*state, accepts) {
+                (_, true) => InstanceState::Accepting,
+                (InstanceState::Accepting, false) => InstanceState::Silent,
+                (before, false) => before,
+            };
+            std::mem::replace(state, next) != next
+        });
+        let is_starting = *state.borrow() == InstanceState::Starting;
+        tokio::time::sleep(if is_starting { FIRST_LOOKS } else { LATER_LOOKS }).await;
+    }
+}
 
 /// A running instance.
 pub(super) struct Instance {

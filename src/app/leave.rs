@@ -5,10 +5,14 @@
 //! | told to leave (SIGTERM, SIGINT, `/drain`), everything left | that of the instance (0 if SIGTERM ended it), else 0 |
 //! | the instance ends by itself, everything left | that of the instance |
 //! | something could not leave | 1, and it is named |
-//! | told by a second signal to leave, during the drain | 1, at once |
+//! | the others declared this node dead, during the drain or with sessions before | 1, and it is said |
+//! | told by a second signal to leave, at any time after the first | 1, at once |
+//!
+//! It never goes while others may still be sending it operations: see the farewell in `operations/forward.rs`.
 
-use super::child::{Instance, code_of, code_when_told};
+use super::child::{Instance, code_of, code_when_told, watch_port};
 use super::{Running, StartError, cannot};
+use crate::admin::InstanceState;
 use crate::admin::view::{Drained, Final, MoveStatus};
 use rustix::process::Signal;
 use std::ffi::OsString;
@@ -83,59 +87,35 @@ async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
 
 pub(super) async fn serve_and_leave(
     mut running: Running,
-    mut signals: Signals,
+    signals: Signals,
     mut drain_asked: watch::Receiver<bool>,
     command: Vec<OsString>,
+    state: watch::Sender<InstanceState>,
 ) -> Result<u8, StartError> {
     let mut instance = None;
     if !command.is_empty() {
         let started = Instance::start(&command, running.settings.app.address.port(), running.state_address);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
-    }
-    let (mut code, mut told_by_signal) = (0, false);
-    loop {
-        tokio::select! {
-            signal = signals.next() => match (signal, &instance) {
-                (None, _) => {
-                    told_by_signal = true;
-                    break;
-                }
-                (Some(signal), Some(instance)) => instance.signal(signal),
-                (Some(_), None) => {}
-            },
-            _ = drain_asked.wait_for(|asked| *asked) => break,
-            done = ended(&mut instance) => {
-                match done {
-                    Ok(done) => {
-                        tracing::error!(status = %done, "the instance has ended; its sessions leave");
-                        code = code_of(done);
-                    }
-                    Err(error) => tracing::error!(%error, "the instance cannot be waited for"),
-                }
-                instance = None;
-                break;
-            }
+        if *state.borrow() != InstanceState::Unwatched {
+            running.tasks.spawn(watch_port(running.settings.app.address, state));
         }
     }
-    let all_left = {
-        let mut draining = std::pin::pin!(drain(&running));
-        loop {
-            tokio::select! {
-                all_left = &mut draining => break all_left,
-                () = signals.leave(instance.as_ref()) => {
-                    if told_by_signal {
-                        tracing::warn!("told to leave a second time: leaving at once");
-                        break false;
-                    }
-                    // The drain was asked for by other means; a supervisor's first signal joins it.
-                    told_by_signal = true;
-                    tracing::info!("told to leave: the drain goes on");
-                }
-            }
-        }
-    };
+    let mut told = Told { signals, by_signal: false };
+    let code = serve(&mut told, &mut drain_asked, &mut instance).await;
+    let drained = told.unless_again(instance.as_ref(), drain(&running)).await;
     let left_behind = running.store.count() as u64;
+    let all_left = drained.unwrap_or(false);
     running.admin.drained.send_replace(Some(Drained { all_left, left_behind }));
+    if drained.is_none() {
+        tracing::error!(sessions = left_behind, "left behind, for this node was told to leave at once");
+        return Ok(1);
+    }
+    let code = told.unless_again(None, close(running, instance, code, all_left)).await;
+    Ok(if all_left { code.unwrap_or(1) } else { 1 })
+}
+
+/// The faces that clients come through, the instance, and all else; the exit code of the instance.
+async fn close(mut running: Running, instance: Option<Instance>, mut code: u8, all_left: bool) -> u8 {
     running.stop_http.send_replace(true);
     while running.http_tasks.join_next().await.is_some() {}
     if let Some(instance) = instance {
@@ -146,7 +126,64 @@ pub(super) async fn serve_and_leave(
         }
     }
     finish(running, all_left).await;
-    Ok(if all_left { code } else { 1 })
+    code
+}
+
+/// Whether a signal has told this process to leave, and the next one.
+struct Told {
+    signals: Signals,
+    by_signal: bool,
+}
+
+impl Told {
+    /// Does `work` to its end; `None` if told to leave a second time meanwhile: then it is left undone.
+    async fn unless_again<T>(&mut self, instance: Option<&Instance>, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = self.signals.leave(instance) => {
+                    if self.by_signal {
+                        tracing::warn!("told to leave a second time: leaving at once");
+                        return None;
+                    }
+                    // The drain was asked for by other means; a supervisor's first signal joins it.
+                    self.by_signal = true;
+                    tracing::info!("told to leave: what is under way goes on");
+                }
+            }
+        }
+    }
+}
+
+/// Serves until something ends it: told to leave, asked for a drain, or the instance ended. The exit code as far as it is known.
+async fn serve(told: &mut Told, drain_asked: &mut watch::Receiver<bool>, instance: &mut Option<Instance>) -> u8 {
+    loop {
+        tokio::select! {
+            signal = told.signals.next() => match (signal, &instance) {
+                (None, _) => {
+                    told.by_signal = true;
+                    return 0;
+                }
+                (Some(signal), Some(instance)) => instance.signal(signal),
+                (Some(_), None) => {}
+            },
+            _ = drain_asked.wait_for(|asked| *asked) => return 0,
+            done = ended(instance) => {
+                *instance = None;
+                return match done {
+                    Ok(done) => {
+                        tracing::error!(status = %done, "the instance has ended; its sessions leave");
+                        code_of(done)
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the instance cannot be waited for");
+                        0
+                    }
+                };
+            }
+        }
+    }
 }
 
 /// The other members that live, and how many of them take sessions. Read again: whoever has just joined may not be in the view
@@ -178,27 +215,32 @@ fn name_those_left(running: &Running) {
     }
 }
 
-/// Readiness fails, then every session leaves; false if not all did within the budget.
+/// Readiness fails, then every session leaves; false if not all did within the budget, or if some had been lost before.
 async fn drain(running: &Running) -> bool {
     running.draining.store(true, Ordering::Release);
     if let Some(http) = &running.http_draining {
         http.begin();
     }
+    let lives_before = running.driver.standing().borrow().lives_lost;
+    let all_left = give_all_away(running).await;
+    let lives_lost = running.driver.standing().borrow().lives_lost.saturating_sub(lives_before);
+    let sessions = running.store.lost_with_lives();
+    if lives_lost > 0 {
+        tracing::error!(sessions, "this node was declared dead by the others during the drain: what it still had is lost");
+    } else if sessions > 0 {
+        tracing::error!(sessions, "this node was declared dead by the others before: what it had then is lost");
+    }
+    all_left && lives_lost == 0 && sessions == 0
+}
+
+async fn give_all_away(running: &Running) -> bool {
     let budget = Duration::from_millis(running.settings.drain.budget_ms);
     let settle = tokio::time::sleep(Duration::from_millis(running.settings.drain.settle_ms));
     let (alive, accepting) = others(running).await;
     let count = running.store.count();
     tracing::info!(sessions = count, accepting, budget_ms = running.settings.drain.budget_ms, "draining");
     if alive == 0 {
-        settle.await;
-        if count > 0 {
-            tracing::error!(
-                sessions = count,
-                "THE LAST MEMBER LEAVES: its sessions are lost, for there is no other member and no upstream to take them"
-            );
-            name_those_left(running);
-        }
-        return count == 0;
+        return last_one_leaves(running, settle).await;
     }
     if accepting == 0 && count > 0 {
         tracing::warn!(members = alive, "no other member takes sessions now (cordoned or draining); waiting for one");
@@ -229,6 +271,44 @@ async fn drain(running: &Running) -> bool {
     in_time.is_ok() && left == 0
 }
 
+/// There is nobody to take sessions: none is born any more, and those that are here are lost.
+async fn last_one_leaves(running: &Running, settle: tokio::time::Sleep) -> bool {
+    running.operations.leave();
+    // A member that joins in these last moments is given what there is, and whoever looks sees why this one takes nothing.
+    if running.driver.tell(Input::Drain).await.is_err() {
+        return false;
+    }
+    settle.await;
+    let count = running.store.count();
+    if count > 0 {
+        tracing::error!(
+            sessions = count,
+            "THE LAST MEMBER LEAVES: its sessions are lost, for there is no other member and no upstream to take them"
+        );
+        name_those_left(running);
+    }
+    count == 0
+}
+
+/// Tells the other members to forward nothing to here any more, answers what they have forwarded, and sees to it that the answers
+/// have arrived: a connection that ends with an operation under way would leave its client without knowing whether it ran.
+async fn say_farewell(running: &Running) {
+    running.operations.leave();
+    let me = running.driver.me();
+    let view = running.driver.standing().borrow().view.clone();
+    let others: Vec<_> =
+        view.members.values().filter(|m| m.incarnation != me && m.state != MemberState::Fenced).map(|m| m.incarnation).collect();
+    let unheard = running.operations.forwards().say_farewell(&others).await;
+    if tokio::time::timeout(LAST_REPLIES, running.operations.foreign_ended()).await.is_err() {
+        tracing::warn!("operations of other nodes were cut off");
+    }
+    // Those who answer this have all answers before it.
+    let unheard = unheard.max(running.operations.forwards().say_farewell(&others).await);
+    if unheard > 0 {
+        tracing::info!(members = unheard, "some members have not heard that this one leaves");
+    }
+}
+
 /// The last words, the end of all tasks, and the departure from the directory.
 async fn finish(mut running: Running, all_left: bool) {
     let status = running.admin.status().await;
@@ -238,6 +318,7 @@ async fn finish(mut running: Running, all_left: bool) {
     if tokio::time::timeout(LAST_REPLIES, finished).await.is_err() {
         tracing::warn!("clients of the state face were cut off with operations in flight");
     }
+    say_farewell(&running).await;
     if all_left && running.driver.tell(Input::Leave).await.is_ok() {
         let me = running.driver.me();
         let mut standing = running.driver.standing();

@@ -1,13 +1,15 @@
 //! Where messages of other nodes and arrivals of requests go: to the driver, the operations, the rebalancer, the store.
 //!
-//! It decides nothing. What may take long runs in a bounded set of tasks, so that one slow operation holds up no other; when the
-//! set is full, the connection that brings more is not read.
+//! It decides nothing. What may take long runs in a bounded set of tasks, so that one slow operation holds up no other. When the
+//! set is full, an operation is answered so at once: to wait for a place would hold up the messages behind it, and one of those
+//! may be the very commit that the operations in the set wait for. Gifts have places of their own.
 
-use crate::control::{Control, Inbound};
+use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
-use crate::operations::{Operations, Ran, UNANSWERED};
+use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
+use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
-use crate::state_face::Sessions as StateSessions;
+use crate::state_face::{SessionKeys, Sessions as StateSessions};
 use crate::store::{Call, Tried};
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
@@ -22,21 +24,23 @@ use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
 use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
 use wayfarer_engine::wire::resp::Protocol;
-use wayfarer_settings::KeyMatcher;
 
 /// Tasks for other nodes and for arrivals that may run at once.
 const TASKS_MAX: usize = 4096;
 /// Tasks that may wait for a place among them.
 const QUEUE_MAX: usize = 1024;
+/// Gifts that members may ask for at once: each rebalancing asks for at most one from a node to another.
+const GIFTS_MAX: usize = 256;
 
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What may take long.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs tasks of the traffic, a bounded number at once. Ends when nobody can send any more.
-pub(super) async fn work(mut tasks: mpsc::Receiver<Task>) {
+/// Runs tasks of the traffic, `at_once` at once. Ends when nobody can send any more.
+async fn work(mut tasks: mpsc::Receiver<Task>, at_once: usize) {
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
-            task = tasks.recv(), if running.len() < TASKS_MAX => match task {
+            task = tasks.recv(), if running.len() < at_once => match task {
                 Some(task) => { running.spawn(task); }
                 None => return,
             },
@@ -47,9 +51,36 @@ pub(super) async fn work(mut tasks: mpsc::Receiver<Task>) {
     }
 }
 
-/// A queue for [`work`].
-pub(super) fn queue() -> (mpsc::Sender<Task>, mpsc::Receiver<Task>) {
-    mpsc::channel(QUEUE_MAX)
+/// Where tasks are queued, in places for operations and others for gifts.
+#[derive(Clone)]
+pub(super) struct Tasks {
+    operations: mpsc::Sender<Task>,
+    gifts: mpsc::Sender<Task>,
+}
+
+impl Tasks {
+    /// The queues, and what empties them.
+    pub(super) fn new() -> (Tasks, impl Future<Output = ()>) {
+        Tasks::with(QUEUE_MAX, TASKS_MAX)
+    }
+
+    fn with(queue_max: usize, at_once: usize) -> (Tasks, impl Future<Output = ()>) {
+        let (operations, of_operations) = mpsc::channel(queue_max);
+        let (gifts, of_gifts) = mpsc::channel(GIFTS_MAX);
+        let both = async move {
+            tokio::join!(work(of_operations, at_once), work(of_gifts, GIFTS_MAX));
+        };
+        (Tasks { operations, gifts }, both)
+    }
+}
+
+/// Queues a message at the control channel.
+pub(super) fn send(control: &Control, to: Incarnation, message: ControlMessage) -> Result<(), Unsent> {
+    control.send(to, message).map_err(|not_sent| match not_sent {
+        NotSent::TooLong(_) => Unsent::TooLong,
+        NotSent::Full => Unsent::Full,
+        NotSent::NotRunning | NotSent::Unknown | NotSent::Unreachable => Unsent::Unreachable,
+    })
 }
 
 /// The driver's way to other nodes.
@@ -77,8 +108,8 @@ pub(super) struct Traffic {
     pub(super) operations: Arc<Operations>,
     pub(super) rebalancer: Arc<Rebalancer>,
     pub(super) control: Arc<Control>,
-    pub(super) keys: KeyMatcher,
-    pub(super) tasks: mpsc::Sender<Task>,
+    pub(super) keys: SessionKeys,
+    pub(super) tasks: Tasks,
 }
 
 impl Inbound for Traffic {
@@ -94,14 +125,23 @@ impl Inbound for Traffic {
                     tracing::debug!("a message came while this node stops");
                 }
             }
-            ControlMessage::Operation { id, session, arguments, resp3, .. } => {
-                self.operation(from, id, session, arguments, resp3).await;
+            ControlMessage::Operation { id, session, arguments, resp3, create } => {
+                let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
+                if let Some(outcome) = self.operation(Origin::Node { from, create }, id, session, arguments, protocol) {
+                    reply(&self.control, from, id, outcome);
+                }
             }
             ControlMessage::OperationReply { id, outcome } => self.operations.forwards().answered(from, id, outcome),
-            message @ (ControlMessage::LoadAsk { .. } | ControlMessage::Give { .. }) => {
+            ControlMessage::LoadAsk { id } => self.rebalancer.load(from, id),
+            ControlMessage::Give { id, to, count } => {
                 let rebalancer = self.rebalancer.clone();
-                self.start(Box::pin(async move { rebalancer.asked(from, message).await })).await;
+                let give = Box::pin(async move { rebalancer.give(from, id, to, count).await });
+                if self.tasks.gifts.try_send(give).is_err() {
+                    self.rebalancer.refuse(from, id, count);
+                }
             }
+            ControlMessage::Leaving { id } => self.operations.forwards().farewell_of(from, id),
+            ControlMessage::LeavingHeard { id } => self.operations.forwards().farewell_heard(from, id),
             message @ (ControlMessage::Load { .. } | ControlMessage::Given { .. }) => self.rebalancer.answered(from, message),
             ControlMessage::Hello { .. } | ControlMessage::Welcome { .. } | ControlMessage::Unwelcome { .. } => {
                 tracing::warn!("a node said hello in the middle of a conversation");
@@ -111,70 +151,77 @@ impl Inbound for Traffic {
 
     fn unreachable(&self, peer: Incarnation) {
         self.operations.forwards().unreachable(peer);
+        self.rebalancer.unreachable(peer);
         self.operations.driver().unreachable(peer);
     }
 }
 
 impl Traffic {
-    async fn start(&self, task: Task) {
-        if self.tasks.send(task).await.is_err() {
-            tracing::debug!("a task was left out: this node stops");
-        }
-    }
-
-    /// An operation of another node's client. What is open here is answered at once, in order.
-    async fn operation(&self, from: Incarnation, id: u64, session: SessionId, arguments: Vec<Bytes>, resp3: bool) {
-        let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
+    /// An operation of another node's client. What is open here is answered at once, in order; `None`: a task will answer.
+    fn operation(
+        &self,
+        origin: Origin,
+        id: u64,
+        session: SessionId,
+        arguments: Vec<Bytes>,
+        protocol: Protocol,
+    ) -> Option<Forwarded> {
+        let Origin::Node { from, .. } = origin else { return None };
         let Some(op) = self.understand(&session, arguments) else {
             let line = Bytes::from_static(
                 b"-ERR wayfarer: the owner of this session does not know this key: do all nodes have the same [state] keys?\r\n",
             );
-            return reply(&self.control, from, id, Forwarded::Failed(line));
+            return Some(Forwarded::Failed(line));
         };
         let mut out = BytesMut::new();
-        let store = self.operations.store();
         let call = Call { session: &session.0, op: &op, protocol, from: Some(from), may_end: false };
-        match store.execute(call, clock::now, &mut out) {
+        match self.operations.store().execute(call, &clock::System, &mut out) {
             Tried::Done(adopt) => {
-                reply(&self.control, from, id, Forwarded::Reply(out.freeze()));
                 if let Some(to) = adopt {
                     self.operations.driver().adopt(session, to);
                 }
+                return Some(Forwarded::Reply(out.freeze()));
             }
-            Tried::Unanswered => reply(&self.control, from, id, Forwarded::Failed(Bytes::from_static(UNANSWERED))),
-            _ => {
-                let (operations, control) = (self.operations.clone(), self.control.clone());
-                self.start(Box::pin(async move {
-                    let ran = operations.run(&session, &op, protocol, Some(from)).await;
-                    reply(&control, from, id, ran.into());
-                }))
-                .await;
-            }
+            Tried::Unanswered => return Some(Forwarded::Failed(Bytes::from_static(UNANSWERED))),
+            Tried::Ended | Tried::Missing(_) | Tried::NoLease | Tried::NotOpen => {}
         }
+        let (operations, control) = (self.operations.clone(), self.control.clone());
+        let begun = operations.begin_foreign();
+        let task = Box::pin(async move {
+            let ran = operations.run(&session, &op, protocol, origin).await;
+            reply(&control, from, id, ran.into());
+            drop(begun);
+        });
+        let no_place = self.tasks.operations.try_send(task).is_err();
+        no_place.then(|| Forwarded::Failed(Bytes::from_static(TOO_MANY_WAIT)))
     }
 
     /// The command again, with this node's own idea of its keys; `None` if they are not all of this session.
     fn understand(&self, session: &SessionId, arguments: Vec<Bytes>) -> Option<Op> {
         let Parsed::Keyed(mut op) = command::parse(arguments) else { return None };
-        for target in op.targets_mut() {
-            let found = self.keys.classify(&target.key).filter(|m| m.session == session.0.as_ref())?;
-            target.layout = found.layout;
-            target.label = Bytes::copy_from_slice(found.variable.unwrap_or_default());
-        }
-        Some(op)
+        let found = self.keys.fill_all(&mut op)?;
+        (found == session.0).then_some(op)
     }
 }
 
+/// Sends a reply. One that no frame holds becomes an error: whoever asked must not wait for what never comes.
 fn reply(control: &Control, to: Incarnation, id: u64, outcome: Forwarded) {
-    if let Err(error) = control.send(to, ControlMessage::OperationReply { id, outcome }) {
-        tracing::debug!(%error, "a reply to a forwarded operation could not be sent; its node will find out");
+    let sent = match send(control, to, ControlMessage::OperationReply { id, outcome }) {
+        Err(Unsent::TooLong) => {
+            let outcome = Forwarded::Failed(Bytes::from_static(REPLY_TOO_LONG));
+            send(control, to, ControlMessage::OperationReply { id, outcome })
+        }
+        sent => sent,
+    };
+    if let Err(unsent) = sent {
+        tracing::debug!(?unsent, "a reply to a forwarded operation could not be sent; its node will find out");
     }
 }
 
 impl StateSessions for Operations {
     fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool {
         let call = Call { session, op, protocol, from: None, may_end: false };
-        match self.store().execute(call, clock::now, out) {
+        match self.store().execute(call, &clock::System, out) {
             Tried::Done(_) => true,
             // It has run, so the slow path must not run it again.
             Tried::Unanswered => {
@@ -186,7 +233,7 @@ impl StateSessions for Operations {
     }
 
     async fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> Bytes {
-        match self.run(&session, &op, protocol, None).await {
+        match self.run(&session, &op, protocol, Origin::Client).await {
             Ran::Reply(bytes) | Ran::Failed(bytes) => bytes,
             // Only forwarded operations end so.
             Ran::NotHere => Bytes::from_static(b"-TRYAGAIN wayfarer: the session moved\r\n"),
@@ -198,7 +245,7 @@ impl StateSessions for Operations {
 pub(super) struct Arrivals {
     pub(super) operations: Arc<Operations>,
     pub(super) control: Arc<Control>,
-    pub(super) tasks: mpsc::Sender<Task>,
+    pub(super) tasks: Tasks,
 }
 
 impl wayfarer_http_face::Sessions for Arrivals {
@@ -231,7 +278,7 @@ impl wayfarer_http_face::Sessions for Arrivals {
 impl Arrivals {
     /// Work ahead is left out when there is too much of it: the operations themselves will do it.
     fn start(&self, task: Task) {
-        if self.tasks.try_send(task).is_err() {
+        if self.tasks.operations.try_send(task).is_err() {
             metrics::counter!(crate::telemetry::names::ARRIVALS_SKIPPED).increment(1);
         }
     }

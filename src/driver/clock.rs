@@ -6,20 +6,33 @@
 use rustix::time::{ClockId, clock_gettime};
 use wayfarer_engine::ids::Now;
 
-/// The time now.
-pub fn now() -> Now {
-    let boot = clock_gettime(ClockId::Boottime);
-    let unix = clock_gettime(ClockId::Realtime);
-    let part = |n: i64| u64::try_from(n).unwrap_or(0);
-    Now {
-        boot_us: part(boot.tv_sec) * 1_000_000 + part(boot.tv_nsec) / 1_000,
-        unix_ms: part(unix.tv_sec) * 1_000 + part(unix.tv_nsec) / 1_000_000,
+use crate::store::Clock;
+
+/// The system's clocks, for the hot path.
+pub struct System;
+
+impl Clock for System {
+    fn unix_ms(&self) -> u64 {
+        unix_us() / 1_000
+    }
+
+    fn boot_us(&self) -> u64 {
+        of(ClockId::Boottime)
     }
 }
 
-/// Microseconds since 1970, for the log of moves.
+/// The time now.
+pub fn now() -> Now {
+    Now { boot_us: of(ClockId::Boottime), unix_ms: unix_us() / 1_000 }
+}
+
+/// Microseconds since 1970.
 pub fn unix_us() -> u64 {
-    let unix = clock_gettime(ClockId::Realtime);
+    of(ClockId::Realtime)
+}
+
+fn of(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let part = |n: i64| u64::try_from(n).unwrap_or(0);
-    part(unix.tv_sec) * 1_000_000 + part(unix.tv_nsec) / 1_000
+    part(time.tv_sec) * 1_000_000 + part(time.tv_nsec) / 1_000
 }

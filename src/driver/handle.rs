@@ -44,8 +44,13 @@ pub struct Standing {
     pub view: Arc<View>,
     /// Whether the node has a lease and has had one since it registered.
     pub ready: bool,
-    /// Whether everything has left.
+    /// Whether everything has left this life. A life that began because the former one was fenced has little to give, so a drain
+    /// has lost nothing only if `lives_lost` did not grow meanwhile.
     pub drained: bool,
+    /// How many lives of this node were fenced by the others before everything had left them: what such a life owned or kept for
+    /// others is lost, or waits where this node does not know of. A life that had left the directory, or had drained, is not
+    /// counted. Grows only.
+    pub lives_lost: u64,
 }
 
 impl Handle {

@@ -100,7 +100,8 @@ impl<P: Post> Driver<P> {
         let node = Node::new(identity, parts.settings.clone(), view.clone(), clock::now());
         parts.post.members(&view);
         let (told_in, told) = mpsc::channel(TOLD_MAX);
-        let (standing, watcher) = watch::channel(Standing { me, view: Arc::new(view), ready: false, drained: false });
+        let (standing, watcher) =
+            watch::channel(Standing { me, view: Arc::new(view), ready: false, drained: false, lives_lost: 0 });
         let handle = Handle { told: told_in, tickets: Arc::new(AtomicU64::new(1)), standing: watcher };
         let (asked, gifts, under_way) = (HashMap::new(), HashMap::new(), JoinSet::new());
         let driver = Driver { parts, draft, groups, node, told, views, standing, asked, gifts, under_way, fenced: false };
@@ -145,7 +146,11 @@ impl<P: Post> Driver<P> {
         self.under_way = JoinSet::new();
         self.asked.clear();
         self.gifts.clear();
-        self.standing.send_modify(|s| s.ready = false);
+        self.standing.send_modify(|s| {
+            s.ready = false;
+            s.lives_lost += u64::from(!s.drained);
+            s.drained = false;
+        });
         loop {
             match enrol(&self.parts, self.draft.clone(), self.groups).await {
                 Ok((identity, view)) => {

@@ -4,17 +4,26 @@
 //! names checks for itself.
 //!
 //! A node that lets an operation wait in vain is left alone but for one trial now and then, so that a paused owner costs one
-//! operation its patience, and not all of them.
+//! operation its patience, and not all of them. A node that has said farewell gets nothing any more:
 //!
-//! Bounds: as many operations as may wait at all; [`HINTS_MAX`] hints.
+//! | the node that leaves | the others |
+//! |---|---|
+//! | has given everything away; says `Leaving` to all | forward nothing to it from now on; `LeavingHeard`, behind all that they had sent |
+//! | has all answers to its farewell: nothing more comes; answers what it still has | |
+//! | says it once more: when that is answered, its own answers have arrived | |
+//! | asks to be removed from the directory | |
+//!
+//! Bounds: as many operations as may wait at all; [`HINTS_MAX`] hints; a farewell is forgotten with the connection.
 
 use super::Ran;
 use crate::driver::clock;
+use crate::questions::{NoAnswer, Questions, SendTo, Unsent};
 use bytes::Bytes;
 use dashmap::DashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
@@ -24,29 +33,33 @@ use wayfarer_engine::wire::resp::Protocol;
 const TRIAL_US: u64 = 250_000;
 /// Owners that are remembered; when there are more, all are forgotten and asked for again.
 const HINTS_MAX: usize = 200_000;
+/// How long a node may take to hear a farewell.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a forwarded operation ended, as seen from here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Away {
     /// The other node says.
     Ran(Ran),
-    /// It was never sent.
+    /// It was never sent, because there is no connection.
     NotSent,
+    /// It was never sent, because that node leaves, or because much waits for it already: ask again where the session is.
+    Elsewhere,
+    /// It was never sent and never will be: no frame holds it.
+    TooLong,
     /// It was sent, and nothing came back.
     Unknown,
     /// It was not sent, because that node has not answered for a while.
     Silent,
 }
 
-/// Sends one message to another node; false if it certainly will not arrive.
-pub type SendTo = Box<dyn Fn(Incarnation, ControlMessage) -> bool + Send + Sync>;
-
 /// See the head of this file.
 pub struct Forwards {
-    send: SendTo,
+    questions: Questions<Ran>,
+    farewells: Questions<()>,
     patience: Duration,
-    last: AtomicU64,
-    waiting: DashMap<u64, (Incarnation, oneshot::Sender<Ran>)>,
+    /// Those that have said farewell. Held while something is queued, so that nothing is queued behind the answer to it.
+    leaving: RwLock<BTreeSet<Incarnation>>,
     /// Nodes that let an operation wait in vain, and when one was last tried: microseconds of CLOCK_BOOTTIME.
     silent: DashMap<Incarnation, u64>,
     hints: DashMap<SessionId, Incarnation>,
@@ -54,12 +67,12 @@ pub struct Forwards {
 
 impl Forwards {
     /// None under way. An answer is waited for at most `patience`.
-    pub fn new(send: SendTo, patience: Duration) -> Forwards {
+    pub fn new(send: impl Fn() -> SendTo, patience: Duration) -> Forwards {
         Forwards {
-            send,
+            questions: Questions::new(send()),
+            farewells: Questions::new(send()),
             patience,
-            last: AtomicU64::new(0),
-            waiting: DashMap::new(),
+            leaving: RwLock::default(),
             silent: DashMap::new(),
             hints: DashMap::new(),
         }
@@ -100,29 +113,42 @@ impl Forwards {
         false
     }
 
-    pub(super) async fn forward(&self, owner: Incarnation, session: &SessionId, op: &Op, protocol: Protocol) -> Away {
+    /// Sends an operation. `create`: the session may be born there if there is none.
+    pub(super) async fn forward(
+        &self,
+        owner: Incarnation,
+        session: &SessionId,
+        op: &Op,
+        protocol: Protocol,
+        create: bool,
+    ) -> Away {
         if self.is_silent(owner) {
             return Away::Silent;
         }
-        let id = self.last.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.insert(id, (owner, sender));
-        // Whatever happens to this future, nothing stays in the map.
-        let _registered = Registered { forwards: self, id };
-        let message = ControlMessage::Operation {
+        let message = |id| ControlMessage::Operation {
             id,
             session: session.clone(),
             arguments: op.args().to_vec(),
             resp3: protocol == Protocol::Resp3,
-            create: op.creates(),
+            create,
         };
-        if !(self.send)(owner, message) {
-            return Away::NotSent;
-        }
-        match tokio::time::timeout(self.patience, receiver).await {
-            Ok(Ok(ran)) => Away::Ran(ran),
-            Ok(Err(_)) => Away::Unknown,
-            Err(_) => {
+        let sent = {
+            let leaving = self.leaving.read().unwrap_or_else(PoisonError::into_inner);
+            if leaving.contains(&owner) {
+                return Away::Elsewhere;
+            }
+            self.questions.ask(owner, message)
+        };
+        let pending = match sent {
+            Ok(pending) => pending,
+            Err(Unsent::TooLong) => return Away::TooLong,
+            Err(Unsent::Full) => return Away::Elsewhere,
+            Err(Unsent::Unreachable) => return Away::NotSent,
+        };
+        match pending.answer(self.patience).await {
+            Ok(ran) => Away::Ran(ran),
+            Err(NoAnswer::Broken) => Away::Unknown,
+            Err(NoAnswer::Overdue) => {
                 self.silent.insert(owner, clock::now().boot_us);
                 Away::Unknown
             }
@@ -132,31 +158,48 @@ impl Forwards {
     /// An answer has come.
     pub fn answered(&self, from: Incarnation, id: u64, outcome: Forwarded) {
         self.silent.remove(&from);
-        let Some((_, (_, sender))) = self.waiting.remove_if(&id, |_, (owner, _)| *owner == from) else { return };
         let ran = match outcome {
             Forwarded::Reply(reply) => Ran::Reply(reply),
             Forwarded::NotHere => Ran::NotHere,
             Forwarded::Failed(line) => Ran::Failed(line),
         };
-        // Whoever waited may have given up; then the answer is of no use.
-        drop(sender.send(ran));
+        self.questions.answered(from, id, ran);
     }
 
     /// The connection to a node broke: what was sent to it will not be answered.
     pub fn unreachable(&self, peer: Incarnation) {
         self.silent.remove(&peer);
-        self.waiting.retain(|_, (owner, _)| *owner != peer);
+        self.questions.unreachable(peer);
+        self.farewells.unreachable(peer);
+        self.leaving.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
-}
 
-struct Registered<'a> {
-    forwards: &'a Forwards,
-    id: u64,
-}
+    /// Another node says farewell: it gets nothing any more, and hears so.
+    pub fn farewell_of(&self, peer: Incarnation, id: u64) {
+        self.leaving.write().unwrap_or_else(PoisonError::into_inner).insert(peer);
+        if let Err(unsent) = self.farewells.tell(peer, ControlMessage::LeavingHeard { id }) {
+            tracing::debug!(?unsent, "a node that leaves could not be told that its farewell was heard");
+        }
+    }
 
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.forwards.waiting.remove(&self.id);
+    /// Another node has heard this one's farewell.
+    pub fn farewell_heard(&self, from: Incarnation, id: u64) {
+        self.farewells.answered(from, id, ());
+    }
+
+    /// Says farewell to these nodes; how many of them have not heard it in time.
+    pub async fn say_farewell(self: &std::sync::Arc<Self>, peers: &[Incarnation]) -> usize {
+        let mut saying = JoinSet::new();
+        for peer in peers.iter().copied() {
+            let this = self.clone();
+            saying.spawn(async move {
+                match this.farewells.ask(peer, |id| ControlMessage::Leaving { id }) {
+                    Ok(pending) => pending.answer(FAREWELL_PATIENCE).await.is_ok(),
+                    Err(_) => false,
+                }
+            });
+        }
+        saying.join_all().await.into_iter().filter(|heard| !heard).count()
     }
 }
 

@@ -4,6 +4,9 @@
 //! deadline for its whole way, and always ends with a reply. Called by the state face for its clients, and by the control
 //! channel for operations that other nodes forward.
 //!
+//! A hint leads to the owner of a session that exists. A birth is never left to one: whoever was the owner once is not for that
+//! reason the one who bears it, so an operation that goes by a hint is not one to create at its receiver.
+//!
 //! | the store says | the driver is asked | then |
 //! |---|---|---|
 //! | done | | the reply |
@@ -17,17 +20,18 @@
 mod forward;
 mod replies;
 
-pub use forward::{Forwards, SendTo};
-pub use replies::UNANSWERED;
+pub use forward::Forwards;
+pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
 use crate::driver::{Handle, Parked, clock};
-use crate::store::{Call, Store, Tried};
+use crate::store::{Call, Clock, Store, Tried};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use forward::Away;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
@@ -68,6 +72,41 @@ pub struct Operations {
     policy: Arc<Policy>,
     limits: OperationLimits,
     waiting: AtomicUsize,
+    /// Operations of other nodes that are on the slow way here.
+    foreign: watch::Sender<usize>,
+    leaving: AtomicBool,
+}
+
+/// Where an operation comes from, and what it may do here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A client of this node: it is forwarded if its session is elsewhere.
+    Client,
+    /// Another node: it is not forwarded again.
+    Node {
+        /// Which.
+        from: Incarnation,
+        /// Whether its session may be born here.
+        create: bool,
+    },
+}
+
+impl Origin {
+    fn node(self) -> Option<Incarnation> {
+        match self {
+            Origin::Client => None,
+            Origin::Node { from, .. } => Some(from),
+        }
+    }
+}
+
+/// Counts one operation of another node for as long as it lives.
+pub struct Foreign(Arc<Operations>);
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        self.0.foreign.send_modify(|n| *n = n.saturating_sub(1));
+    }
 }
 
 /// Counts one waiting operation for as long as it lives.
@@ -97,7 +136,8 @@ impl Operations {
         policy: Arc<Policy>,
         limits: OperationLimits,
     ) -> Operations {
-        Operations { store, driver, parked, forwards, policy, limits, waiting: AtomicUsize::new(0) }
+        let (waiting, foreign, leaving) = (AtomicUsize::new(0), watch::Sender::new(0), AtomicBool::new(false));
+        Operations { store, driver, parked, forwards, policy, limits, waiting, foreign, leaving }
     }
 
     /// The store behind it.
@@ -115,8 +155,29 @@ impl Operations {
         &self.forwards
     }
 
-    /// Runs an operation to its end. `from`: the node that forwarded it, if one did; then it is not forwarded again.
-    pub async fn run(&self, session: &SessionId, op: &Op, protocol: Protocol, from: Option<Incarnation>) -> Ran {
+    /// From now on no session is born here, and other nodes are told that what is not here is elsewhere.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// An operation of another node begins; it is counted until the result is dropped.
+    pub fn begin_foreign(self: &Arc<Self>) -> Foreign {
+        self.foreign.send_modify(|n| *n += 1);
+        Foreign(self.clone())
+    }
+
+    /// Waits until no operation of another node is under way here.
+    pub async fn foreign_ended(&self) {
+        // The sender lives as long as `self`.
+        drop(self.foreign.subscribe().wait_for(|n| *n == 0).await);
+    }
+
+    /// Runs an operation to its end.
+    pub async fn run(&self, session: &SessionId, op: &Op, protocol: Protocol, origin: Origin) -> Ran {
         if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.limits.parked_max {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             return failed(replies::TOO_MANY_WAIT);
@@ -125,7 +186,7 @@ impl Operations {
         let deadline = deadline(self.limits.whole);
         let mut pause = Duration::from_millis(1);
         loop {
-            let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, from)).await;
+            let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, origin)).await;
             match attempt {
                 Ok(Next::End(ran)) => return ran,
                 Ok(Next::Again) => {}
@@ -140,15 +201,20 @@ impl Operations {
         }
     }
 
-    async fn attempt(&self, session: &SessionId, op: &Op, protocol: Protocol, from: Option<Incarnation>) -> Next {
+    async fn attempt(&self, session: &SessionId, op: &Op, protocol: Protocol, origin: Origin) -> Next {
+        let from = origin.node();
+        if from.is_some() && self.is_leaving() && !self.store.has(&session.0) {
+            return Next::End(Ran::NotHere);
+        }
         // Registered before the look at the gate, so that no wake-up is missed.
         let mut woken = Box::pin(self.parked.wait(session));
         if let Some(woken) = woken.as_mut().as_pin_mut() {
             woken.enable();
         }
         let mut out = BytesMut::new();
+        let life = self.store.life();
         let call = Call { session: &session.0, op, protocol, from, may_end: true };
-        match self.store.execute(call, clock::now, &mut out) {
+        match self.store.execute(call, &clock::System, &mut out) {
             Tried::Done(adopt) => {
                 if let Some(to) = adopt {
                     self.driver.adopt(session.clone(), to);
@@ -156,6 +222,9 @@ impl Operations {
                 Next::End(Ran::Reply(out.freeze()))
             }
             Tried::Ended => match self.driver.ended(session.clone()).await {
+                Ok(Verdict::Ended) if !self.store.may_answer(life, clock::System.boot_us()) => {
+                    Next::End(failed(replies::UNANSWERED))
+                }
                 Ok(Verdict::Ended) if !out.is_empty() => Next::End(Ran::Reply(out.freeze())),
                 _ => Next::End(failed(replies::TAKEN)),
             },
@@ -175,7 +244,7 @@ impl Operations {
                         None => std::future::pending().await,
                     }
                 };
-                self.elsewhere(session, op, protocol, from, woken).await
+                self.elsewhere(session, op, protocol, origin, life, woken).await
             }
         }
     }
@@ -185,23 +254,29 @@ impl Operations {
         session: &SessionId,
         op: &Op,
         protocol: Protocol,
-        from: Option<Incarnation>,
+        origin: Origin,
+        life: u64,
         woken: impl Future<Output = ()>,
     ) -> Next {
-        if from.is_none()
+        // One that is here, frozen or ending, is asked for here: a hint of former days would lead in a circle.
+        if origin == Origin::Client
             && let Some(owner) = self.forwards.hint(session)
             && owner != self.driver.me()
+            && !self.store.has(&session.0)
         {
-            return self.forward(owner, session, op, protocol).await;
+            return self.forward(owner, session, op, protocol, false).await;
         }
-        let purpose = if op.creates() { Purpose::Create } else { Purpose::Read };
+        let may_create = !self.is_leaving() && matches!(origin, Origin::Client | Origin::Node { create: true, .. });
+        let purpose = if op.creates() && may_create { Purpose::Create } else { Purpose::Read };
         match self.driver.locate(session.clone(), purpose).await {
             Err(_) => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended) => Next::Again,
-            Ok(Verdict::Absent) => Next::End(self.absent(op, protocol)),
+            Ok(Verdict::Absent) if op.creates() && origin == Origin::Client => Next::End(failed(replies::STOPPING)),
+            Ok(Verdict::Absent) if op.creates() => Next::End(Ran::NotHere),
+            Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life)),
             Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
-            Ok(Verdict::At(_)) if from.is_some() => Next::End(Ran::NotHere),
-            Ok(Verdict::At(owner)) => self.forward(owner, session, op, protocol).await,
+            Ok(Verdict::At(_)) if origin != Origin::Client => Next::End(Ran::NotHere),
+            Ok(Verdict::At(owner)) => self.forward(owner, session, op, protocol, op.creates()).await,
             Ok(Verdict::Parked) => {
                 metrics::counter!(names::OPERATIONS_PARKED).increment(1);
                 match tokio::time::timeout(self.limits.park, woken).await {
@@ -212,10 +287,10 @@ impl Operations {
         }
     }
 
-    async fn forward(&self, owner: Incarnation, session: &SessionId, op: &Op, protocol: Protocol) -> Next {
+    async fn forward(&self, owner: Incarnation, session: &SessionId, op: &Op, protocol: Protocol, create: bool) -> Next {
         metrics::counter!(names::OPERATIONS_FORWARDED).increment(1);
-        match self.forwards.forward(owner, session, op, protocol).await {
-            Away::Ran(Ran::NotHere) => {
+        match self.forwards.forward(owner, session, op, protocol, create).await {
+            Away::Ran(Ran::NotHere) | Away::Elsewhere => {
                 self.forwards.forget(session);
                 Next::Later
             }
@@ -228,6 +303,7 @@ impl Operations {
                 self.driver.unreachable(owner);
                 Next::Later
             }
+            Away::TooLong => Next::End(failed(replies::OPERATION_TOO_LONG)),
             Away::Silent => Next::End(failed(replies::SILENT)),
             // A read that is lost on the way may be asked again; a write may have happened.
             Away::Unknown if !op.is_write() => {
@@ -239,11 +315,11 @@ impl Operations {
     }
 
     /// The session does not exist: answer as Redis does for a key that does not. The lease is checked as for any answer.
-    fn absent(&self, op: &Op, protocol: Protocol) -> Ran {
+    fn absent(&self, op: &Op, protocol: Protocol, life: u64) -> Ran {
         let mut out = BytesMut::new();
         let now = clock::now();
         command::absent_reply(op, now.unix_ms, protocol, &mut out);
-        if now.boot_us < self.store.lease_until_us() { Ran::Reply(out.freeze()) } else { failed(replies::NO_LEASE) }
+        if self.store.may_answer(life, now.boot_us) { Ran::Reply(out.freeze()) } else { failed(replies::NO_LEASE) }
     }
 
     /// Variables that the operation needs are lost for good: policy says what a reader gets.

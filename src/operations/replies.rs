@@ -4,8 +4,8 @@
 
 use wayfarer_engine::node::Reason;
 
-pub(super) const TOO_MANY_WAIT: &[u8] =
-    b"-TRYAGAIN wayfarer: too many operations wait already ([state] parked_operations_max)\r\n";
+/// There is no place for one more.
+pub const TOO_MANY_WAIT: &[u8] = b"-TRYAGAIN wayfarer: too many operations wait already ([state] parked_operations_max)\r\n";
 pub(super) const TOOK_TOO_LONG: &[u8] =
     b"-TRYAGAIN wayfarer: the operation took too long ([state] operation_ms_max); whether it ran is unknown\r\n";
 pub(super) const PARKED_TOO_LONG: &[u8] =
@@ -16,6 +16,11 @@ pub(super) const NO_LEASE: &[u8] = b"-TRYAGAIN wayfarer: this node has no lease 
 /// The lease ended while the operation ran.
 pub const UNANSWERED: &[u8] =
     b"-TRYAGAIN wayfarer: this node lost its lease while the operation ran; whether it counted is unknown\r\n";
+/// The owner's reply does not fit between nodes. Only what reads alone has such replies, for a value always fits.
+pub const REPLY_TOO_LONG: &[u8] =
+    b"-ERR wayfarer: the reply is longer than one message between nodes may be ([cluster] frame_bytes_max); ask for less at once\r\n";
+pub(super) const OPERATION_TOO_LONG: &[u8] =
+    b"-ERR wayfarer: the command is longer than one message between nodes may be ([cluster] frame_bytes_max); it did not run\r\n";
 pub(super) const STOPPING: &[u8] = b"-TRYAGAIN wayfarer: this node is stopping\r\n";
 pub(super) const SILENT: &[u8] = b"-TRYAGAIN wayfarer: the owner of the session does not answer; the operation did not run\r\n";
 pub(super) const UNKNOWN: &[u8] =

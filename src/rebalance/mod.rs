@@ -4,15 +4,12 @@
 //! Called by the admin interface; answers come through the control channel.
 
 use crate::driver::Handle;
-use crate::operations::SendTo;
+use crate::questions::{Questions, SendTo};
 use crate::store::Store;
-use dashmap::DashMap;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use wayfarer_engine::directory::{Directory, DirectoryError, View};
 use wayfarer_engine::ids::Incarnation;
@@ -64,15 +61,13 @@ pub struct Rebalancer {
     driver: Handle,
     directory: Arc<dyn Directory>,
     store: Arc<Store>,
-    send: SendTo,
-    last: AtomicU64,
-    waiting: DashMap<u64, (Incarnation, oneshot::Sender<ControlMessage>)>,
+    questions: Questions<ControlMessage>,
 }
 
 impl Rebalancer {
     /// For one node.
     pub fn new(driver: Handle, directory: Arc<dyn Directory>, store: Arc<Store>, send: SendTo) -> Rebalancer {
-        Rebalancer { driver, directory, store, send, last: AtomicU64::new(0), waiting: DashMap::new() }
+        Rebalancer { driver, directory, store, questions: Questions::new(send) }
     }
 
     /// The sessions of every accepting member, by incarnation; `None`: it did not answer.
@@ -149,35 +144,39 @@ impl Rebalancer {
         patience: Duration,
         message: impl FnOnce(u64) -> ControlMessage,
     ) -> Option<ControlMessage> {
-        let id = self.last.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.insert(id, (to, sender));
-        let answer = if (self.send)(to, message(id)) { tokio::time::timeout(patience, receiver).await.ok() } else { None };
-        self.waiting.remove(&id);
-        answer?.ok()
+        self.questions.ask(to, message).ok()?.answer(patience).await.ok()
     }
 
-    /// Another member asks this one.
-    pub async fn asked(&self, from: Incarnation, message: ControlMessage) {
-        let answer = match message {
-            ControlMessage::LoadAsk { id } => ControlMessage::Load { id, sessions: self.store.count() as u64 },
-            ControlMessage::Give { id, to, count } => match self.driver.give(to, count).await {
-                Ok((moved, failed)) => ControlMessage::Given { id, moved, failed },
-                Err(_) => ControlMessage::Given { id, moved: 0, failed: count },
-            },
-            _ => return,
-        };
-        if !(self.send)(from, answer) {
-            tracing::debug!("an answer about load could not be sent; whoever asked will find out");
+    /// How many sessions this member has.
+    pub fn load(&self, from: Incarnation, id: u64) {
+        self.answer(from, ControlMessage::Load { id, sessions: self.store.count() as u64 });
+    }
+
+    /// Another member asks this one to give sessions away.
+    pub async fn give(&self, from: Incarnation, id: u64, to: Incarnation, count: u64) {
+        let (moved, failed) = self.driver.give(to, count).await.unwrap_or((0, count));
+        self.answer(from, ControlMessage::Given { id, moved, failed });
+    }
+
+    /// Nothing was given: too many ask at once.
+    pub fn refuse(&self, from: Incarnation, id: u64, count: u64) {
+        self.answer(from, ControlMessage::Given { id, moved: 0, failed: count });
+    }
+
+    fn answer(&self, to: Incarnation, answer: ControlMessage) {
+        if let Err(unsent) = self.questions.tell(to, answer) {
+            tracing::debug!(?unsent, "an answer about load could not be sent; whoever asked will find out");
         }
     }
 
     /// An answer of another member.
     pub fn answered(&self, from: Incarnation, message: ControlMessage) {
         let (ControlMessage::Load { id, .. } | ControlMessage::Given { id, .. }) = &message else { return };
-        if let Some((_, (_, sender))) = self.waiting.remove_if(id, |_, (who, _)| *who == from) {
-            // Whoever asked may have lost patience.
-            drop(sender.send(message));
-        }
+        self.questions.answered(from, *id, message);
+    }
+
+    /// The connection to a member broke.
+    pub fn unreachable(&self, peer: Incarnation) {
+        self.questions.unreachable(peer);
     }
 }

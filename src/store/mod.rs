@@ -3,18 +3,41 @@
 //! It never awaits, never decides an ownership, never asks the directory. The state face and the operations execute on it; the
 //! driver lends it to the engine as its [`Table`]. One shard's lock is held while one operation runs, and no other.
 //!
+//! An operation reads two clocks: the wall clock before the access, for expiry, and CLOCK_BOOTTIME after it, for the lease. It
+//! does not look at the lease's end before: whoever finds it over says so in `lease_until_us`, and the next ones do not run.
+//!
 //! Invariants: *one owner* (only an open gate answers); *no lease, no answer*: the lease is checked after the access to state and
-//! before the reply is queued. A reply that was made without a lease is thrown away, and its operator is told to try again.
+//! before the reply is queued, and that the node still lives the life in which the operation began: the lease of the next one
+//! says nothing about what was read in this one. A reply that was made without a lease is thrown away, and its operator is told
+//! to try again.
+
+mod schedule;
 
 use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use schedule::{NEVER, Schedule};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::residence::{AdoptionRule, Gate, Resident, Table};
 use wayfarer_engine::session::{Class, Content, Missing, VariableId};
 use wayfarer_engine::wire::resp::Protocol;
+
+/// Parts of the table with a lock each: so many that operations on different sessions seldom meet.
+const SHARDS: usize = 128;
+/// Sessions that one call of [`Store::expire`] looks at; the others wait for the next one.
+const EXPIRE_AT_ONCE_MAX: usize = 20_000;
+/// When to look again at a session that is due and cannot end yet, because it is frozen or its end is not confirmed.
+const LOOK_AGAIN_MS: u64 = 250;
+
+/// The clocks, given by the driver's side.
+pub trait Clock {
+    /// Milliseconds since 1970.
+    fn unix_ms(&self) -> u64;
+    /// Microseconds of CLOCK_BOOTTIME.
+    fn boot_us(&self) -> u64;
+}
 
 /// One operation, as it came.
 #[derive(Clone, Copy)]
@@ -49,22 +72,49 @@ pub enum Tried {
     NotOpen,
 }
 
+/// A session, and where it stands in the schedule.
+struct Held {
+    resident: Resident,
+    /// When it is to be looked at, as the schedule has it: never later than the expiry of its next key.
+    due_ms: u64,
+}
+
 /// See the head of this file.
 pub struct Store {
-    residents: DashMap<SessionId, Resident>,
+    residents: DashMap<SessionId, Held>,
+    schedule: Schedule,
     /// The table's size, so that [`Table::count`] need not visit the shards.
     count: AtomicUsize,
     lease_until_us: AtomicU64,
+    /// Counts the lives of this node, so that an operation that outlives one is found out.
+    life: AtomicU64,
+    /// Sessions that went with a life.
+    lost: AtomicU64,
     rule: AdoptionRule,
+    value_bytes_max: usize,
 }
 
 impl Store {
     /// An empty store of a node that may not answer yet.
     pub fn new(rule: AdoptionRule) -> Store {
-        Store { residents: DashMap::new(), count: AtomicUsize::new(0), lease_until_us: AtomicU64::new(0), rule }
+        Store {
+            residents: DashMap::with_shard_amount(SHARDS),
+            schedule: Schedule::default(),
+            count: AtomicUsize::new(0),
+            lease_until_us: AtomicU64::new(0),
+            life: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            rule,
+            value_bytes_max: usize::MAX,
+        }
     }
 
-    /// Until when this node may answer, in microseconds of CLOCK_BOOTTIME.
+    /// The same, with a limit on the bytes of one value.
+    pub fn with_value_bytes_max(self, value_bytes_max: usize) -> Store {
+        Store { value_bytes_max, ..self }
+    }
+
+    /// Until when this node may answer, in microseconds of CLOCK_BOOTTIME. 0: not now.
     pub fn lease_until_us(&self) -> u64 {
         self.lease_until_us.load(Ordering::Acquire)
     }
@@ -74,30 +124,66 @@ impl Store {
         self.lease_until_us.store(at, Ordering::Release);
     }
 
-    /// Executes a call if its session is open here. `clock` is read before the access, for expiry, and after it, for the lease.
-    pub fn execute(&self, call: Call<'_>, clock: impl Fn() -> Now, out: &mut BytesMut) -> Tried {
+    /// Which life of the node this is: read it before an access to state, for [`Store::may_answer`] after it.
+    pub fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    /// Sessions that were lost with former lives of this node.
+    pub fn lost_with_lives(&self) -> u64 {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Whether what was read in this life may be answered at `boot_us`, a time after the access.
+    pub fn may_answer(&self, life: u64, boot_us: u64) -> bool {
+        let until_us = self.lease_until_us();
+        if boot_us >= until_us {
+            // The next operation finds it before it runs. A renewal that comes just now is not overwritten.
+            let _ = self.lease_until_us.compare_exchange(until_us, 0, Ordering::AcqRel, Ordering::Acquire);
+            return false;
+        }
+        life == self.life()
+    }
+
+    /// Whether the session is here, whatever its gate.
+    pub fn has(&self, session: &[u8]) -> bool {
+        self.residents.contains_key(session)
+    }
+
+    /// Executes a call if its session is open here.
+    pub fn execute(&self, call: Call<'_>, clock: &impl Clock, out: &mut BytesMut) -> Tried {
         let Call { session, op, protocol, from, may_end } = call;
-        let before = out.len();
-        let now = clock();
-        if now.boot_us >= self.lease_until_us() {
+        let (before, life) = (out.len(), self.life());
+        if self.lease_until_us() == 0 {
             return Tried::NoLease;
         }
-        let tried = {
-            let Some(mut resident) = self.residents.get_mut(session) else { return Tried::NotOpen };
-            if !resident.is_open() || (!may_end && could_end(&resident, op)) {
+        let (tried, boot_us) = {
+            let Some(mut held) = self.residents.get_mut(session) else { return Tried::NotOpen };
+            let Held { resident, .. } = held.value();
+            if !resident.is_open() || (!may_end && could_end(resident, op)) {
                 return Tried::NotOpen;
             }
-            let adopt = resident.arrived(from, now.boot_us, &self.rule);
-            match command::execute(&mut resident.session, op, now.unix_ms, protocol, out) {
+            let unix_ms = clock.unix_ms();
+            let resident = &mut held.value_mut().resident;
+            let limits = command::Limits { value_bytes_max: self.value_bytes_max };
+            let tried = match command::execute_within(limits, &mut resident.session, op, unix_ms, protocol, out) {
                 Executed::Missing(missing) => return Tried::Missing(missing),
                 Executed::Done { wrote } if wrote && may_end && resident.session.is_empty() => {
                     resident.gate = Gate::Ending;
                     Tried::Ended
                 }
-                Executed::Done { .. } => Tried::Done(from.filter(|_| adopt)),
+                Executed::Done { .. } => Tried::Done(None),
+            };
+            // Behind the access: this one stamp serves the lease and the arrival.
+            let boot_us = clock.boot_us();
+            let adopt = resident.arrived(from, boot_us, &self.rule);
+            if op.is_write() {
+                let (id, held) = held.pair_mut();
+                self.reschedule(id, held);
             }
+            (if matches!(tried, Tried::Done(_)) { Tried::Done(from.filter(|_| adopt)) } else { tried }, boot_us)
         };
-        if clock().boot_us >= self.lease_until_us() {
+        if !self.may_answer(life, boot_us) {
             out.truncate(before);
             // The engine ends the session in any case: an ended one must not stay behind its closed gate.
             return if matches!(tried, Tried::Ended) { Tried::Ended } else { Tried::Unanswered };
@@ -105,14 +191,29 @@ impl Store {
         tried
     }
 
+    /// Makes sure that a session is looked at when its next key expires, or soon if it has ended. An expiry that was put off
+    /// costs nothing here: it is found when the former one is due.
+    fn reschedule(&self, id: &SessionId, held: &mut Held) {
+        let ended = held.resident.gate == Gate::Ending || held.resident.session.is_empty();
+        let due_ms = if ended { 0 } else { held.resident.session.next_expiry_ms().unwrap_or(NEVER) };
+        if due_ms < held.due_ms {
+            self.schedule.move_to(id, held.due_ms, due_ms);
+            held.due_ms = due_ms;
+        }
+    }
+
     /// Notes that a request of this session has arrived at another member. True if that one should adopt it.
     pub fn arrived(&self, session: &[u8], from: Incarnation, now: Now) -> bool {
-        self.residents.get_mut(session).is_some_and(|mut r| r.is_open() && r.arrived(Some(from), now.boot_us, &self.rule))
+        self.residents.get_mut(session).is_some_and(|mut held| {
+            let resident = &mut held.resident;
+            resident.is_open() && resident.arrived(Some(from), now.boot_us, &self.rule)
+        })
     }
 
     /// The variables of a session here that stream and have not arrived; `None`: the session is not open here.
     pub fn streamed_missing(&self, session: &[u8]) -> Option<Vec<VariableId>> {
-        let resident = self.residents.get(session).filter(|r| r.is_open())?;
+        let held = self.residents.get(session).filter(|held| held.resident.is_open())?;
+        let resident = &held.resident;
         let mut missing = Vec::new();
         if resident.session.missing_count() > 0 {
             for key in resident.session.keys() {
@@ -128,44 +229,58 @@ impl Store {
         Some(missing)
     }
 
-    /// Removes expired keys; the sessions that have ended by it, their gates closed.
+    /// Removes expired keys of the sessions that are due; those that have ended by it, their gates closed. Touches no other.
     pub fn expire(&self, now: Now) -> Vec<SessionId> {
         let mut ended = Vec::new();
-        for mut entry in self.residents.iter_mut() {
-            // Whoever closed this gate may have given up before the engine was told; telling it twice does no harm.
-            if entry.gate == Gate::Ending {
-                ended.push(entry.key().clone());
+        for (due_ms, id) in self.schedule.take_due(now.unix_ms, EXPIRE_AT_ONCE_MAX) {
+            let Some(mut held) = self.residents.get_mut(&id) else { continue };
+            // Scheduled anew meanwhile, or another session of this id.
+            if held.due_ms != due_ms {
                 continue;
             }
-            let due = entry.session.next_expiry_ms().is_some_and(|at| at <= now.unix_ms) || entry.session.is_empty();
-            if due && entry.gate == Gate::Open {
-                entry.session.expire(now.unix_ms);
-                if entry.session.is_empty() {
-                    entry.gate = Gate::Ending;
-                    ended.push(entry.key().clone());
+            let resident = &mut held.resident;
+            if resident.gate == Gate::Open {
+                resident.session.expire(now.unix_ms);
+                if resident.session.is_empty() {
+                    resident.gate = Gate::Ending;
                 }
             }
+            // Whoever closed this gate may have given up before the engine was told; telling it twice does no harm.
+            let next_ms = match resident.gate {
+                Gate::Open => resident.session.next_expiry_ms().unwrap_or(NEVER),
+                Gate::Frozen(_) => now.unix_ms.saturating_add(LOOK_AGAIN_MS),
+                Gate::Ending => {
+                    ended.push(id.clone());
+                    now.unix_ms.saturating_add(LOOK_AGAIN_MS)
+                }
+            };
+            held.due_ms = next_ms;
+            self.schedule.move_to(&id, NEVER, next_ms);
         }
         ended
     }
 
     /// Looks at up to `limit` sessions, for the admin interface.
     pub fn list<R>(&self, limit: usize, show: impl Fn(&SessionId, &Resident) -> R) -> Vec<R> {
-        self.residents.iter().take(limit).map(|e| show(e.key(), e.value())).collect()
+        self.residents.iter().take(limit).map(|e| show(e.key(), &e.resident)).collect()
     }
 
     /// Bytes of names and values, and variables that are not here, of all sessions.
     pub fn totals(&self) -> (u64, u64) {
-        self.residents
-            .iter()
-            .fold((0, 0), |(bytes, missing), e| (bytes + e.session.size_bytes(), missing + e.session.missing_count() as u64))
+        self.residents.iter().fold((0, 0), |(bytes, missing), held| {
+            let session = &held.resident.session;
+            (bytes + session.size_bytes(), missing + session.missing_count() as u64)
+        })
     }
 
-    /// Drops everything: this life of the node is over.
+    /// Drops everything: this life of the node is over. Operations that began in it are not answered any more.
     pub fn clear(&self) {
         self.set_lease_until_us(0);
+        self.life.fetch_add(1, Ordering::AcqRel);
         self.residents.clear();
-        self.count.store(0, Ordering::Release);
+        self.schedule.clear();
+        let held = self.count.swap(0, Ordering::AcqRel);
+        self.lost.fetch_add(held as u64, Ordering::AcqRel);
     }
 }
 
@@ -185,13 +300,23 @@ impl Table for Store {
         match self.residents.entry(id.clone()) {
             Entry::Occupied(mut occupied) => {
                 // The placeholder is never seen: the shard stays locked until the resident is back or gone.
-                let empty = Resident::new(Default::default(), occupied.get().location.clone(), 0);
-                let mut slot = Some(std::mem::replace(occupied.get_mut(), empty));
+                let empty = Resident::new(Default::default(), occupied.get().resident.location.clone(), 0);
+                let mut slot = Some(std::mem::replace(&mut occupied.get_mut().resident, empty));
+                let was_empty = slot.as_ref().is_some_and(|r| r.session.is_empty());
                 let result = f(&mut slot);
                 match slot {
-                    Some(resident) => *occupied.get_mut() = resident,
+                    Some(resident) => {
+                        // One that opened without a key is the engine's to end; one that has lost its last is due.
+                        let due = resident.gate == Gate::Ending || !was_empty || !resident.session.is_empty();
+                        let held = occupied.get_mut();
+                        held.resident = resident;
+                        if due {
+                            self.reschedule(id, held);
+                        }
+                    }
                     None => {
-                        occupied.remove();
+                        let (_, held) = occupied.remove_entry();
+                        self.schedule.move_to(id, held.due_ms, NEVER);
                         self.count.fetch_sub(1, Ordering::AcqRel);
                     }
                 }
@@ -201,7 +326,12 @@ impl Table for Store {
                 let mut slot = None;
                 let result = f(&mut slot);
                 if let Some(resident) = slot {
-                    vacant.insert(resident);
+                    let opens_without_key = resident.session.is_empty() && resident.gate != Gate::Ending;
+                    let mut held = Held { resident, due_ms: NEVER };
+                    if !opens_without_key {
+                        self.reschedule(id, &mut held);
+                    }
+                    vacant.insert(held);
                     self.count.fetch_add(1, Ordering::AcqRel);
                 }
                 result
@@ -217,3 +347,6 @@ impl Table for Store {
         self.count.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ pub(crate) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 pub(crate) const DECREMENT_OVERFLOW: &str = "ERR decrement would overflow";
 /// A string would exceed [`super::STRING_BYTES_MAX`].
 pub(crate) const STRING_TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+/// A value would exceed [`super::Limits::value_bytes_max`].
+pub(crate) const VALUE_TOO_LONG: &str = "ERR string exceeds maximum allowed size ([state] value_bytes_max)";
 /// `EXPIRE … NX` with another option.
 pub(crate) const EXPIRE_NX: &str = "ERR NX and XX, GT or LT options at the same time are not compatible";
 /// `EXPIRE … GT LT`.

@@ -14,7 +14,7 @@
 //! Invariant: what is needed is looked for before anything is changed.
 
 use super::action::{Action, ExpireIf, Set, TimeUnit};
-use super::{Executed, Op, Target, errors};
+use super::{Executed, Limits, Op, STRING_BYTES_MAX, Target, errors};
 use crate::session::{Content, Key, Kind, Missing, Session, Variable, VariableId};
 use crate::wire::resp::{Protocol, Reply};
 use bytes::{Bytes, BytesMut};
@@ -24,18 +24,29 @@ pub(super) struct Run<'a> {
     pub(super) session: &'a mut Session,
     pub(super) op: &'a Op,
     pub(super) now: u64,
+    limits: Limits,
     pub(super) reply: Reply<'a>,
     pub(super) wrote: bool,
 }
 
-pub(super) fn execute(session: &mut Session, op: &Op, now: u64, protocol: Protocol, out: &mut BytesMut) -> Executed {
+pub(super) fn execute(
+    limits: Limits,
+    session: &mut Session,
+    op: &Op,
+    now: u64,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Executed {
     if session.missing_count() > 0
         && let Some(missing) = missing(session, op, now)
     {
         return Executed::Missing(missing);
     }
-    let mut run = Run { session, op, now, reply: Reply::new(out, protocol), wrote: false };
+    let mut run = Run { session, op, now, limits, reply: Reply::new(out, protocol), wrote: false };
     if op.is_write() {
+        if !op.args.iter().all(|arg| run.fits(arg.len())) {
+            return Executed::Done { wrote: false };
+        }
         run.clear_expired();
     }
     run.action();
@@ -109,6 +120,16 @@ impl<'a> Run<'a> {
     /// The argument at `place`, beyond the life of this borrow.
     pub(super) fn arg(&self, place: usize) -> &'a Bytes {
         self.op.arg(place)
+    }
+
+    /// Whether a value may have so many bytes; answers the error if not.
+    pub(super) fn fits(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.limits.value_bytes_max.min(STRING_BYTES_MAX);
+        if !fits {
+            let redis_too = bytes > STRING_BYTES_MAX;
+            self.reply.error(if redis_too { errors::STRING_TOO_LONG } else { errors::VALUE_TOO_LONG });
+        }
+        fits
     }
 
     pub(super) fn key(&self) -> Option<&Key> {

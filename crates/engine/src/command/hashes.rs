@@ -163,8 +163,12 @@ impl<'a> Run<'a> {
             return self.reply.error(errors::HASH_NOT_AN_INTEGER);
         };
         let Some(after) = before.checked_add(by) else { return self.reply.error(errors::OVERFLOW) };
-        self.write_field(self.arg(2), Bytes::copy_from_slice(itoa::Buffer::new().format(after).as_bytes()));
-        self.reply.integer(after);
+        let mut digits = itoa::Buffer::new();
+        let text = digits.format(after).as_bytes();
+        if self.fits(text.len()) {
+            self.write_field(self.arg(2), Bytes::copy_from_slice(text));
+            self.reply.integer(after);
+        }
     }
 
     pub(super) fn hash_delete(&mut self) {

@@ -218,15 +218,41 @@ pub enum Executed {
     Missing(Missing),
 }
 
+/// Bounds of an execution.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of one value, at most: what comes as an argument, and what an operation makes of a value that is there.
+    pub value_bytes_max: usize,
+}
+
+impl Default for Limits {
+    /// Those of Redis.
+    fn default() -> Limits {
+        Limits { value_bytes_max: STRING_BYTES_MAX }
+    }
+}
+
 /// Runs `op`, all of whose keys are of this session, at the time `unix_ms`, and appends its reply.
 pub fn execute(session: &mut Session, op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) -> Executed {
-    execute::execute(session, op, unix_ms, protocol, out)
+    execute_within(Limits::default(), session, op, unix_ms, protocol, out)
+}
+
+/// The same within bounds: what would exceed them is answered with an error and changes nothing.
+pub fn execute_within(
+    limits: Limits,
+    session: &mut Session,
+    op: &Op,
+    unix_ms: u64,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Executed {
+    execute::execute(limits, session, op, unix_ms, protocol, out)
 }
 
 /// Appends the reply of `op` where there is no session at all.
 pub fn absent_reply(op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) {
     // An empty session has nothing that could be missing, so this always answers.
-    execute::execute(&mut Session::default(), op, unix_ms, protocol, out);
+    execute::execute(Limits::default(), &mut Session::default(), op, unix_ms, protocol, out);
 }
 
 /// Writes `args` as a request, for another node or the upstream.

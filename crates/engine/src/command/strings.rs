@@ -6,8 +6,8 @@
 //! Invariant: a command that answers an error has changed nothing.
 
 use super::action::{Expiry, Set, SetIf};
+use super::errors;
 use super::execute::Run;
-use super::{STRING_BYTES_MAX, errors};
 use crate::session::{Content, Kind};
 use crate::wire::resp::parse_integer;
 use bytes::{Bytes, BytesMut};
@@ -147,8 +147,8 @@ impl Run<'_> {
         };
         let added = self.arg(2);
         let length = before.len().saturating_add(added.len());
-        if length > STRING_BYTES_MAX {
-            return self.reply.error(errors::STRING_TOO_LONG);
+        if !self.fits(length) {
+            return;
         }
         if !added.is_empty() || self.key().is_none() {
             let mut joined = BytesMut::with_capacity(length);
@@ -169,8 +169,12 @@ impl Run<'_> {
             return self.reply.error(errors::NOT_AN_INTEGER);
         };
         let Some(after) = before.checked_add(by) else { return self.reply.error(errors::OVERFLOW) };
-        let expires_at_ms = self.expiry();
-        self.store(Bytes::copy_from_slice(itoa::Buffer::new().format(after).as_bytes()), expires_at_ms);
-        self.reply.integer(after);
+        let mut digits = itoa::Buffer::new();
+        let text = digits.format(after).as_bytes();
+        if self.fits(text.len()) {
+            let expires_at_ms = self.expiry();
+            self.store(Bytes::copy_from_slice(text), expires_at_ms);
+            self.reply.integer(after);
+        }
     }
 }

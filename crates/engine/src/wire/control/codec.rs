@@ -228,6 +228,8 @@ pub(super) enum WireMessage<'a> {
     Load { id: u64, sessions: u64 },
     Give { id: u64, to: u64, count: u64 },
     Given { id: u64, moved: u64, failed: u64 },
+    Leaving { id: u64 },
+    LeavingHeard { id: u64 },
 }
 
 #[derive(Encode, BorrowDecodeFields)]

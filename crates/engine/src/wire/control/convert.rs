@@ -77,6 +77,8 @@ pub(super) fn message_to_wire(message: &ControlMessage) -> WireMessage<'_> {
         ControlMessage::Load { id, sessions } => WireMessage::Load { id: *id, sessions: *sessions },
         ControlMessage::Give { id, to, count } => WireMessage::Give { id: *id, to: to.0.0, count: *count },
         ControlMessage::Given { id, moved, failed } => WireMessage::Given { id: *id, moved: *moved, failed: *failed },
+        ControlMessage::Leaving { id } => WireMessage::Leaving { id: *id },
+        ControlMessage::LeavingHeard { id } => WireMessage::LeavingHeard { id: *id },
     }
 }
 
@@ -241,6 +243,8 @@ pub(super) fn wire_to_message(wire: WireMessage<'_>) -> Result<ControlMessage, &
         WireMessage::Load { id, sessions } => Ok(ControlMessage::Load { id, sessions }),
         WireMessage::Give { id, to, count } => Ok(ControlMessage::Give { id, to: Incarnation(Epoch(to)), count }),
         WireMessage::Given { id, moved, failed } => Ok(ControlMessage::Given { id, moved, failed }),
+        WireMessage::Leaving { id } => Ok(ControlMessage::Leaving { id }),
+        WireMessage::LeavingHeard { id } => Ok(ControlMessage::LeavingHeard { id }),
     }
 }
 

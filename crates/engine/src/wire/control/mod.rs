@@ -10,7 +10,7 @@
 //! | `Node(Propose, Accept, Reject, PreCopied, Committed, Promised, Abort)` | both ways | control | eager |
 //! | `Node(Fetched)` | holder → owner | bulk | late |
 //! | `Node(Fetch, Confirm)` | owner → holder | control | late |
-//! | `Node(Arrival)`, operations, load, give | both ways | control | – |
+//! | `Node(Arrival)`, operations, load, give, leaving | both ways | control | – |
 //!
 //! Order is kept within a lane only. *Eager* is what crosses before the session answers at its new place, *late* what follows.
 //!
@@ -102,7 +102,8 @@ pub enum ControlMessage {
         arguments: Vec<Bytes>,
         /// Whether the client speaks RESP3.
         resp3: bool,
-        /// Whether the receiver may make the session if there is none.
+        /// Whether the session may be born at the receiver if there is none: the sender has just looked, and found that it
+        /// should. Not when it goes by memory; then the answer is [`Forwarded::NotHere`].
         create: bool,
     },
     /// What became of an operation.
@@ -141,6 +142,16 @@ pub enum ControlMessage {
         moved: u64,
         /// How many stayed.
         failed: u64,
+    },
+    /// Forward nothing to me any more: I have nothing.
+    Leaving {
+        /// Joins the answer.
+        id: u64,
+    },
+    /// The answer to `Leaving`, behind everything that was forwarded before.
+    LeavingHeard {
+        /// That of the question.
+        id: u64,
     },
 }
 
@@ -187,6 +198,8 @@ pub fn kind(message: &ControlMessage) -> &'static str {
         ControlMessage::Load { .. } => "load",
         ControlMessage::Give { .. } => "give",
         ControlMessage::Given { .. } => "given",
+        ControlMessage::Leaving { .. } => "leaving",
+        ControlMessage::LeavingHeard { .. } => "leaving_heard",
     }
 }
 

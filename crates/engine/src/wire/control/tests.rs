@@ -105,6 +105,8 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::Load { id: 1, sessions: 100_000 },
         ControlMessage::Give { id: 1, to: two, count: 500 },
         ControlMessage::Given { id: 1, moved: 499, failed: 1 },
+        ControlMessage::Leaving { id: 1 },
+        ControlMessage::LeavingHeard { id: 1 },
     ]);
     all
 }

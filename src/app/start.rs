@@ -1,0 +1,320 @@
+//! The start, step by step: each function is one of them, in the order of the table of [`super`].
+//!
+//! It decides nothing that is not a setting. Called once, by [`super::run`]; what has been started ends with the [`Running`] that
+//! it returns, or with an error on the way there.
+//!
+//! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
+//! taken.
+
+use super::{Running, StartError, cannot, expire, first_lease, live, serve_admin, traffic};
+use crate::admin::{self, Admin, InstanceState};
+use crate::control::{Control, ControlSettings};
+use crate::driver::{Driver, Handle, Journal, Parked, Parts};
+use crate::operations::{Forwards, OperationLimits, Operations};
+use crate::questions::SendTo;
+use crate::rebalance::Rebalancer;
+use crate::state_face::{SessionKeys, StateFace};
+use crate::store::Store;
+use crate::telemetry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use wayfarer_directory::{SqliteDirectory, SqliteOptions};
+use wayfarer_engine::directory::{Directory, MemberDraft, Role};
+use wayfarer_engine::ids::{IdKey, Incarnation};
+use wayfarer_engine::lease::LeaseTimes;
+use wayfarer_engine::node::NodeSettings;
+use wayfarer_engine::residence::AdoptionRule;
+use wayfarer_http_face as http;
+use wayfarer_settings::{Codec, DirectoryPlace, Settings};
+
+/// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
+const FORWARD_SLACK: Duration = Duration::from_millis(500);
+
+/// The whole start. `drain` turns true when somebody asks for a drain; `instance` says how the instance is.
+pub(super) async fn start(
+    settings: Settings,
+    drain: watch::Sender<bool>,
+    instance: watch::Receiver<InstanceState>,
+) -> Result<Running, StartError> {
+    let metrics = telemetry::start_metrics().map_err(cannot("the recorder of metrics cannot start"))?;
+    let Listeners { control, admin: admin_listener, probe: probe_listener } = bind(&settings).await?;
+    faces_can_listen(&settings).await?;
+    let mut tasks = JoinSet::new();
+    let node = join(&settings, Arc::new(control), &mut tasks).await?;
+    let (stop_all, stopping) = watch::channel(false);
+    let talk = connect(&settings, &node, &stopping, &mut tasks);
+    let draining = Arc::new(AtomicBool::new(false));
+    let for_bytes = node.control.clone();
+    let admin = Arc::new(Admin {
+        node: settings.cluster.node.clone(),
+        store: node.store.clone(),
+        driver: node.driver.clone(),
+        journal: node.journal,
+        rebalancer: talk.rebalancer,
+        sent: Box::new(move || for_bytes.bytes()),
+        metrics,
+        draining: draining.clone(),
+        instance,
+        drain,
+        drained: watch::Sender::new(None),
+    });
+    let arrivals = traffic::Arrivals { operations: talk.operations.clone(), control: node.control.clone(), tasks: talk.work };
+    let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
+    let faces = open_faces(&settings, arrivals, &stop_http, &stop_state).await?;
+    // Only now, so that whoever is told that this node is ready finds its faces open.
+    for (listener, router) in
+        [(admin_listener, admin::router(admin.clone())), (probe_listener, admin::probe_router(admin.clone()))]
+    {
+        if let Some(listener) = listener {
+            tasks.spawn(serve_admin(listener, router, stopping.clone()));
+        }
+    }
+    first_lease(&node.driver).await?;
+    let (name, incarnation) = (&settings.cluster.node, node.driver.me().0.0);
+    tracing::info!(node = name, incarnation, state = ?faces.state_address, control = %node.control.local_addr(), "ready");
+    Ok(Running {
+        settings,
+        store: node.store,
+        operations: talk.operations,
+        driver: node.driver,
+        directory: node.directory,
+        admin,
+        draining,
+        state_address: faces.state_address,
+        http_draining: faces.http_draining,
+        stop_http,
+        stop_state,
+        stop_all,
+        http_tasks: faces.http_tasks,
+        state_tasks: faces.state_tasks,
+        tasks,
+    })
+}
+
+/// The listeners, bound before anything is registered.
+struct Listeners {
+    control: Control,
+    admin: Option<TcpListener>,
+    probe: Option<TcpListener>,
+}
+
+async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(cannot(format!("[{setting}] cannot listen on {address}")))
+}
+
+async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
+    let cluster = &settings.cluster;
+    let mut control = ControlSettings::new(cluster.name.clone(), cluster.node.clone());
+    control.frame_bytes_max = cluster.frame_bytes_max;
+    let control = Control::bind(cluster.control, control)
+        .await
+        .map_err(cannot(format!("[cluster] control cannot listen on {}", cluster.control)))?;
+    let admin = if settings.admin.enabled { Some(listen(settings.admin.listen, "admin").await?) } else { None };
+    let probe = match settings.probe.listen {
+        Some(address) => Some(listen(address, "probe").await?),
+        None => None,
+    };
+    Ok(Listeners { control, admin, probe })
+}
+
+/// The faces are bound when the node has its lease; that their ports are taken is found out before it registers.
+async fn faces_can_listen(settings: &Settings) -> Result<(), StartError> {
+    for (enabled, address, setting) in
+        [(settings.state.enabled, settings.state.listen, "state"), (settings.http.enabled, settings.http.listen, "http")]
+    {
+        if enabled {
+            drop(listen(address, setting).await?);
+        }
+    }
+    Ok(())
+}
+
+fn adoption_rule(settings: &Settings) -> AdoptionRule {
+    AdoptionRule {
+        arrivals: u32::try_from(settings.handover.arrivals_to_adopt).unwrap_or(u32::MAX),
+        gap_us: settings.handover.arrival_gap_ms * 1000,
+        residence_us_min: settings.handover.residence_ms_min * 1000,
+    }
+}
+
+fn lease_times(settings: &Settings) -> LeaseTimes {
+    LeaseTimes {
+        length_us: settings.cluster.lease_ms * 1000,
+        margin_us: settings.cluster.lease_margin_ms * 1000,
+        lost_after_us: settings.cluster.lost_after_ms.map(|ms| ms * 1000),
+    }
+}
+
+fn node_settings(settings: &Settings) -> NodeSettings {
+    let handover = &settings.handover;
+    NodeSettings {
+        lease: lease_times(settings),
+        policy: Arc::new(settings.policy.clone()),
+        carried_bytes_max: handover.carried_bytes_max,
+        pause_bytes_max: handover.carried_bytes_max,
+        at_once_max: handover.at_once_max,
+        propose_us_max: handover.propose_ms_max * 1000,
+        stage_us_max: (handover.stage_ms_max + handover.commit_ms_max) * 1000,
+        retry_us: 50_000,
+        fetch_us_max: settings.state.fetch_ms_max * 1000,
+        stream_bytes_max: 4 << 20,
+        trickle_bytes_per_s: if handover.trickle { handover.trickle_bytes_per_s } else { 0 },
+        drain_residuals: true,
+        residual_bytes_max: handover.residual_bytes_max,
+        sweep_us: 5_000_000,
+        waiting_max: settings.state.parked_operations_max,
+    }
+}
+
+/// This node as a member: registered, its driver running.
+struct Joined {
+    control: Arc<Control>,
+    directory: Arc<SqliteDirectory>,
+    store: Arc<Store>,
+    parked: Arc<Parked>,
+    journal: Arc<Journal>,
+    driver: Handle,
+    lives: watch::Receiver<Option<Incarnation>>,
+}
+
+/// Registers in the directory and runs the driver.
+async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()>) -> Result<Joined, StartError> {
+    let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
+    let directory = SqliteDirectory::open(path, SqliteOptions::default())
+        .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
+    let directory = Arc::new(directory);
+    let store = Store::new(adoption_rule(settings)).with_value_bytes_max(settings.state.value_bytes_max);
+    let store = Arc::new(store);
+    let key = settings.admin.id_key.as_ref().map_or_else(random_key, |key| Ok(IdKey(key.0)))?;
+    let journal = Arc::new(Journal::new(key));
+    let (lives_in, lives) = watch::channel(None);
+    let mail = Arc::new(traffic::Mail { control: control.clone(), lives: lives_in.clone() });
+    let parked = Arc::new(Parked::default());
+    let parts = Parts {
+        parked: parked.clone(),
+        directory: directory.clone() as Arc<dyn Directory>,
+        store: store.clone(),
+        post: mail,
+        settings: node_settings(settings),
+        directory_ms_max: settings.handover.commit_ms_max,
+        journal: journal.clone(),
+    };
+    let draft = MemberDraft {
+        name: settings.cluster.node.clone(),
+        control: control.local_addr().to_string(),
+        zone: String::new(),
+        app_name: settings.app.name.clone(),
+        app_version: settings.app.version.clone(),
+        role: Role::Owner,
+    };
+    let (loop_, driver) = Driver::register(parts, draft, settings.cluster.groups)
+        .await
+        .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
+    lives_in.send_replace(Some(driver.me()));
+    tasks.spawn(loop_.run());
+    Ok(Joined { control, directory, store, parked, journal, driver, lives })
+}
+
+/// What talks to other nodes.
+struct Talk {
+    operations: Arc<Operations>,
+    rebalancer: Arc<Rebalancer>,
+    work: traffic::Tasks,
+}
+
+/// Runs the control channel and all that it brings messages to.
+fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Talk {
+    let limits = OperationLimits {
+        parked_max: settings.state.parked_operations_max,
+        park: Duration::from_millis(settings.state.park_ms_max),
+        whole: Duration::from_millis(settings.state.operation_ms_max),
+    };
+    let sender = || -> SendTo {
+        let control = node.control.clone();
+        Box::new(move |to, message| traffic::send(&control, to, message))
+    };
+    let (store, driver) = (node.store.clone(), node.driver.clone());
+    let forwards = Arc::new(Forwards::new(sender, limits.park + FORWARD_SLACK));
+    let policy = Arc::new(settings.policy.clone());
+    let parked = node.parked.clone();
+    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, limits));
+    let rebalancer = Arc::new(Rebalancer::new(driver.clone(), node.directory.clone(), store.clone(), sender()));
+    let (work, working) = traffic::Tasks::new();
+    tasks.spawn(working);
+    let inbound = Arc::new(traffic::Traffic {
+        operations: operations.clone(),
+        rebalancer: rebalancer.clone(),
+        control: node.control.clone(),
+        keys: SessionKeys::new(settings.state.keys.clone()),
+        tasks: work.clone(),
+    });
+    tasks.spawn(live(node.control.clone(), inbound, node.lives.clone(), stopping.clone()));
+    tasks.spawn(expire(store, driver, stopping.clone()));
+    Talk { operations, rebalancer, work }
+}
+
+/// What clients and instances talk to.
+struct Faces {
+    state_address: Option<SocketAddr>,
+    state_tasks: JoinSet<()>,
+    http_draining: Option<http::Draining>,
+    http_tasks: JoinSet<()>,
+}
+
+/// Opens the faces that are enabled, the state face first: what comes through the other one needs it.
+async fn open_faces(
+    settings: &Settings,
+    arrivals: traffic::Arrivals,
+    stop_http: &watch::Sender<bool>,
+    stop_state: &watch::Sender<bool>,
+) -> Result<Faces, StartError> {
+    let (state_tasks, http_tasks) = (JoinSet::new(), JoinSet::new());
+    let mut faces = Faces { state_address: None, state_tasks, http_draining: None, http_tasks };
+    if settings.state.enabled {
+        let face = StateFace::bind(settings.state.clone(), arrivals.operations.clone())
+            .await
+            .map_err(cannot(format!("[state] cannot listen on {}", settings.state.listen)))?;
+        faces.state_address = Some(face.local_addr().map_err(cannot("[state] the listener has no address"))?);
+        let stopping = stop_state.subscribe();
+        faces.state_tasks.spawn(async move { face.run(stopping).await });
+    }
+    if settings.http.enabled {
+        let face = http::bind(http_settings(settings), Arc::new(arrivals))
+            .await
+            .map_err(cannot(format!("[http] cannot listen on {}", settings.http.listen)))?;
+        tracing::info!(address = %face.local_addr(), app = %settings.app.address, "http face");
+        faces.http_draining = Some(face.draining());
+        let stopping = stop_http.subscribe();
+        faces.http_tasks.spawn(async move {
+            let closed = face.run(stopping).await;
+            if closed.cut_off > 0 {
+                tracing::warn!(connections = closed.cut_off, "requests in flight were cut off");
+            }
+        });
+    }
+    Ok(faces)
+}
+
+fn random_key() -> Result<IdKey, StartError> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(cannot("the system gives no random bytes"))?;
+    Ok(IdKey(key))
+}
+
+fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
+    let mut face = http::HttpFaceSettings::new(settings.http.listen, settings.app.address);
+    face.close_ms_max = settings.http.close_ms_max;
+    face.session = settings.http.session.as_ref().map(|session| http::SessionCookie {
+        name: session.cookie.clone(),
+        codec: match session.codec {
+            Codec::Plain => http::Codec::Plain,
+            Codec::Express => http::Codec::Express,
+        },
+    });
+    face
+}

@@ -1,0 +1,202 @@
+//! The store with clocks that a test sets: leases, lives, bounds of values, and what is looked at for expiry.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+use std::cell::{Cell, RefCell};
+use wayfarer_engine::command::Parsed;
+use wayfarer_engine::directory::Location;
+use wayfarer_engine::ids::{Epoch, GroupId, HandoverId, Version};
+use wayfarer_engine::session::Session;
+
+const RULE: AdoptionRule = AdoptionRule { arrivals: 3, gap_us: 20_000, residence_us_min: 0 };
+
+/// Clocks that stand still, and what happens just before the second look: the access is over then.
+#[derive(Default)]
+struct Still<'a> {
+    unix_ms: Cell<u64>,
+    boot_us: Cell<u64>,
+    looks: Cell<usize>,
+    after_access: RefCell<Option<Box<dyn FnOnce() + 'a>>>,
+}
+
+impl Clock for Still<'_> {
+    fn unix_ms(&self) -> u64 {
+        self.looks.set(self.looks.get() + 1);
+        self.unix_ms.get()
+    }
+
+    fn boot_us(&self) -> u64 {
+        self.looks.set(self.looks.get() + 1);
+        if let Some(then) = self.after_access.borrow_mut().take() {
+            then();
+        }
+        self.boot_us.get()
+    }
+}
+
+fn op(command: &str) -> Op {
+    let args = command.split(' ').map(|w| bytes::Bytes::copy_from_slice(w.as_bytes())).collect();
+    match command::parse(args) {
+        Parsed::Keyed(op) => op,
+        other => panic!("{command}: {other:?}"),
+    }
+}
+
+fn store() -> Store {
+    let store = Store::new(RULE).with_value_bytes_max(10);
+    store.set_lease_until_us(1000);
+    store
+}
+
+fn open(store: &Store, id: &str) -> SessionId {
+    let id = SessionId::copy_of(id.as_bytes());
+    let location = Location { group: GroupId(1), epoch: Epoch(1), last: None, depends: Vec::new() };
+    store.with(&id, |slot| *slot = Some(Resident::new(Session::new(Version(0)), location, 0)));
+    id
+}
+
+fn run(store: &Store, clock: &Still<'_>, id: &SessionId, command: &str) -> (Tried, String) {
+    let mut out = BytesMut::new();
+    let op = op(command);
+    let call = Call { session: &id.0, op: &op, protocol: Protocol::Resp2, from: None, may_end: true };
+    let tried = store.execute(call, clock, &mut out);
+    (tried, String::from_utf8_lossy(&out).into_owned())
+}
+
+fn say(store: &Store, clock: &Still<'_>, id: &SessionId, command: &str) -> String {
+    let (tried, reply) = run(store, clock, id, command);
+    assert!(matches!(tried, Tried::Done(None)), "{command}: {tried:?}");
+    reply
+}
+
+fn at(unix_ms: u64) -> Now {
+    Now { boot_us: 0, unix_ms }
+}
+
+#[test]
+fn an_operation_looks_at_two_clocks() {
+    let (store, clock) = (store(), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k v");
+    assert_eq!(clock.looks.get(), 2);
+}
+
+#[test]
+fn without_a_lease_nothing_is_answered_and_after_the_first_nothing_runs() {
+    let (store, clock) = (store(), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k 1");
+    clock.boot_us.set(1000);
+    let (tried, reply) = run(&store, &clock, &id, "INCR k");
+    assert!(matches!(tried, Tried::Unanswered) && reply.is_empty(), "{tried:?} {reply}");
+    for _ in 0..3 {
+        assert!(matches!(run(&store, &clock, &id, "INCR k").0, Tried::NoLease));
+    }
+    store.set_lease_until_us(2000);
+    assert_eq!(say(&store, &clock, &id, "GET k"), "$1\r\n2\r\n");
+}
+
+#[test]
+fn the_lease_of_the_next_life_does_not_cover_what_was_read_in_this_one() {
+    let (store, clock) = (store(), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k old");
+    let life = store.life();
+    // Between the access and the look at the lease the node is declared dead and lives again. In another thread's place: the
+    // shard is locked now, so another session's operation would be held up here as this one would.
+    let fenced = || {
+        store.life.fetch_add(1, Ordering::AcqRel);
+        store.set_lease_until_us(9000);
+    };
+    clock.after_access.replace(Some(Box::new(fenced)));
+    let (tried, reply) = run(&store, &clock, &id, "GET k");
+    assert!(matches!(tried, Tried::Unanswered) && reply.is_empty(), "{tried:?} {reply}");
+    assert!(!store.may_answer(life, 0) && store.may_answer(store.life(), 0));
+}
+
+#[test]
+fn a_life_that_ends_takes_its_sessions_along_and_counts_them() {
+    let store = store();
+    open(&store, "one");
+    open(&store, "two");
+    let life = store.life();
+    store.clear();
+    assert_eq!((store.count(), store.lost_with_lives(), store.schedule.len()), (0, 2, 0));
+    assert!(store.life() > life);
+}
+
+#[test]
+fn a_value_does_not_grow_beyond_its_bound() {
+    let (store, clock) = (store(), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k 12345678");
+    assert_eq!(say(&store, &clock, &id, "APPEND k 90"), ":10\r\n");
+    let too_long = "-ERR string exceeds maximum allowed size ([state] value_bytes_max)\r\n";
+    for command in ["APPEND k 1", "SET k 12345678901", "HSET h f 12345678901"] {
+        assert_eq!(say(&store, &clock, &id, command), too_long, "{command}");
+    }
+    assert_eq!(say(&store, &clock, &id, "INCRBY n 9999999999"), ":9999999999\r\n");
+    assert_eq!(say(&store, &clock, &id, "INCRBY n 1"), too_long);
+    say(&store, &clock, &id, "HSET h f 9999999999");
+    assert_eq!(say(&store, &clock, &id, "HINCRBY h f 1"), too_long);
+    assert_eq!(say(&store, &clock, &id, "GET n"), "$10\r\n9999999999\r\n");
+    assert_eq!(say(&store, &clock, &id, "GET k"), "$10\r\n1234567890\r\n");
+    assert_eq!(say(&store, &clock, &id, "HGET h f"), "$10\r\n9999999999\r\n");
+}
+
+#[test]
+fn only_what_is_due_is_looked_at() {
+    let (store, clock) = (store(), Still::default());
+    let ids: Vec<SessionId> = (0..1000).map(|n| open(&store, &format!("s{n}"))).collect();
+    assert_eq!(store.schedule.len(), 0, "one without a key is the engine's to end");
+    for (n, id) in (0u64..).zip(&ids) {
+        say(&store, &clock, id, "SET k v");
+        say(&store, &clock, id, &format!("PEXPIRE k {}", 1000 + n));
+    }
+    assert_eq!(store.schedule.len(), 1000);
+    assert!(store.expire(at(999)).is_empty());
+    assert_eq!(store.schedule.take_due(999, usize::MAX), []);
+    assert_eq!(store.expire(at(1001)), [ids[0].clone(), ids[1].clone()]);
+    assert!(matches!(run(&store, &clock, &ids[0], "GET k").0, Tried::NotOpen), "its end is on its way");
+
+    // Put off a thousand times, drawn nearer, and made to stay: never more than one entry.
+    for n in 0..1000 {
+        say(&store, &clock, &ids[5], &format!("PEXPIRE k {}", 5000 + n));
+        say(&store, &clock, &ids[6], &format!("PEXPIRE k {}", 900 - n % 400));
+    }
+    say(&store, &clock, &ids[7], "PERSIST k");
+    assert_eq!(store.schedule.len(), 1000);
+    let ended = store.expire(at(1500));
+    assert!(ended.contains(&ids[6]) && !ended.contains(&ids[5]) && !ended.contains(&ids[7]));
+    assert!(store.expire(at(5998)).iter().all(|id| *id != ids[5]));
+    assert!(store.expire(at(5999)).contains(&ids[5]));
+    store.expire(at(u64::MAX - 1000));
+    assert_eq!(say(&store, &clock, &ids[7], "GET k"), "$1\r\nv\r\n");
+}
+
+#[test]
+fn one_that_is_frozen_when_it_is_due_ends_when_it_opens_again() {
+    let (store, clock) = (store(), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k v PX 100");
+    let gate = |gate| store.with(&id, |slot| slot.as_mut().unwrap().gate = gate);
+    gate(Gate::Frozen(HandoverId { origin: Incarnation(Epoch(1)), serial: 1 }));
+    assert!(store.expire(at(150)).is_empty());
+    gate(Gate::Open);
+    assert_eq!(store.expire(at(150 + LOOK_AGAIN_MS)), std::slice::from_ref(&id));
+    // Until the engine has removed it, it is told again: whoever closed the gate may have given up.
+    assert_eq!(store.expire(at(150 + 2 * LOOK_AGAIN_MS)), std::slice::from_ref(&id));
+    store.with(&id, |slot| *slot = None);
+    assert_eq!((store.schedule.len(), store.count()), (0, 0));
+}
+
+#[test]
+fn one_that_loses_its_last_key_unasked_is_due_at_once() {
+    let (store, clock) = (store(), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k v");
+    let expire = op("PEXPIRE k -1");
+    let call = Call { session: &id.0, op: &expire, protocol: Protocol::Resp2, from: None, may_end: false };
+    assert!(matches!(store.execute(call, &clock, &mut BytesMut::new()), Tried::Done(None)));
+    assert_eq!(store.expire(at(0)), [id]);
+}
