@@ -290,3 +290,40 @@ fn announce(control: &Control, owner: Incarnation, session: SessionId) {
         tracing::debug!(%error, "an arrival could not be announced");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    /// Operations that never end fill their places; gifts still run, and one operation more is refused at once.
+    #[tokio::test]
+    async fn a_full_set_refuses_at_once_and_leaves_gifts_their_places() {
+        let (tasks, working) = Tasks::with(2, 3);
+        let mut working = std::pin::pin!(working);
+        let mut work_on = || {
+            let mut context = Context::from_waker(Waker::noop());
+            assert_eq!(working.as_mut().poll(&mut context), Poll::Pending);
+        };
+        let mut taken = 0;
+        for _ in 0..10 {
+            taken += usize::from(tasks.operations.try_send(Box::pin(std::future::pending())).is_ok());
+            work_on();
+        }
+        assert_eq!(taken, 5, "three run and two wait");
+        let (sender, mut receiver) = tokio::sync::oneshot::channel();
+        let gift = Box::pin(async move {
+            // The test waits for it below.
+            drop(sender.send(()));
+        });
+        assert!(tasks.gifts.try_send(gift).is_ok());
+        work_on();
+        let given = async {
+            while receiver.try_recv().is_err() {
+                work_on();
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(20), given).await.is_ok());
+    }
+}

@@ -1,10 +1,16 @@
 //! `wayfarer run -- COMMAND`: the instance as a child, its environment, its signals, its end.
 
+use crate::harness::Cluster;
 use crate::harness::resp::Reply;
-use crate::harness::{Node, http, until};
-use crate::{cluster, hset};
+use crate::harness::{Node, free_port, http, until};
+use crate::hset;
 use rustix::process::Signal;
 use std::path::Path;
+
+/// A cluster whose instances need not listen: nobody comes to them through the HTTP face.
+fn cluster() -> Cluster {
+    crate::cluster().set(&["http.enabled=false"])
+}
 
 fn lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
@@ -121,4 +127,42 @@ fn a_killed_sidecar_leaves_no_instance_behind() {
     wait_line(&file, "up");
     a.signal(Signal::KILL);
     wait_line(&file, "TERM");
+}
+
+#[test]
+fn ready_only_when_the_child_accepts_connections() {
+    let cluster = crate::cluster();
+    let go = cluster.folder.path().join("go");
+    // Listens on its port only when it is told to; the sidecar's own binary is a listener that is certainly there.
+    let (control, own) = (free_port(), cluster.folder.path().join("own.db"));
+    let script = format!(
+        "while ! [ -e {} ]; do sleep 0.02; done; exec {} run --set app.name=x --set state.listen=127.0.0.1:$PORT \
+         --set http.enabled=false --set admin.enabled=false --set cluster.control=127.0.0.1:{control} \
+         --set cluster.directory=sqlite:{}",
+        go.display(),
+        env!("CARGO_BIN_EXE_wayfarer"),
+        own.display()
+    );
+    let mut a = cluster.spawn("a", &["sh", "-c", &script]);
+    let why = || http::get(a.admin, "/readyz").ok().filter(|r| r.status == 503).map(|r| r.text());
+    until("the wait for the instance", || why().filter(|w| w == "the instance does not accept connections yet\n"));
+    assert_eq!(a.status()["instance"], "starting");
+    std::fs::write(&go, "").unwrap();
+    a.wait_ready();
+    assert_eq!(a.status()["instance"], "accepting");
+}
+
+#[test]
+fn a_second_signal_ends_a_wait_for_a_stuck_child() {
+    let mut cluster = cluster();
+    cluster.set.push("child.stop_ms_max=600000".into());
+    let file = cluster.folder.path().join("up");
+    let script = format!("trap 'echo told >> {0}' TERM; echo up > {0}; while :; do sleep 0.05; done", file.display());
+    let mut a = cluster.start("a", &["sh", "-c", &script]);
+    wait_line(&file, "up");
+    a.signal(Signal::TERM);
+    wait_line(&file, "told");
+    a.signal(Signal::TERM);
+    assert_eq!(a.wait_exit().code(), Some(1));
+    assert!(a.log_text().contains("told to leave a second time"));
 }

@@ -4,6 +4,7 @@ use crate::harness::resp::{Client, Reply};
 use crate::harness::until;
 use crate::{cluster, filler, hset};
 use rustix::process::Signal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn fill(client: &mut Client, sessions: usize) {
     for n in 0..sessions {
@@ -79,6 +80,40 @@ fn a_drain_under_load_shows_no_error() {
     }
     assert_eq!(a.wait_exit().code(), Some(0), "{}", a.log_text());
     check(&mut at_b, 60);
+}
+
+/// Clients at b and c touch each session seldom, so that many of their operations go by hints to where a session was, up to the
+/// very end of the node that leaves. Every one of them counts once.
+#[test]
+fn operations_forwarded_to_a_node_that_leaves_are_neither_lost_nor_repeated() {
+    const SESSIONS: usize = 400;
+    let cluster = cluster();
+    let mut a = cluster.start("a", &[]);
+    let nodes = [cluster.start("b", &[]), cluster.start("c", &[])];
+    let mut at_a = a.client();
+    for n in 0..SESSIONS {
+        assert_eq!(hset(&mut at_a, &format!("s:hint{n}"), "n", b"0"), Reply::Int(1));
+    }
+    let (gone, rounds_at_least) = (AtomicBool::new(false), 3);
+    std::thread::scope(|scope| {
+        for (place, node) in nodes.iter().enumerate() {
+            let gone = &gone;
+            scope.spawn(move || {
+                let (mut client, mut rounds) = (node.client(), 0);
+                while rounds < rounds_at_least || !gone.load(Ordering::Acquire) {
+                    rounds += 1;
+                    for n in 0..SESSIONS {
+                        let reply = client.say(&format!("HINCRBY s:hint{n} count{place} 1"));
+                        assert_eq!(reply, Reply::Int(rounds), "session {n} from {}", node.name);
+                    }
+                }
+            });
+        }
+        a.signal(Signal::TERM);
+        let status = a.wait_exit();
+        gone.store(true, Ordering::Release);
+        assert_eq!(status.code(), Some(0), "{}", a.log_text());
+    });
 }
 
 #[test]

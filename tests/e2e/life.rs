@@ -97,3 +97,25 @@ fn a_session_that_was_moved_ends_and_is_born_again_elsewhere() {
     }
     a.wait_status("/residuals", 1);
 }
+
+#[test]
+fn what_no_message_between_nodes_holds_is_a_clear_error_at_once() {
+    let cluster = cluster().set(&["state.value_bytes_max=1000", "cluster.frame_bytes_max=70000"]);
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    let (mut at_a, mut at_b) = (a.client(), b.client());
+    for n in 0..100 {
+        assert_eq!(hset(&mut at_a, "s:large", &format!("f{n}"), &filler("large", 1000)), Reply::Int(1));
+    }
+    let frame = "[cluster] frame_bytes_max";
+    let reply = at_b.say("HGETALL s:large");
+    assert!(reply.error().starts_with("ERR wayfarer: the reply is longer") && reply.error().contains(frame), "{reply:?}");
+    let mut long = vec![b"HSET".to_vec(), b"s:large".to_vec()];
+    long.extend((0..100).flat_map(|n| [format!("g{n}").into_bytes(), filler("long", 1000)]));
+    let reply = at_b.call(&long);
+    assert!(reply.error().starts_with("ERR wayfarer: the command is longer") && reply.error().contains(frame), "{reply:?}");
+    assert_eq!(at_b.say("HLEN s:large"), Reply::Int(100), "and the next one works");
+    assert_eq!(set(&mut at_a, "k:large", &filler("k", 999)), Reply::ok());
+    assert_eq!(at_b.say("APPEND k:large x"), Reply::Int(1000));
+    let reply = at_b.say("APPEND k:large x");
+    assert_eq!(reply.error(), "ERR string exceeds maximum allowed size ([state] value_bytes_max)");
+}

@@ -21,26 +21,10 @@ mod restarted;
 mod target_gone;
 
 use harness::resp::{Client, Reply};
-use harness::{Cluster, until};
-
-/// The keys of all these tests: a hash and a blob belong to one session.
-const KEYS: &str =
-    r#"[{ pattern = "s:{session}", layout = "hash" }, { pattern = "k:{session}", layout = "key", variable = "blob" }]"#;
-
-fn cluster() -> Cluster {
-    Cluster::new(KEYS).set(&["drain.settle_ms=0"])
-}
-
-/// Bytes that differ for each name.
-fn filler(name: &str, length: usize) -> Vec<u8> {
-    name.bytes().cycle().zip(0u32..).take(length).map(|(b, i)| b ^ u8::try_from((i * 31 + i / 7) % 251).unwrap()).collect()
-}
+use harness::scene::{KEYS, cluster, filler, hset};
+use harness::until;
 
 /// Asks until the answer is another than "ask again": what a client does.
 fn settled<A: AsRef<[u8]>>(client: &mut Client, words: &[A]) -> Reply {
     until("an answer that is none of TRYAGAIN", || Some(client.call(words)).filter(|r| !r.is_try_again()))
-}
-
-fn hset(client: &mut Client, key: &str, field: &str, value: &[u8]) -> Reply {
-    client.call(&[b"HSET".as_slice(), key.as_bytes(), field.as_bytes(), value])
 }

@@ -7,6 +7,7 @@
 
 pub mod http;
 pub mod resp;
+pub mod scene;
 
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};

@@ -144,68 +144,66 @@ impl Report {
     /// The table for people.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let ms = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.1}"));
-        let mut row = |name: &str, value: String, meaning: &str| {
+        for (name, value, meaning) in self.outcome_rows().into_iter().chain(self.time_rows()) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "  {name:<22} {value:>16}   {meaning}");
-        };
-        row(
-            "requests",
-            self.requests.to_string(),
-            &format!("by {} users in {} sessions, {} s", self.users, self.sessions, self.seconds),
-        );
-        row("errors", self.errors.to_string(), "every status but 200 counts");
-        row("lost writes", self.lost_writes.to_string(), "acknowledged, and not there at the end");
-        row("stale reads", self.stale_reads.to_string(), "older than what had been acknowledged or read");
-        row("wrong values", self.wrong_values.to_string(), "bytes that nobody wrote");
-        row(
-            "late / undispatched",
-            format!("{} / {}", self.late, self.undispatched),
-            "requests that left over 10 ms late / not at all",
-        );
-        row(
-            "sessions moved",
-            self.sessions_moved.to_string(),
-            &format!("in {} moves; {} aborted", self.moves, self.moves_aborted),
-        );
-        row(
-            "fetched late",
-            self.variables_fetched_late.to_string(),
-            &format!("variables that came after their session, {} of them on first access", self.variables_fetched_on_access),
-        );
-        let share = self.bytes_eager_percent_of_total.map_or_else(String::new, |percent| format!("{percent} % of the next line"));
-        row("bytes eager", self.bytes_eager.to_string(), &format!("before sessions answered at their new place: {share}"));
-        row(
-            "bytes total",
-            self.bytes_total.to_string(),
-            &format!("the same, carrying everything ({} moves)", self.moves_reference),
-        );
-        row(
-            "bytes late",
-            self.bytes_late.to_string(),
-            "after that; what moves twice is fetched twice, so eager + late may exceed the total",
-        );
-        let pause = format!("{} / {}", ms(self.pause_ms_p50), ms(self.pause_ms_p99));
-        row(
-            "pause p50 / p99 ms",
-            pause,
-            &format!("longest request that met a move, from its due time ({} moves met one)", self.pauses),
-        );
-        let freeze = format!("{} / {}", ms(self.freeze_ms_p50), ms(self.freeze_ms_p99));
-        row("freeze p50 / p99 ms", freeze, "from frozen at the old node to open at the new one");
-        let first = format!("{} / {}", ms(self.first_after_ms_p50), ms(self.first_after_ms_p99));
-        row("first p50 / p99 ms", first, "first request after each move, which pays for what it has to fetch");
-        for (phase, p50, p99) in [
-            ("before", self.latency_ms_p50_before, self.latency_ms_p99_before),
-            ("during", self.latency_ms_p50_during, self.latency_ms_p99_during),
-            ("after", self.latency_ms_p50_after, self.latency_ms_p99_after),
-        ] {
-            row(
-                &format!("{phase} p50 / p99 ms"),
-                format!("{} / {}", ms(p50), ms(p99)),
-                "latency of requests, from their due times",
-            );
         }
+        self.remarks(&mut text);
+        text
+    }
+
+    /// What became of requests, sessions and bytes.
+    fn outcome_rows(&self) -> Vec<Row> {
+        let share = self.bytes_eager_percent_of_total.map_or_else(String::new, |percent| format!("{percent} % of the next line"));
+        let by = format!("by {} users in {} sessions, {} s", self.users, self.sessions, self.seconds);
+        let late = format!("{} / {}", self.late, self.undispatched);
+        let fetched =
+            format!("variables that came after their session, {} of them on first access", self.variables_fetched_on_access);
+        vec![
+            row("requests", self.requests, by),
+            row("errors", self.errors, "every status but 200 counts"),
+            row("lost writes", self.lost_writes, "acknowledged, and not there at the end"),
+            row("stale reads", self.stale_reads, "older than what had been acknowledged or read"),
+            row("wrong values", self.wrong_values, "bytes that nobody wrote"),
+            row("late / undispatched", late, "requests that left over 10 ms late / not at all"),
+            row("sessions moved", self.sessions_moved, format!("in {} moves; {} aborted", self.moves, self.moves_aborted)),
+            row("fetched late", self.variables_fetched_late, fetched),
+            row("bytes eager", self.bytes_eager, format!("before sessions answered at their new place: {share}")),
+            row("bytes total", self.bytes_total, format!("the same, carrying everything ({} moves)", self.moves_reference)),
+            row(
+                "bytes late",
+                self.bytes_late,
+                "after that; what moves twice is fetched twice, so eager + late may exceed the total",
+            ),
+        ]
+    }
+
+    /// How long things took.
+    fn time_rows(&self) -> Vec<Row> {
+        let ms = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.1}"));
+        let both = |p50, p99| format!("{} / {}", ms(p50), ms(p99));
+        let met = format!("longest request that met a move, from its due time ({} moves met one)", self.pauses);
+        let latency = "latency of requests, from their due times";
+        vec![
+            row("pause p50 / p99 ms", both(self.pause_ms_p50, self.pause_ms_p99), met),
+            row(
+                "freeze p50 / p99 ms",
+                both(self.freeze_ms_p50, self.freeze_ms_p99),
+                "from frozen at the old node to open at the new one",
+            ),
+            row(
+                "first p50 / p99 ms",
+                both(self.first_after_ms_p50, self.first_after_ms_p99),
+                "first request after each move, which pays for what it has to fetch",
+            ),
+            row("before p50 / p99 ms", both(self.latency_ms_p50_before, self.latency_ms_p99_before), latency),
+            row("during p50 / p99 ms", both(self.latency_ms_p50_during, self.latency_ms_p99_during), latency),
+            row("after p50 / p99 ms", both(self.latency_ms_p50_after, self.latency_ms_p99_after), latency),
+        ]
+    }
+
+    /// Reasons, faults, and whether all is well.
+    fn remarks(&self, text: &mut String) {
         for (reason, count) in &self.error_reasons {
             let _ = writeln!(text, "  error, {count} times: {reason}");
         }
@@ -224,8 +222,14 @@ impl Report {
         for failure in &self.failures {
             let _ = writeln!(text, "  FAILED: {failure}");
         }
-        text
     }
+}
+
+/// Name, value and meaning of one line of the table.
+type Row = (&'static str, String, String);
+
+fn row(name: &'static str, value: impl ToString, meaning: impl Into<String>) -> Row {
+    (name, value.to_string(), meaning.into())
 }
 
 fn latencies(records: &[Record], phase: Phase) -> Durations {

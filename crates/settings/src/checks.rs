@@ -4,6 +4,7 @@
 //! Invariant: a mistake stands at the line of the setting that its remedy speaks of; warnings never stop anything.
 
 use crate::gather::{Fields, Layer, Origin};
+use crate::keys::KeyPattern;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
 use std::collections::BTreeSet;
@@ -150,6 +151,11 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
         }
         if state.keys.patterns().is_empty() {
             warn("state.keys", "is empty: no key is a session's", "name a preset or a pattern");
+        }
+        if state.keys.patterns().iter().any(KeyPattern::takes_every_key) {
+            let message = "the pattern {session} alone takes every key that no other pattern takes, each as a session of its own: \
+                           also caches, locks and queues, which then are not in the upstream";
+            warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
         if state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
             let message = "other machines can read and write all sessions: there is no state.password";

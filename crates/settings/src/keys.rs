@@ -87,6 +87,11 @@ impl KeyPattern {
         &self.text
     }
 
+    /// Whether it takes every key whole: nothing stands around `{session}`, so each key is a session of its own.
+    pub fn takes_every_key(&self) -> bool {
+        self.text == SESSION
+    }
+
     /// How the value of its keys is divided into variables.
     pub fn layout(&self) -> Layout {
         self.layout

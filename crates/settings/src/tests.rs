@@ -207,6 +207,17 @@ fn mistakes_of_environment_and_command_line_name_their_source() {
 }
 
 #[test]
+fn a_pattern_that_takes_every_key_is_warned_of() {
+    let warned = |pattern: &str| {
+        let mut s = sources("");
+        s.overrides = vec![format!(r#"state.keys=[{{pattern="{pattern}",layout="hash"}}]"#)];
+        lines(&Settings::load(&s).unwrap().warnings).contains("the pattern {session} alone takes every key")
+    };
+    assert!(warned("{session}"));
+    assert!(!warned("sess:{session}") && !warned("{session}:x"));
+}
+
+#[test]
 fn broken_toml_is_named_with_its_line_and_does_not_hide_the_rest() {
     let found = mistakes("[app]\nname = shop\nadress = \"x\"\n[state\nlisten = \"127.0.0.1:1\"\n[log]\nlevel = \"hunter\n");
     for line in

@@ -272,6 +272,8 @@ fn each_message_has_its_lane_and_phase() {
     load Control None
     give Control None
     given Control None
+    leaving Control None
+    leaving_heard Control None
     ");
 }
 
