@@ -162,7 +162,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         stage_us_max: (handover.stage_ms_max + handover.commit_ms_max) * 1000,
         retry_us: 50_000,
         fetch_us_max: settings.state.fetch_ms_max * 1000,
-        stream_bytes_max: 4 << 20,
+        stream_bytes_max: 1 << 20,
         trickle_bytes_per_s: if handover.trickle { handover.trickle_bytes_per_s } else { 0 },
         drain_residuals: true,
         residual_bytes_max: handover.residual_bytes_max,

@@ -314,7 +314,7 @@ mod tests {
         let (sender, mut receiver) = tokio::sync::oneshot::channel();
         let gift = Box::pin(async move {
             // The test waits for it below.
-            drop(sender.send(()));
+            let _ = sender.send(());
         });
         assert!(tasks.gifts.try_send(gift).is_ok());
         work_on();

@@ -21,7 +21,7 @@ mod restarted;
 mod target_gone;
 
 use harness::resp::{Client, Reply};
-use harness::scene::{KEYS, cluster, filler, hset};
+use harness::scene::{cluster, filler, hset};
 use harness::until;
 
 /// Asks until the answer is another than "ask again": what a client does.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::percentile::Durations;
 use crate::run::Outcome;
+use crate::stage::moves::Pause;
 use crate::users::ledger::{Phase, Record};
 
 /// Version of the JSON's schema; fields are only ever added under the same number.
@@ -55,6 +56,7 @@ pub struct Report {
     pub pause_ms_p50: Option<f64>,
     pub pause_ms_p99: Option<f64>,
     pub pause_ms_max: Option<f64>,
+    pub pauses_longest: Vec<Pause>,
     pub freeze_ms_p50: Option<f64>,
     pub freeze_ms_p99: Option<f64>,
     pub first_after_ms_p50: Option<f64>,
@@ -123,6 +125,7 @@ impl Report {
             pause_ms_p50: pauses.percentile_ms(50.0),
             pause_ms_p99: pauses.percentile_ms(99.0),
             pause_ms_max: pauses.max_ms(),
+            pauses_longest: outcome.moves.longest.clone(),
             freeze_ms_p50: freezes.percentile_ms(50.0),
             freeze_ms_p99: freezes.percentile_ms(99.0),
             first_after_ms_p50: firsts.percentile_ms(50.0),

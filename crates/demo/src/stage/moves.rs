@@ -15,12 +15,34 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
+use serde::Serialize;
+
 use crate::stage::admin::{MoveSide, Side};
 use crate::users::ledger::Record;
 use crate::world::Clock;
 
+/// How many of the longest pauses are told one by one.
+const LONGEST_MAX: usize = 5;
+
+/// One pause and what it consists of, so that a long one can be understood. Times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Pause {
+    /// Since the start of the run: when the request was due.
+    pub due_at_ms: f64,
+    /// From the due time to the answer.
+    pub pause_ms: f64,
+    /// From the due time until the request left the user: what the machine of the users added.
+    pub sent_late_ms: f64,
+    /// From the due time until the session froze; negative if it was frozen already.
+    pub before_freeze_ms: f64,
+    /// Frozen at the old node until open at the new one.
+    pub freeze_ms: f64,
+    /// From the opening to the answer.
+    pub after_open_ms: f64,
+}
+
 /// What is known of the moves of a run. Times in microseconds.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct MoveFigures {
     /// Moves that were committed.
     pub moves: u64,
@@ -34,6 +56,8 @@ pub struct MoveFigures {
     pub without_request: u64,
     /// The pause of each other move.
     pub pauses_us: Vec<u64>,
+    /// The longest of them, longest first.
+    pub longest: Vec<Pause>,
     /// The freeze of each move.
     pub freezes_us: Vec<u64>,
     /// Of each move the latency of the first request that was due after its freeze, whenever that was: it pays for what has to be
@@ -99,12 +123,31 @@ pub fn figures<'a>(
             figures.firsts_us.push(positive(first.done_us.saturating_sub(first.due_us)));
         }
         let overlapping = of_session.iter().filter(|record| record.due_us <= opened_us && record.done_us >= frozen_us);
-        match overlapping.map(|record| positive(record.done_us.saturating_sub(record.due_us))).max() {
-            Some(pause_us) => figures.pauses_us.push(pause_us),
+        match overlapping.max_by_key(|record| record.done_us.saturating_sub(record.due_us)) {
+            Some(record) => {
+                figures.pauses_us.push(positive(record.done_us.saturating_sub(record.due_us)));
+                figures.longest.push(Pause::of(record, frozen_us, opened_us));
+            }
             None => figures.without_request += 1,
         }
     }
+    figures.longest.sort_by(|a, b| b.pause_ms.total_cmp(&a.pause_ms));
+    figures.longest.truncate(LONGEST_MAX);
     figures
+}
+
+impl Pause {
+    fn of(record: &Record, frozen_us: i64, opened_us: i64) -> Pause {
+        let ms = |from: i64, to: i64| to.saturating_sub(from) as f64 / 1000.0;
+        Pause {
+            due_at_ms: ms(0, record.due_us),
+            pause_ms: ms(record.due_us, record.done_us),
+            sent_late_ms: ms(record.due_us, record.sent_us),
+            before_freeze_ms: ms(record.due_us, frozen_us),
+            freeze_ms: ms(frozen_us, opened_us),
+            after_open_ms: ms(opened_us, record.done_us),
+        }
+    }
 }
 
 fn positive(us: i64) -> u64 {
@@ -160,6 +203,14 @@ mod tests {
             one_sided: 1,
             without_request: 1,
             pauses_us: vec![1_100],
+            longest: vec![Pause {
+                due_at_ms: 0.6,
+                pause_ms: 1.1,
+                sent_late_ms: 0.0,
+                before_freeze_ms: 0.4,
+                freeze_ms: 0.5,
+                after_open_ms: 0.2,
+            }],
             freezes_us: vec![500, 100],
             firsts_us: vec![500, 75_000],
         };
