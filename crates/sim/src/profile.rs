@@ -108,6 +108,7 @@ fn node_settings(unproven: bool, random: &mut Random) -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: random.pick(&[500, 1 << 20]).unwrap_or(500),
         sweep_us: random.between(50_000, 300_000),
+        frame_bytes_max: 1 << 20,
         waiting_max: 64,
     }
 }

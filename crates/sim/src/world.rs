@@ -327,6 +327,7 @@ impl World {
             Note::Lost => coverage.lost_variables += 1,
             Note::ResidualEnded => coverage.residuals_ended += 1,
             Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
+            Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) => {}
         }
     }
 
