@@ -196,9 +196,10 @@ impl Node {
             return self.conclude(&session, turn, |_| Some(Verdict::At(*other)));
         }
         // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups. So
-        // it is with whoever drains while nobody takes what it has; only a record that is its own already is opened.
-        let drains = self.state == MemberState::Draining && !ours;
-        let may_own = self.me.role == Role::Owner && !self.left && !drains && !self.outgoing.moves.is_drained();
+        // it is with the last member when it drains, while one that is not the last waits for somebody who takes what it has. A
+        // record that is its own already is opened in any case: without that nobody could read or end it.
+        let last_leaves = self.state == MemberState::Draining && self.is_last() && !ours;
+        let may_own = self.me.role == Role::Owner && !self.left && !last_leaves && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             // Nobody accepts: one that is only cordoned is better than an error for the client.
             let verdict = self.cordoned().map_or(Verdict::TryAgain(Reason::NoOwner), Verdict::At);

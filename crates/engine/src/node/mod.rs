@@ -248,6 +248,11 @@ impl Node {
         self.view.accepting().map(|m| m.incarnation).filter(|who| *who != self.me.incarnation).collect()
     }
 
+    /// Whether no other member lives.
+    fn is_last(&self) -> bool {
+        !self.view.members.values().any(|m| m.incarnation != self.me.incarnation && m.state != MemberState::Fenced)
+    }
+
     /// Another member that owns sessions and stays, though it takes no more of them.
     fn cordoned(&self) -> Option<Incarnation> {
         let stays = |m: &&MemberRecord| m.state == MemberState::Cordoned && m.draft.role == Role::Owner;
