@@ -75,9 +75,10 @@ impl Locations {
         self.empty.insert(session, now_us + EMPTY_US_MAX);
     }
 
-    /// Whether no session is ending.
+    /// Whether no session is ending, and no operation waits that may create one: readers hold nothing up, however many they are.
     pub(super) fn is_idle(&self) -> bool {
-        self.endings.is_empty()
+        let creates = |search: &Search| search.asked.iter().chain(&search.next).any(|(purpose, _)| *purpose == Purpose::Create);
+        self.endings.is_empty() && !self.searches.values().any(creates)
     }
 }
 

@@ -134,7 +134,7 @@ impl Node {
             self.queue_all(turn);
         }
         self.start_queued(turn);
-        // Who only looks for a session holds nothing up: once it is drained, this node bears none.
+        // A read that finds a record of this node's own is a birth too.
         let bears = self.pending.values().any(|p| matches!(p, Pending::Birth { .. }));
         let idle = self.outgoing.count() == 0 && self.incoming.count() == 0 && self.locate.is_idle() && !bears;
         let empty = idle && turn.table.count() == 0 && self.late.residuals.count() == 0;
