@@ -167,6 +167,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: handover.residual_bytes_max,
         sweep_us: 5_000_000,
+        frame_bytes_max: settings.cluster.frame_bytes_max as u64,
         waiting_max: settings.state.parked_operations_max,
     }
 }

@@ -34,7 +34,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::Incarnation;
-use wayfarer_engine::wire::control::{ControlMessage, Lane, WireError, lane};
+use wayfarer_engine::wire::control::{self, ControlMessage, Lane, WireError, lane};
 
 /// Pause after a failed accept: out of descriptors, the next one would fail at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -186,6 +186,8 @@ pub struct Control {
     settings: Arc<ControlSettings>,
     peers: Arc<Peers>,
     counters: Arc<Counters>,
+    /// Messages that no frame holds, so far.
+    too_long: AtomicU64,
     /// Lanes that were sent to for the first time and have no task yet: at most two a peer.
     fresh: Mutex<Vec<(Arc<Peer>, Lane)>>,
     has_fresh: Notify,
@@ -201,7 +203,16 @@ impl Control {
         let address = listener.local_addr()?;
         let (peers, counters) = (Arc::new(Peers::new()), Arc::default());
         let (fresh, has_fresh) = (Mutex::default(), Notify::new());
-        Ok(Control { listener, address, settings: Arc::new(settings), peers, counters, fresh, has_fresh })
+        Ok(Control {
+            listener,
+            address,
+            settings: Arc::new(settings),
+            peers,
+            counters,
+            too_long: AtomicU64::new(0),
+            fresh,
+            has_fresh,
+        })
     }
 
     /// Where peers dial; with the port that the system chose.
@@ -217,7 +228,16 @@ impl Control {
             (true, Some(peer)) => peer,
         };
         let lane = lane(&message);
-        if peer.outbox(lane).append(&message, &self.settings)? {
+        let appended = peer.outbox(lane).append(&message, &self.settings);
+        if let Err(NotSent::TooLong(error)) = &appended {
+            // Whoever sends may try again and again: the first is told, and then ever fewer.
+            let times = self.too_long.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if times.is_power_of_two() {
+                let (kind, bytes) = (control::kind(&message), control::value_bytes(&message));
+                tracing::warn!(kind, bytes, times, %error, "a message to another node was not sent ([cluster] frame_bytes_max)");
+            }
+        }
+        if appended? {
             self.lock_fresh().push((peer, lane));
             self.has_fresh.notify_one();
         }
@@ -311,12 +331,12 @@ impl Drop for EndsLife<'_> {
     }
 }
 
-/// A task of a connection that panicked is a bug; the others go on.
+/// A task of a connection that panicked is a bug; the others go on. What it says is not logged: it may hold anything.
 fn note_end(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a task of the control channel panicked");
+        tracing::error!("a task of the control channel panicked");
     }
 }
 

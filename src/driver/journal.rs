@@ -13,6 +13,9 @@ use wayfarer_engine::node::Note;
 /// Moves that are remembered.
 const MOVES_MAX: usize = 65_536;
 
+/// Sessions of one kind of mishap that are named in the log; after that one at each doubling, with the count.
+const NAMED_MAX: u64 = 1000;
+
 /// Which side of a handover this node was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
@@ -69,6 +72,10 @@ pub struct Totals {
     pub fetched_on_access: AtomicU64,
     /// Variables that were declared lost.
     pub lost: AtomicU64,
+    /// Sessions that operations here found lost with the nodes that had them.
+    pub sessions_lost: AtomicU64,
+    /// Times that a session was not handed over because a message could not be sent.
+    pub unsendable: AtomicU64,
 }
 
 /// See the head of this file.
@@ -149,8 +156,30 @@ impl Journal {
                 tracing::warn!(incarnation = who.0.0, "a member was declared dead; what only it held is lost");
                 metrics::counter!(names::MEMBERS_FENCED).increment(1);
             }
+            Note::SessionLost(session) => {
+                count(&totals.sessions_lost, names::SESSIONS_LOST, 1);
+                self.name(&session, &totals.sessions_lost, "was lost with the node that had it");
+            }
+            Note::Unsendable(session) => {
+                count(&totals.unsendable, names::HANDOVERS_UNSENDABLE, 1);
+                self.name(&session, &totals.unsendable, "could not be handed over: a message about it could not be sent");
+            }
+            Note::AdoptionSkipped => metrics::counter!(names::ADOPTIONS_SKIPPED).increment(1),
             Note::ResidualEnded => metrics::counter!(names::RESIDUALS_ENDED).increment(1),
         }
+    }
+
+    /// Names a session in the log; of many, the first ones and then ever fewer.
+    fn name(&self, session: &SessionId, so_far: &AtomicU64, what: &'static str) {
+        let times = so_far.load(Ordering::Relaxed);
+        if times <= NAMED_MAX || times.is_power_of_two() {
+            tracing::warn!(session = self.show(session), times, "a session {what}");
+        }
+    }
+
+    /// The life that froze them is over, and nobody tells how their handovers end.
+    pub fn forget_frozen(&self) {
+        self.log().froze.clear();
     }
 
     fn origin_ended(&self, handover: HandoverId, session: &SessionId, outcome: MoveOutcome) {

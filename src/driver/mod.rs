@@ -9,6 +9,8 @@
 //!  directory's watch ─► View ─┤                   └─► store: lease, wake                        │
 //!  clock ─────────────► Tick ─┘◄──────────────────────────── Outcome, Placement, Probed ────────┘
 //! ```
+//! Invariant: every request to the directory comes back as an input, also if its task broke; and a node that was fenced has in
+//! its new life the last wish of its operator (cordon, drain).
 
 pub mod clock;
 mod handle;
@@ -20,13 +22,13 @@ pub use journal::{Journal, Move, MoveOutcome, Side};
 pub use parked::Parked;
 
 use handle::Told;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use wayfarer_engine::directory::{Directory, DirectoryError, MemberDraft, MemberState, Role, View};
 use wayfarer_engine::ids::{Incarnation, Now, Ticket};
 use wayfarer_engine::node::message::Message;
@@ -84,7 +86,33 @@ pub struct Driver<P> {
     asked: HashMap<Ticket, oneshot::Sender<Verdict>>,
     gifts: HashMap<u64, oneshot::Sender<(u64, u64)>>,
     under_way: JoinSet<Input>,
+    /// What a task under way brings if it breaks: that nobody knows.
+    unknown: HashMap<Id, Input>,
+    wish: Wish,
     fenced: bool,
+}
+
+/// What operators want of this node, in whichever life.
+#[derive(Clone, Copy, Default)]
+struct Wish {
+    cordoned: bool,
+    drains: bool,
+}
+
+impl Wish {
+    /// Takes note of an input that is a wish.
+    fn hear(&mut self, input: &Input) {
+        match input {
+            Input::Cordon(on) => self.cordoned = *on,
+            Input::Drain => self.drains = true,
+            _ => {}
+        }
+    }
+
+    /// What a new node must be told; a drain says more than a cordon.
+    fn input(self) -> Option<Input> {
+        if self.drains { Some(Input::Drain) } else { self.cordoned.then_some(Input::Cordon(true)) }
+    }
 }
 
 impl<P: Post> Driver<P> {
@@ -103,8 +131,21 @@ impl<P: Post> Driver<P> {
         let (standing, watcher) =
             watch::channel(Standing { me, view: Arc::new(view), ready: false, drained: false, lives_lost: 0 });
         let handle = Handle { told: told_in, tickets: Arc::new(AtomicU64::new(1)), standing: watcher };
-        let (asked, gifts, under_way) = (HashMap::new(), HashMap::new(), JoinSet::new());
-        let driver = Driver { parts, draft, groups, node, told, views, standing, asked, gifts, under_way, fenced: false };
+        let driver = Driver {
+            parts,
+            draft,
+            groups,
+            node,
+            told,
+            views,
+            standing,
+            asked: HashMap::new(),
+            gifts: HashMap::new(),
+            under_way: JoinSet::new(),
+            unknown: HashMap::new(),
+            wish: Wish::default(),
+            fenced: false,
+        };
         Ok((driver, handle))
     }
 
@@ -116,10 +157,7 @@ impl<P: Post> Driver<P> {
             tokio::select! {
                 biased;
                 _ = tick.tick() => self.feed(Input::Tick),
-                Some(done) = self.under_way.join_next() => match done {
-                    Ok(input) => self.feed(input),
-                    Err(error) => tracing::error!(%error, "a request to the directory broke"),
-                },
+                Some(done) = self.under_way.join_next_with_id() => self.came_back(done),
                 // Before what is told: there is always more of that under load.
                 changed = self.views.changed() => match changed {
                     Ok(()) => self.view_changed(),
@@ -144,8 +182,11 @@ impl<P: Post> Driver<P> {
         self.parts.parked.wake_all();
         // Answers to questions of the old life mean nothing to the new one; who waits is told that nobody answers.
         self.under_way = JoinSet::new();
+        self.unknown.clear();
         self.asked.clear();
         self.gifts.clear();
+        // No note will tell how those handovers ended.
+        self.parts.journal.forget_frozen();
         self.standing.send_modify(|s| {
             s.ready = false;
             s.lives_lost += u64::from(!s.drained);
@@ -163,6 +204,9 @@ impl<P: Post> Driver<P> {
                         s.view = Arc::new(view);
                     });
                     self.fenced = false;
+                    if let Some(wish) = self.wish.input() {
+                        self.feed(wish);
+                    }
                     return;
                 }
                 Err(error) => {
@@ -175,7 +219,10 @@ impl<P: Post> Driver<P> {
 
     fn take(&mut self, told: Told) {
         match told {
-            Told::Input(input) => self.feed(input),
+            Told::Input(input) => {
+                self.wish.hear(&input);
+                self.feed(input);
+            }
             Told::Ask(ticket, input, answer) => {
                 self.asked.insert(ticket, answer);
                 self.feed(input);
@@ -189,6 +236,23 @@ impl<P: Post> Driver<P> {
         }
     }
 
+    /// A request to the directory has ended. What a panic says is not logged: it may hold anything.
+    fn came_back(&mut self, done: Result<(Id, Input), JoinError>) {
+        match done {
+            Ok((id, input)) => {
+                self.unknown.remove(&id);
+                self.feed(input);
+            }
+            Err(error) => {
+                tracing::error!("a request to the directory broke: its outcome is unknown");
+                metrics::counter!(crate::telemetry::names::DIRECTORY_ERRORS).increment(1);
+                if let Some(input) = self.unknown.remove(&error.id()) {
+                    self.feed(input);
+                }
+            }
+        }
+    }
+
     fn view_changed(&mut self) {
         let view = self.views.borrow_and_update().clone();
         self.parts.post.members(&view);
@@ -198,18 +262,25 @@ impl<P: Post> Driver<P> {
 
     fn feed(&mut self, input: Input) {
         let now = clock::now();
-        let mut effects = Vec::new();
-        self.node.handle(now, input, self.parts.store.as_ref(), &mut effects);
-        for effect in effects {
-            self.perform(now, effect);
+        let mut inputs = VecDeque::from([input]);
+        // At most one more for each message that was sent for the first: what a cancelled handover says is told nobody again.
+        while let Some(input) = inputs.pop_front() {
+            let mut effects = Vec::new();
+            self.node.handle(now, input, self.parts.store.as_ref(), &mut effects);
+            for effect in effects {
+                inputs.extend(self.perform(now, effect));
+            }
         }
     }
 
-    fn perform(&mut self, now: Now, effect: Effect) {
+    /// Performs one effect; what the node must be told of it at once.
+    fn perform(&mut self, now: Now, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Send { to, message } => {
+                let failed = Input::not_sent(&message);
                 if !self.parts.post.send(to, message) {
                     metrics::counter!(crate::telemetry::names::MESSAGES_NOT_SENT).increment(1);
+                    return failed;
                 }
             }
             Effect::Transact { request, transaction } => {
@@ -262,16 +333,18 @@ impl<P: Post> Driver<P> {
             }
             Effect::Note(note) => self.parts.journal.note(note),
         }
+        None
     }
 
     /// Asks the directory with a deadline; what brings no answer is an unknown outcome.
     fn ask<T: Send + 'static>(
         &mut self,
         question: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
-        input: impl FnOnce(Option<T>) -> Input + Send + 'static,
+        input: impl Fn(Option<T>) -> Input + Send + 'static,
     ) {
         let deadline = Duration::from_millis(self.parts.directory_ms_max);
-        self.under_way.spawn(async move {
+        let unknown = input(None);
+        let task = self.under_way.spawn(async move {
             match tokio::time::timeout(deadline, question).await {
                 Ok(Ok(answer)) => input(Some(answer)),
                 Ok(Err(error)) => {
@@ -286,6 +359,7 @@ impl<P: Post> Driver<P> {
                 }
             }
         });
+        self.unknown.insert(task.id(), unknown);
     }
 }
 
@@ -306,3 +380,6 @@ pub fn state_word(state: MemberState) -> &'static str {
         MemberState::Fenced => "fenced",
     }
 }
+
+#[cfg(test)]
+mod tests;

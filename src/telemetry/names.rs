@@ -6,6 +6,10 @@
 pub const SESSIONS_BORN: &str = "wayfarer_sessions_born_total";
 /// Sessions ended at this node.
 pub const SESSIONS_ENDED: &str = "wayfarer_sessions_ended_total";
+/// Sessions that operations at this node found lost with the node that had them; each once a node, as long as it remembers.
+pub const SESSIONS_LOST: &str = "wayfarer_sessions_lost_total";
+/// Times that a session was not handed over because a message about it could not be sent.
+pub const HANDOVERS_UNSENDABLE: &str = "wayfarer_handovers_unsendable_total";
 /// Sessions that this node owns.
 pub const SESSIONS_OWNED: &str = "wayfarer_sessions_owned";
 /// Handovers that this node gave and that committed.
@@ -32,7 +36,7 @@ pub const RESIDUALS_ENDED: &str = "wayfarer_residuals_ended_total";
 pub const RESIDUAL_BYTES: &str = "wayfarer_residual_bytes";
 /// Members that this node declared dead.
 pub const MEMBERS_FENCED: &str = "wayfarer_members_fenced_total";
-/// Wishes to adopt a session that were left out because the driver was busy.
+/// Wishes to adopt a session that were left out because the driver was busy or enough sessions were leaving already.
 pub const ADOPTIONS_SKIPPED: &str = "wayfarer_adoptions_skipped_total";
 /// Requests whose session was not looked for ahead because too much was under way.
 pub const ARRIVALS_SKIPPED: &str = "wayfarer_arrivals_skipped_total";

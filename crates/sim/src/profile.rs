@@ -108,6 +108,8 @@ fn node_settings(unproven: bool, random: &mut Random) -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: random.pick(&[500, 1 << 20]).unwrap_or(500),
         sweep_us: random.between(50_000, 300_000),
+        // The small one holds a manifest, and with it one value or two.
+        frame_bytes_max: random.pick(&[2_600, 1 << 20]).unwrap_or(2_600),
         waiting_max: 64,
     }
 }

@@ -265,8 +265,15 @@ impl World {
         match effect {
             Effect::Send { to, message } => {
                 let Some(there) = self.homes.get(&to).copied() else { return };
-                if let Some(delay_us) = self.network.carry(host, there, self.now_us, &self.profile, &mut self.random) {
-                    self.after(delay_us, Event::Reach(to, Stimulus::Input(Input::Message { from: me, message })));
+                match self.network.carry(host, there, self.now_us, &self.profile, &mut self.random) {
+                    Some(delay_us) => {
+                        self.after(delay_us, Event::Reach(to, Stimulus::Input(Input::Message { from: me, message })));
+                    }
+                    // A connection that is known to be broken refuses what is sent; another loses it silently.
+                    None => {
+                        let told = if self.random.chance(500) { Input::not_sent(&message) } else { None };
+                        told.into_iter().for_each(|input| self.after(0, Event::Reach(me, Stimulus::Input(input))));
+                    }
                 }
             }
             Effect::Transact { request, transaction } => self.send_transaction(host, me, request, transaction),
@@ -327,6 +334,7 @@ impl World {
             Note::Lost => coverage.lost_variables += 1,
             Note::ResidualEnded => coverage.residuals_ended += 1,
             Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
+            Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) => {}
         }
     }
 

@@ -3,8 +3,8 @@
 use wayfarer_engine::bugs::{Bug, switch};
 use wayfarer_sim::run::run;
 
-/// Seeds that a bug may take to be found.
-const SEEDS_MAX: u64 = 250;
+/// Seeds that a bug may take to be found: the rarest took 4 to 285 from nine different starts, and any change of what is drawn shifts them.
+const SEEDS_MAX: u64 = 1000;
 
 fn is_found(bug: Bug) {
     switch(Some(bug));

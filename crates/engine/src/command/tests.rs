@@ -177,7 +177,7 @@ fn what_is_lost_is_said_and_an_overwrite_cures_it() {
 #[test]
 fn an_expired_key_needs_nothing_and_is_gone() {
     let mut session = remote(elsewhere);
-    let later = NOW + 100_000;
+    let later = NOW + 100_001;
     for (command, expected) in [
         ("GET s", "$-1"),
         ("STRLEN s", ":0"),

@@ -4,7 +4,8 @@
 //!  Proposed ──accepted──► PreCopying ──pre-copied──► Preparing ──prepared──► Frozen ──committed──► Gone
 //!     │  └──accepted, nothing to copy──────────────────►│                    │  │                  ▲
 //!     │ rejected, cancelled, late │ cancelled, late      │ cancelled, late    │  └─late─► Fencing ──┤ found committed
-//!     ▼                           ▼                      ▼                    │promised    │       │
+//!     │ not sent                  │ not sent             │                    │promised    │       │
+//!     ▼                           ▼                      ▼                    │not sent    │       │
 //!  Aborted ◄──────────────────────────────────────────────────────────────────┴────────────┘       │
 //!                                                             fence won     Forgotten ◄── found another
 //! ```
@@ -53,6 +54,8 @@ pub enum Event {
     Prepared,
     /// The session cannot leave now (it ends, it is frozen, it is gone).
     Cancelled,
+    /// What was to be sent last was not sent and does not arrive. In `Frozen` that is the stage: the target cannot commit.
+    NotSent,
     /// The step took longer than it may.
     Late,
     /// The target says that it has committed.
@@ -108,9 +111,9 @@ pub fn step(state: State, event: Event) -> (State, Action) {
         (S::Proposed, E::AcceptedAll) | (S::PreCopying, E::PreCopied) => (S::Preparing, A::Freeze),
         (S::Preparing, E::Prepared) => (S::Frozen, A::Stage),
         (S::Proposed, E::Rejected | E::Promised) | (S::PreCopying, E::Promised) => (S::Aborted, A::None),
-        (S::Proposed | S::PreCopying, E::Cancelled | E::Late) => (S::Aborted, A::Abort),
+        (S::Proposed | S::PreCopying, E::Cancelled | E::NotSent | E::Late) => (S::Aborted, A::Abort),
         // The freeze itself may find that the session cannot leave. The stage was never sent, so the target cannot commit.
-        (S::Preparing, E::Cancelled | E::Late) => (S::Aborted, A::UnfreezeUnsent),
+        (S::Preparing, E::Cancelled | E::Late) | (S::Frozen, E::NotSent) => (S::Aborted, A::UnfreezeUnsent),
         (S::Preparing, E::Promised) => (S::Aborted, A::Unfreeze),
         (S::Frozen | S::Fencing, E::Committed) | (S::Fencing, E::FoundCommitted) => (S::Gone, A::Leave),
         (S::Frozen, E::Promised) => (S::Aborted, A::Unfreeze),

@@ -16,6 +16,7 @@ fn transition_tables() {
             OE::PreCopied,
             OE::Prepared,
             OE::Cancelled,
+            OE::NotSent,
             OE::Late,
             OE::Committed,
             OE::Promised,

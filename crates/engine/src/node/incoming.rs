@@ -12,6 +12,7 @@ use crate::directory::{Compare, Location, NextEpoch, Outcome, Transaction, Write
 use crate::handover::target::{Action, Event, State, step};
 use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, SessionId};
 use crate::node::message::{Message, Rejection, Stage, Summary};
+use crate::node::payload::{frame_room, framed};
 use crate::residence::{Resident, Table};
 use crate::session::manifest::{Batch, Held, Unfit};
 use crate::session::{Session, VariableId};
@@ -81,7 +82,14 @@ impl Node {
         if let Some(old) = self.incoming.by_session.get(&session).copied() {
             self.target_event(old, Event::Late, turn);
         }
-        let have = self.late.residuals.held_of(&session);
+        // One message must hold the list: what it leaves out crosses once more.
+        let mut room = frame_room(self.settings.frame_bytes_max);
+        let mut have = self.late.residuals.held_of(&session);
+        have.retain(|(id, _)| {
+            let fits = room.checked_sub(framed(id, 0));
+            room = fits.unwrap_or(room);
+            fits.is_some()
+        });
         let deadline_us = turn.now.boot_us + self.settings.propose_us_max * STAGE_WAIT_FACTOR;
         let staged = HashMap::new();
         self.incoming.by_session.insert(session.clone(), handover);

@@ -10,6 +10,12 @@
 //! | `Confirm(H)` | owner → holder |
 //! | free the residual of H; also when the record, read now and then, does not depend on H | holder |
 //!
+//! The write of step 8 keeps the epoch, so one of an unknown outcome that is applied after a later one puts back handovers that
+//! are freed already. Nothing is lost by it: the owner goes by its own list and never fetches from them, and its next write of the
+//! record (settlement, handover, fence) puts that right. Until then a residual whose confirmation was lost too is kept, for the
+//! record that its holder reads seems to need it. (A new epoch would prevent it, but an outcome that is not known would then leave
+//! an open session under an epoch that its owner does not know.)
+//!
 //! Longer than 400 lines because readers, streams and settlements share one state and one way of asking.
 //!
 //! Invariants: *never wrong data*; *planned moves lose nothing*: a residual is freed only when no record depends on it.
@@ -19,6 +25,7 @@ use crate::directory::{Compare, NextEpoch, Outcome, Transaction, Write};
 use crate::ids::{Digest, Epoch, HandoverId, Incarnation, RequestId, SessionId, Ticket};
 use crate::node::keeping::Residuals;
 use crate::node::message::Message;
+use crate::node::payload::{frame_room, framed};
 use crate::residence::{Gate, Table};
 use crate::session::{Class, Content, Remote, VariableId};
 use bytes::Bytes;
@@ -158,12 +165,14 @@ impl Node {
         let (found, lost) = turn.table.with(session, |slot| {
             let (mut found, mut lost) = (Vec::new(), Vec::new());
             let Some(resident) = slot.as_mut().filter(|r| r.session.missing_count() > 0) else { return (found, 0) };
+            // Of a frozen session the manifest is made: whoever has it after the handover declares lost what is.
+            let frozen = matches!(resident.gate, Gate::Frozen(_));
             for key in resident.session.keys() {
                 for (name, variable) in key.variables() {
                     let Content::Elsewhere(remote) = &variable.content else { continue };
                     let id = VariableId { key: key.name.clone(), name: name.clone() };
                     if remote.handover.origin != me && self.is_gone(remote.handover.origin) {
-                        lost.push(id);
+                        lost.extend((!frozen).then_some(id));
                     } else if choose(&id, remote) {
                         found.push((id, remote.handover, remote.size));
                     }
@@ -183,21 +192,24 @@ impl Node {
         background: bool,
         turn: &mut Turn<'_, T>,
     ) {
-        let mut pieces: BTreeMap<HandoverId, Vec<(Vec<VariableId>, u64)>> = BTreeMap::new();
+        // One message must hold the question, and another one the answer.
+        let room = frame_room(self.settings.frame_bytes_max).min(FETCH_BYTES_MAX);
+        let mut pieces: BTreeMap<HandoverId, Vec<(Vec<VariableId>, u64, u64)>> = BTreeMap::new();
         for (id, handover, size) in variables {
             let pieces = pieces.entry(handover).or_default();
+            let takes = framed(&id, size);
             match pieces.last_mut() {
-                Some((ids, bytes)) if ids.len() < FETCH_VARIABLES_MAX && *bytes + size <= FETCH_BYTES_MAX => {
+                Some((ids, bytes, taken)) if ids.len() < FETCH_VARIABLES_MAX && taken.saturating_add(takes) <= room => {
                     ids.push(id);
                     *bytes += size;
+                    *taken += takes;
                 }
-                _ => pieces.push((vec![id], size)),
+                _ => pieces.push((vec![id], size, takes)),
             }
         }
         for (handover, pieces) in pieces {
-            for (variables, bytes) in pieces {
-                self.last_request += 1;
-                let request = RequestId(self.last_request);
+            for (variables, bytes, _) in pieces {
+                let request = self.next_request();
                 let message = Message::Fetch { request, handover, variables: variables.clone() };
                 let sent_us = turn.now.boot_us;
                 self.late.background_bytes += if background { bytes } else { 0 };
@@ -212,7 +224,17 @@ impl Node {
         }
     }
 
-    pub(super) fn fetched<T: Table>(&mut self, request: RequestId, values: Vec<Option<Bytes>>, turn: &mut Turn<'_, T>) {
+    /// An answer counts only from the holder that was asked.
+    pub(super) fn fetched<T: Table>(
+        &mut self,
+        from: Incarnation,
+        request: RequestId,
+        values: Vec<Option<Bytes>>,
+        turn: &mut Turn<'_, T>,
+    ) {
+        if self.late.asked.get(&request).is_none_or(|asked| asked.handover.origin != from) {
+            return;
+        }
         let Some(asked) = self.late.asked.remove(&request) else { return };
         if asked.background {
             self.late.background_bytes = self.late.background_bytes.saturating_sub(asked.bytes);
@@ -238,17 +260,22 @@ impl Node {
         turn: &mut Turn<'_, T>,
     ) {
         let note = turn.table.with(&asked.session, |slot| {
-            let session = &mut slot.as_mut()?.session;
+            let resident = slot.as_mut()?;
+            let frozen = matches!(resident.gate, Gate::Frozen(_));
+            let session = &mut resident.session;
             let Some(Content::Elsewhere(remote)) = session.variable(id).map(|v| &v.content) else { return None };
             if remote.handover != asked.handover {
                 return None;
             }
             // The holder lives and does not have it, or has another: nobody will ever have it.
+            // But not while a manifest that says otherwise is on its way: then the next fetch will tell.
             let Some(value) = value else {
-                return session.resolve(id, Content::Lost).then_some(Note::Lost);
+                return (!frozen && session.resolve(id, Content::Lost)).then_some(Note::Lost);
             };
             if value.len() as u64 != remote.size || Digest::of(&value) != remote.digest {
-                session.resolve(id, Content::Lost);
+                if !frozen {
+                    session.resolve(id, Content::Lost);
+                }
                 return Some(Note::Mismatch);
             }
             let bytes = value.len() as u64;

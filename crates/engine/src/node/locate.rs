@@ -14,14 +14,17 @@
 
 use super::{Effect, Input, Node, Note, Pending, Purpose, Reason, Turn, Verdict, spread};
 use crate::directory::{Compare, Location, MemberState, NextEpoch, Outcome, Placement, Role, Transaction, Write};
-use crate::ids::{GroupId, SessionId, Ticket, Version};
+use crate::ids::{Epoch, GroupId, SessionId, Ticket, Version};
 use crate::node::message::Message;
 use crate::residence::{Gate, Resident, Table};
 use crate::session::Session;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A session without a key that nobody writes to ends after this: its record would keep a draining node for ever.
 const EMPTY_US_MAX: u64 = 1_000_000;
+
+/// Lost sessions that are remembered. Beyond it the memory begins anew, and one that is read again is counted again.
+const LOST_REMEMBERED_MAX: usize = 65_536;
 
 /// One operation that waits.
 type Waiter = (Purpose, Ticket);
@@ -50,6 +53,8 @@ pub(super) struct Locations {
     endings: BTreeMap<SessionId, Ending>,
     /// Sessions that opened without a key, and when they end if nobody writes.
     empty: BTreeMap<SessionId, u64>,
+    /// Sessions that were found lost, with the epochs of their records, so that each is counted once.
+    lost: HashMap<SessionId, Epoch>,
 }
 
 impl Locations {
@@ -70,9 +75,10 @@ impl Locations {
         self.empty.insert(session, now_us + EMPTY_US_MAX);
     }
 
-    /// Whether no search can end in a birth and no session is ending.
+    /// Whether no session is ending, and no operation waits that may create one: readers hold nothing up, however many they are.
     pub(super) fn is_idle(&self) -> bool {
-        self.endings.is_empty() && self.searches.is_empty()
+        let creates = |search: &Search| search.asked.iter().chain(&search.next).any(|(purpose, _)| *purpose == Purpose::Create);
+        self.endings.is_empty() && !self.searches.values().any(creates)
     }
 }
 
@@ -120,10 +126,22 @@ impl Node {
             Some(owner) if owner == self.me.incarnation => self.bear(session, &placement, true, turn),
             Some(owner) => self.conclude(&session, turn, |_| Some(Verdict::At(owner))),
             None => {
+                self.note_lost(&session, &placement, turn);
                 if self.conclude_some(&session, turn, |purpose| (purpose == Purpose::Read).then_some(Verdict::Absent)) {
                     self.bear(session, &placement, false, turn);
                 }
             }
+        }
+    }
+
+    /// A record whose group has no owner: the session was lost with the node that had it.
+    fn note_lost<T: Table>(&mut self, session: &SessionId, placement: &Placement, turn: &mut Turn<'_, T>) {
+        let Some(location) = placement.location.as_ref().filter(|_| placement.owner().is_none()) else { return };
+        if self.locate.lost.len() >= LOST_REMEMBERED_MAX {
+            self.locate.lost.clear();
+        }
+        if self.locate.lost.insert(session.clone(), location.epoch) != Some(location.epoch) {
+            turn.note(Note::SessionLost(session.clone()));
         }
     }
 
@@ -178,8 +196,11 @@ impl Node {
         {
             return self.conclude(&session, turn, |_| Some(Verdict::At(*other)));
         }
-        // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups.
-        let may_own = self.me.role == Role::Owner && !self.left && !self.outgoing.moves.is_drained();
+        // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups. So
+        // it is with the last member when it drains, while one that is not the last waits for somebody who takes what it has. A
+        // record that is its own already is opened in any case: without that nobody could read or end it.
+        let last_leaves = self.state == MemberState::Draining && self.is_last() && !ours;
+        let may_own = self.me.role == Role::Owner && !self.left && !last_leaves && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             // Nobody accepts: one that is only cordoned is better than an error for the client.
             let verdict = self.cordoned().map_or(Verdict::TryAgain(Reason::NoOwner), Verdict::At);

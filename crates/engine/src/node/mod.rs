@@ -76,6 +76,8 @@ pub struct Node {
     newest: Incarnation,
     /// When this node last looked at the leases of others.
     watched_us: u64,
+    /// Probes under way, and since when.
+    probing: BTreeMap<Incarnation, u64>,
     pending: HashMap<RequestId, Pending>,
     last_request: u64,
     locate: locate::Locations,
@@ -118,10 +120,11 @@ impl Node {
             newest: view.members.keys().next_back().copied().unwrap_or(me.incarnation),
             watched_us: now.boot_us,
             view,
+            probing: BTreeMap::new(),
             pending: HashMap::new(),
-            last_request: 0,
+            last_request: first_request(me.incarnation),
             locate: locate::Locations::default(),
-            outgoing: outgoing::Outgoing::new(me.incarnation),
+            outgoing: outgoing::Outgoing::new(me.incarnation, &settings.policy),
             incoming: incoming::Incoming::default(),
             late: late::Late::new(now.boot_us),
             me,
@@ -139,6 +142,7 @@ impl Node {
             Input::Tick => self.tick(&mut turn),
             Input::View(view) => self.viewed(view, &mut turn),
             Input::Message { from, message } => self.heard(from, message, &mut turn),
+            Input::NotSent { handover, stage } => self.not_sent(handover, stage, &mut turn),
             Input::Outcome { request, outcome } => self.outcome(request, outcome, &mut turn),
             Input::Placement { request, placement } => match self.pending.remove(&request) {
                 Some(Pending::Locate(session)) => self.located(session, placement, &mut turn),
@@ -150,7 +154,7 @@ impl Node {
             Input::Locate { session, purpose, ticket } => self.locate(session, purpose, ticket, &mut turn),
             Input::Ended { session, ticket } => self.end(session, ticket, &mut turn),
             Input::Need { session, variables, ticket } => self.need(session, variables, ticket, &mut turn),
-            Input::Move { session, to, proposer } => self.propose(session, to, proposer, None, &mut turn),
+            Input::Move { session, to, proposer } => self.adopt(session, to, proposer, &mut turn),
             Input::Give { to, count, batch } => self.give(to, count, batch, &mut turn),
             Input::Cordon(on) => self.cordon(on, &mut turn),
             Input::Drain => self.drain(&mut turn),
@@ -193,7 +197,7 @@ impl Node {
             M::Promised { handover } => self.promised(from, handover, turn),
             M::Abort { handover } => self.aborted(from, handover, turn),
             M::Fetch { request, handover, variables } => self.asked(from, request, handover, variables, turn),
-            M::Fetched { request, values } => self.fetched(request, values, turn),
+            M::Fetched { request, values } => self.fetched(from, request, values, turn),
             M::Confirm { handover } => self.confirmed(handover, turn),
             // Arrivals are counted on the resident by the shell, as operations are: nothing to decide here.
             M::Arrival { .. } => {}
@@ -214,9 +218,13 @@ impl Node {
         }
     }
 
+    fn next_request(&mut self) -> RequestId {
+        self.last_request = self.last_request.wrapping_add(1);
+        RequestId(self.last_request)
+    }
+
     fn request(&mut self, what: Pending) -> RequestId {
-        self.last_request += 1;
-        let request = RequestId(self.last_request);
+        let request = self.next_request();
         self.pending.insert(request, what);
         request
     }
@@ -238,6 +246,11 @@ impl Node {
     /// The other members that take sessions.
     fn others(&self) -> Vec<Incarnation> {
         self.view.accepting().map(|m| m.incarnation).filter(|who| *who != self.me.incarnation).collect()
+    }
+
+    /// Whether no other member lives.
+    fn is_last(&self) -> bool {
+        !self.view.members.values().any(|m| m.incarnation != self.me.incarnation && m.state != MemberState::Fenced)
     }
 
     /// Another member that owns sessions and stays, though it takes no more of them.
@@ -272,6 +285,12 @@ impl Node {
     pub fn view(&self) -> &View {
         &self.view
     }
+}
+
+/// Where a life begins to count its requests, so that an answer meant for a former life of the node matches nothing in this one:
+/// by the golden ratio, lives whose epochs are less than 2³⁰ apart begin more than 2³² requests apart.
+fn first_request(me: Incarnation) -> u64 {
+    me.0.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// A number by a session's id, for choices that only have to be spread.

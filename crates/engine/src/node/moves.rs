@@ -5,14 +5,14 @@
 //!
 //! Invariant: *planned moves lose nothing*: a drain is complete when no session, no handover and no residual is left.
 
-use super::{Effect, Node, Turn};
+use super::{Effect, Node, Note, Pending, Turn};
 use crate::directory::MemberState;
 use crate::ids::{Incarnation, SessionId};
 use crate::node::message::Proposer;
 use crate::residence::{Gate, Table};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-/// The batch of a drain: its outcomes are seen by the table being empty.
+/// No batch: the outcomes of a drain are seen by the table being empty, nobody counts those of adoptions.
 const NO_BATCH: Option<u64> = None;
 
 struct Gift {
@@ -35,12 +35,19 @@ pub(super) struct Moves {
     gifts: BTreeMap<u64, Gift>,
     next_target: usize,
     drained: bool,
+    /// Until when a drain starts no new round.
+    rest_until_us: u64,
 }
 
 impl Moves {
     /// Whether everything has left; nothing may come any more.
     pub(super) fn is_drained(&self) -> bool {
         self.drained
+    }
+
+    /// A drain starts no new round until then.
+    pub(super) fn rest(&mut self, until_us: u64) {
+        self.rest_until_us = until_us;
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -61,6 +68,15 @@ impl Node {
             self.outgoing.moves.gifts.remove(&batch);
             turn.effects.push(Effect::Gave { batch, moved, failed });
         }
+    }
+
+    /// One session should move to where its clients arrive. Not queued when as many leave already as may: later arrivals say it
+    /// again, and by then it may be another member that they come from.
+    pub(super) fn adopt<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
+        if self.outgoing.count() >= self.settings.at_once_max {
+            return turn.note(Note::AdoptionSkipped);
+        }
+        self.propose(session, to, proposer, NO_BATCH, turn);
     }
 
     /// Queues the sessions that have been here longest for another member.
@@ -113,11 +129,14 @@ impl Node {
     }
 
     pub(super) fn tick_moves<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        if self.state == MemberState::Draining && self.outgoing.moves.queue.is_empty() {
+        let rests = turn.now.boot_us < self.outgoing.moves.rest_until_us;
+        if self.state == MemberState::Draining && self.outgoing.moves.queue.is_empty() && !rests {
             self.queue_all(turn);
         }
         self.start_queued(turn);
-        let idle = self.outgoing.count() == 0 && self.incoming.count() == 0 && self.locate.is_idle();
+        // A read that finds a record of this node's own is a birth too.
+        let bears = self.pending.values().any(|p| matches!(p, Pending::Birth { .. }));
+        let idle = self.outgoing.count() == 0 && self.incoming.count() == 0 && self.locate.is_idle() && !bears;
         let empty = idle && turn.table.count() == 0 && self.late.residuals.count() == 0;
         if self.state == MemberState::Draining && !self.outgoing.moves.drained && empty {
             self.outgoing.moves.drained = true;

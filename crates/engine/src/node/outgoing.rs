@@ -12,12 +12,13 @@ use crate::handover::origin::{Action, Event, State, step};
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, SessionId};
 use crate::node::message::{Message, Proposer, Stage};
 use crate::node::moves::Moves;
-use crate::node::payload::{Budget, Frozen, Known, summarize};
+use crate::node::payload::{Budget, Frozen, Known, can_cross, summarize};
 use crate::plan::{Policy, Treatment};
 use crate::residence::{Gate, Table};
 use crate::session::residual::Residual;
 use crate::session::{Class, VariableId};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// One handover that is being given.
 struct Origin {
@@ -27,6 +28,8 @@ struct Origin {
     batch: Option<u64>,
     /// When the present step is late, or the fence is to be sent again.
     deadline_us: u64,
+    /// Messages of the pre-copy that the target has not staged yet.
+    copies_left: usize,
     /// What is known of its values.
     known: Known,
     /// What the freeze made, until it is sent.
@@ -35,18 +38,32 @@ struct Origin {
     holds: bool,
 }
 
+impl Origin {
+    /// Computes the digests that are not known yet, without the table: operations on this session and on its neighbours go on.
+    fn learn<T: Table>(&mut self, turn: &Turn<'_, T>) {
+        let known = &self.known;
+        let unhashed = turn.table.with(&self.session, |slot| slot.as_ref().map(|r| known.unhashed(r)).unwrap_or_default());
+        self.known.learn(unhashed);
+    }
+}
+
 /// See the head of this file.
 pub(super) struct Outgoing {
     me: Incarnation,
     last_serial: u64,
     origins: BTreeMap<HandoverId, Origin>,
     moving: HashMap<SessionId, HandoverId>,
+    /// The policy for moves when residuals are full.
+    carry_all: Arc<Policy>,
     pub(super) moves: Moves,
 }
 
 impl Outgoing {
-    pub(super) fn new(me: Incarnation) -> Outgoing {
-        Outgoing { me, last_serial: 0, origins: BTreeMap::new(), moving: HashMap::new(), moves: Moves::default() }
+    pub(super) fn new(me: Incarnation, policy: &Policy) -> Outgoing {
+        let default = Treatment { class: Class::Carried, ..policy.default };
+        let carry_all = Arc::new(Policy { rules: Vec::new(), default });
+        let (origins, moving) = (BTreeMap::new(), HashMap::new());
+        Outgoing { me, last_serial: 0, origins, moving, carry_all, moves: Moves::default() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -74,34 +91,65 @@ impl Node {
             && !self.outgoing.moving.contains_key(&session);
         let policy = self.move_policy();
         let budget = self.budget();
+        let mut crosses = true;
         let made = turn.table.with(&session, |slot| {
             let resident = slot.as_ref().filter(|r| willing && r.gate == Gate::Open && !r.session.is_empty())?;
-            Some((summarize(resident, &policy, budget), Known::of(resident)))
+            crosses = can_cross(resident, budget);
+            crosses.then(|| (summarize(resident, &policy, budget), Known::default().unhashed(resident)))
         });
-        let Some((summary, known)) = made else { return self.count_gift(batch, false, turn) };
+        if !crosses {
+            self.unsendable(session.clone(), turn);
+        }
+        let Some((summary, unhashed)) = made else { return self.count_gift(batch, false, turn) };
+        let mut known = Known::default();
+        known.learn(unhashed);
         self.outgoing.last_serial += 1;
         let handover = HandoverId { origin: self.outgoing.me, serial: self.outgoing.last_serial };
         let deadline_us = turn.now.boot_us + self.settings.propose_us_max;
-        let origin =
-            Origin { session: session.clone(), to, state: State::Proposed, batch, deadline_us, known, stage: None, holds: false };
+        let origin = Origin {
+            session: session.clone(),
+            to,
+            state: State::Proposed,
+            batch,
+            deadline_us,
+            copies_left: 0,
+            known,
+            stage: None,
+            holds: false,
+        };
         self.outgoing.moving.insert(session.clone(), handover);
         self.outgoing.origins.insert(handover, origin);
         turn.send(to, Message::Propose { handover, session, proposer, summary });
     }
 
     /// The policy for a move that starts now: when residuals are full, everything is carried.
-    fn move_policy(&self) -> Policy {
-        if self.late.residuals.bytes() < self.settings.residual_bytes_max {
-            return (*self.settings.policy).clone();
-        }
-        Policy { rules: Vec::new(), default: Treatment { class: Class::Carried, ..self.settings.policy.default } }
+    fn move_policy(&self) -> Arc<Policy> {
+        let full = self.late.residuals.bytes() >= self.settings.residual_bytes_max;
+        (if full { &self.outgoing.carry_all } else { &self.settings.policy }).clone()
     }
 
     fn budget(&self) -> Budget {
+        let frame_max = self.settings.frame_bytes_max;
         if self.late.residuals.bytes() < self.settings.residual_bytes_max {
-            return Budget { carried_max: self.settings.carried_bytes_max, pause_max: self.settings.pause_bytes_max };
+            return Budget { carried_max: self.settings.carried_bytes_max, pause_max: self.settings.pause_bytes_max, frame_max };
         }
-        Budget { carried_max: u64::MAX, pause_max: u64::MAX }
+        Budget { carried_max: u64::MAX, pause_max: u64::MAX, frame_max }
+    }
+
+    /// A session cannot cross, or a message about it could not be sent. What drains rests for a moment, so that it does not try
+    /// the same again at once and for ever.
+    fn unsendable<T: Table>(&mut self, session: SessionId, turn: &mut Turn<'_, T>) {
+        self.outgoing.moves.rest(turn.now.boot_us + self.settings.propose_us_max);
+        turn.note(Note::Unsendable(session));
+    }
+
+    pub(super) fn not_sent<T: Table>(&mut self, handover: HandoverId, stage: bool, turn: &mut Turn<'_, T>) {
+        let Some(origin) = self.outgoing.origins.get(&handover) else { return };
+        // Only the stage is sent of a frozen session: nothing else can stop it any more.
+        if stage == (origin.state == State::Frozen) {
+            self.unsendable(origin.session.clone(), turn);
+            self.origin_event(handover, Event::NotSent, turn);
+        }
     }
 
     pub(super) fn accepted<T: Table>(
@@ -119,11 +167,13 @@ impl Node {
             return self.abort_unknown(from, handover, turn);
         };
         origin.known.target_has(have);
-        let values = turn.table.with(&origin.session, |slot| {
+        origin.learn(turn);
+        let batches = turn.table.with(&origin.session, |slot| {
             slot.as_ref().map(|resident| origin.known.pre_copy(resident, &policy, budget)).unwrap_or_default()
         });
-        let event = if values.is_empty() { Event::AcceptedAll } else { Event::Accepted };
-        if event == Event::Accepted {
+        origin.copies_left = batches.len();
+        let event = if batches.is_empty() { Event::AcceptedAll } else { Event::Accepted };
+        for values in batches {
             turn.send(from, Message::PreCopy { handover, values });
         }
         self.origin_event(handover, event, turn);
@@ -140,7 +190,14 @@ impl Node {
     }
 
     pub(super) fn pre_copied<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
-        self.origin_event_from(from, handover, Event::PreCopied, turn);
+        let Some(origin) = self.outgoing.origins.get_mut(&handover).filter(|o| o.to == from) else { return };
+        origin.copies_left = origin.copies_left.saturating_sub(1);
+        if origin.copies_left == 0 {
+            return self.origin_event(handover, Event::PreCopied, turn);
+        }
+        if origin.state == State::PreCopying {
+            origin.deadline_us = turn.now.boot_us + self.settings.propose_us_max;
+        }
     }
 
     pub(super) fn committed<T: Table>(&mut self, from: Incarnation, handover: HandoverId, turn: &mut Turn<'_, T>) {
@@ -215,16 +272,24 @@ impl Node {
         let budget = self.budget();
         let now = turn.now;
         let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
+        // What was written since the pre-copy: hashed before the gate closes, for nobody answers after that.
+        origin.learn(turn);
+        let mut crosses = true;
         let frozen = turn.table.with(&origin.session, |slot| {
             let resident = slot.as_mut().filter(|r| r.gate == Gate::Open)?;
             resident.session.expire(now.unix_ms);
-            if resident.session.is_empty() {
+            crosses = can_cross(resident, budget);
+            if resident.session.is_empty() || !crosses {
                 return None;
             }
             resident.gate = Gate::Frozen(handover);
             Some(origin.known.freeze(resident, handover, &policy, budget))
         });
         let Some(Frozen { location, manifest, values, demoted }) = frozen else {
+            if !crosses {
+                let session = origin.session.clone();
+                self.unsendable(session, turn);
+            }
             return self.origin_event(handover, Event::Cancelled, turn);
         };
         let group_epoch = self.me.groups.iter().find(|(g, _)| *g == location.group).map(|(_, e)| *e);

@@ -4,7 +4,9 @@
 //! `outgoing`, before the freeze and at it.
 //!
 //! Budgets: carried values beyond `carried_bytes_max` are demoted by the plan; at the freeze, what has not been sent and exceeds
-//! the pause is demoted too, the largest first, a string as a whole. A demoted variable is fetched on first access: later, never
+//! the pause, or the one message in which the stage crosses, is demoted too, the largest first, a string as a whole. The pre-copy
+//! crosses in as many messages as it takes. A session of which no message holds the manifest, or one of the values, does not cross:
+//! where it is, it can be read. A demoted variable is fetched on first access: later, never
 //! lost.
 
 use crate::directory::Location;
@@ -22,6 +24,46 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct Budget {
     pub(super) carried_max: u64,
     pub(super) pause_max: u64,
+    /// Bytes of one message.
+    pub(super) frame_max: u64,
+}
+
+/// More than what a message says beside variables and the handovers of a record.
+const FRAME_SPARE_BYTES: u64 = 1024;
+/// More than what it says of a key or a variable beside names and value: version, use, expiry, digest, size, holder, lengths.
+const ENTRY_BYTES: u64 = 128;
+
+/// Bytes of a message of at most `frame_bytes_max` that are left for keys and variables.
+pub(super) fn frame_room(frame_bytes_max: u64) -> u64 {
+    frame_bytes_max.saturating_sub(FRAME_SPARE_BYTES)
+}
+
+/// What a variable takes of a message, with a value of this size; never less than it is.
+pub(super) fn framed(id: &VariableId, size: u64) -> u64 {
+    (id.key.len() as u64).saturating_add(id.name.len() as u64).saturating_add(size).saturating_add(ENTRY_BYTES)
+}
+
+/// What the manifest takes at most; `None`: this session cannot cross, for it or one of the values is longer than a message.
+fn manifest_bytes(resident: &Resident, frame_max: u64) -> Option<u64> {
+    let room = frame_room(frame_max);
+    let mut bytes = ENTRY_BYTES.saturating_mul(resident.location.depends.len() as u64);
+    for key in resident.session.keys() {
+        bytes = bytes.saturating_add(ENTRY_BYTES + key.name.len() as u64);
+        for (name, variable) in key.variables() {
+            let size = if let Content::Here(value) = &variable.content { value.len() } else { 0 };
+            let id_bytes = name.len() as u64 + ENTRY_BYTES;
+            if (size as u64).saturating_add(id_bytes).saturating_add(key.name.len() as u64) > room {
+                return None;
+            }
+            bytes = bytes.saturating_add(id_bytes + size.min(INLINE_BYTES_MAX) as u64);
+        }
+    }
+    (bytes <= room).then_some(bytes)
+}
+
+/// Whether manifest and values can cross, one message each if need be.
+pub(super) fn can_cross(resident: &Resident, budget: Budget) -> bool {
+    manifest_bytes(resident, budget.frame_max).is_some()
 }
 
 /// What is known of one session's values while it is handed over.
@@ -55,20 +97,28 @@ pub(super) fn summarize(resident: &Resident, policy: &Policy, budget: Budget) ->
 }
 
 impl Known {
-    /// The digests of what is here and does not fit into a manifest entry.
-    pub(super) fn of(resident: &Resident) -> Known {
-        let mut known = Known::default();
+    /// The values that are here, do not fit into a manifest entry, and have no digest of their version yet. Cheap: the bytes are
+    /// shared. Their digests are computed by [`Known::learn`], when the table is not held any more.
+    pub(super) fn unhashed(&self, resident: &Resident) -> Vec<(VariableId, Version, Bytes)> {
+        let mut unhashed = Vec::new();
         for key in resident.session.keys() {
             for (name, variable) in key.variables() {
                 if let Content::Here(value) = &variable.content
                     && value.len() > INLINE_BYTES_MAX
                 {
                     let id = VariableId { key: key.name.clone(), name: name.clone() };
-                    known.digests.insert(id, (variable.version, Digest::of(value)));
+                    if self.digests.get(&id).is_none_or(|(version, _)| *version != variable.version) {
+                        unhashed.push((id, variable.version, value.clone()));
+                    }
                 }
             }
         }
-        known
+        unhashed
+    }
+
+    /// Computes digests. What is written after this is hashed when it is needed.
+    pub(super) fn learn(&mut self, unhashed: Vec<(VariableId, Version, Bytes)>) {
+        self.digests.extend(unhashed.into_iter().map(|(id, version, value)| (id, (version, Digest::of(&value)))));
     }
 
     /// The target has said what it holds.
@@ -80,10 +130,10 @@ impl Known {
         self.digests.get(id).filter(|(v, _)| *v == version).map_or_else(|| Digest::of(value), |(_, d)| *d)
     }
 
-    /// The carried values that the target lacks; takes note that they are sent.
-    pub(super) fn pre_copy(&mut self, resident: &Resident, policy: &Policy, budget: Budget) -> Batch {
+    /// The carried values that the target lacks, by message; takes note that they are sent.
+    pub(super) fn pre_copy(&mut self, resident: &Resident, policy: &Policy, budget: Budget) -> Vec<Batch> {
         let plan = Plan::of(&resident.session, policy, budget.carried_max);
-        let mut values = Batch::default();
+        let (mut batches, mut room) = (Vec::<Batch>::new(), 0);
         for key in resident.session.keys() {
             for (name, variable) in key.variables() {
                 let Content::Here(value) = &variable.content else { continue };
@@ -93,15 +143,27 @@ impl Known {
                 let id = VariableId { key: key.name.clone(), name: name.clone() };
                 if self.have.get(&id) != Some(&self.digest(&id, variable.version, value)) {
                     self.sent.insert(id.clone(), variable.version);
-                    values.push(id, value.clone());
+                    let bytes = framed(&id, value.len() as u64);
+                    match batches.last_mut().filter(|_| bytes <= room) {
+                        Some(batch) => batch.push(id, value.clone()),
+                        None => {
+                            room = frame_room(budget.frame_max);
+                            let mut batch = Batch::default();
+                            batch.push(id, value.clone());
+                            batches.push(batch);
+                        }
+                    }
+                    room = room.saturating_sub(bytes);
                 }
             }
         }
-        values
+        batches
     }
 
-    /// The manifest of a frozen session and the values that go with it.
+    /// The manifest of a frozen session and the values that go with it, which one message holds. The caller has looked whether
+    /// it can cross.
     pub(super) fn freeze(&self, resident: &Resident, handover: HandoverId, policy: &Policy, budget: Budget) -> Frozen {
+        let room = frame_room(budget.frame_max).saturating_sub(manifest_bytes(resident, budget.frame_max).unwrap_or(u64::MAX));
         let plan = Plan::of(&resident.session, policy, budget.carried_max);
         let manifest_without = |demoted: &HashSet<VariableId>| {
             Manifest::of(
@@ -118,14 +180,17 @@ impl Known {
         let mut manifest = manifest_without(&demoted);
         let mut unsent = self.unsent(&manifest);
         let mut total: u64 = unsent.iter().map(|(size, _)| size).sum();
-        while total > budget.pause_max {
+        let mut total_framed: u64 = unsent.iter().map(|(size, id)| framed(id, *size)).sum();
+        while total > budget.pause_max || total_framed > room {
             let Some((size, id)) = unsent.pop() else { break };
             total -= size;
+            total_framed -= framed(&id, size);
             if resident.session.keys().iter().any(|k| k.name == id.key && k.kind == Kind::String) {
                 // It is read whole: its other parts would lengthen the pause for nothing.
                 let parts = unsent.extract_if(.., |(_, other)| other.key == id.key);
                 demoted.extend(parts.map(|(size, part)| {
                     total -= size;
+                    total_framed -= framed(&part, size);
                     part
                 }));
             }
@@ -169,7 +234,7 @@ mod tests {
     use crate::session::{Layout, Session};
 
     const H: HandoverId = HandoverId { origin: Incarnation(Epoch(7)), serial: 1 };
-    const ALL: Budget = Budget { carried_max: u64::MAX, pause_max: u64::MAX };
+    const ALL: Budget = Budget { carried_max: u64::MAX, pause_max: u64::MAX, frame_max: 1 << 20 };
 
     fn carry() -> Policy {
         let default = Treatment { class: Class::Carried, ..Policy::default().default };
@@ -187,8 +252,15 @@ mod tests {
         Resident::new(session, location, 0)
     }
 
-    fn names(batch: &Batch) -> Vec<&[u8]> {
-        batch.0.iter().flat_map(|(_, values)| values).map(|(name, _)| name.as_ref()).collect()
+    fn known_of(resident: &Resident) -> Known {
+        let mut known = Known::default();
+        known.learn(known.unhashed(resident));
+        assert!(known.unhashed(resident).is_empty());
+        known
+    }
+
+    fn names(batches: &[Batch]) -> Vec<&[u8]> {
+        batches.iter().flat_map(|b| &b.0).flat_map(|(_, values)| values).map(|(name, _)| name.as_ref()).collect()
     }
 
     /// The names of the variables of a key that are staged.
@@ -200,18 +272,18 @@ mod tests {
     #[test]
     fn what_was_copied_ahead_is_sent_again_only_if_it_has_changed() {
         let mut resident = resident();
-        let mut known = Known::of(&resident);
+        let mut known = known_of(&resident);
         assert_eq!(names(&known.pre_copy(&resident, &carry(), ALL)).len(), 4, "what is short travels in the manifest");
         resident.session.write_field(b"h", b"small", Bytes::from(vec![3; 60]), 0);
         let frozen = known.freeze(&resident, H, &carry(), ALL);
-        assert_eq!(names(&frozen.values), [b"small"]);
+        assert_eq!(names(std::slice::from_ref(&frozen.values)), [b"small"]);
         assert_eq!((staged(&frozen, b"h").len(), staged(&frozen, b"j").len(), frozen.demoted), (2, 2, 0));
     }
 
     #[test]
     fn what_the_target_holds_is_not_sent() {
         let resident = resident();
-        let mut known = Known::of(&resident);
+        let mut known = known_of(&resident);
         let id = |name: &'static [u8]| VariableId { key: Bytes::from_static(b"h"), name: Bytes::from_static(name) };
         known.target_has(vec![(id(b"small"), Digest::of(&[1; 60])), (id(b"large"), Digest::of(b"another"))]);
         let sent = known.pre_copy(&resident, &carry(), ALL);
@@ -222,23 +294,45 @@ mod tests {
     #[test]
     fn in_the_pause_the_largest_is_demoted_first_and_a_string_as_a_whole() {
         let resident = resident();
-        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 400, ..ALL });
+        let frozen = known_of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 400, ..ALL });
         assert_eq!(staged(&frozen, b"j"), [] as [&[u8]; 0], "its other parts would cross for nothing");
-        assert_eq!((names(&frozen.values), frozen.demoted), (vec![&b"small"[..], &b"large"[..]], 2));
+        assert_eq!((names(std::slice::from_ref(&frozen.values)), frozen.demoted), (vec![&b"small"[..], &b"large"[..]], 2));
 
-        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 100, ..ALL });
-        assert_eq!((names(&frozen.values), frozen.demoted), (vec![&b"small"[..]], 3));
-        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 0, ..ALL });
-        assert_eq!((names(&frozen.values).len(), frozen.demoted, frozen.manifest.depends()), (0, 4, vec![H]));
+        let frozen = known_of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 100, ..ALL });
+        assert_eq!((names(std::slice::from_ref(&frozen.values)), frozen.demoted), (vec![&b"small"[..]], 3));
+        let frozen = known_of(&resident).freeze(&resident, H, &carry(), Budget { pause_max: 0, ..ALL });
+        assert_eq!(
+            (names(std::slice::from_ref(&frozen.values)).len(), frozen.demoted, frozen.manifest.depends()),
+            (0, 4, vec![H])
+        );
     }
 
     #[test]
     fn what_was_copied_ahead_does_not_count_in_the_pause() {
         let resident = resident();
-        let mut known = Known::of(&resident);
+        let mut known = known_of(&resident);
         known.pre_copy(&resident, &carry(), ALL);
         let frozen = known.freeze(&resident, H, &carry(), Budget { pause_max: 0, ..ALL });
         assert_eq!((frozen.demoted, frozen.manifest.depends()), (0, vec![]));
+    }
+
+    #[test]
+    fn what_one_message_does_not_hold_is_split_before_the_freeze_and_demoted_at_it() {
+        let resident = resident();
+        let sizes = |frame_max: u64| {
+            let budget = Budget { frame_max: FRAME_SPARE_BYTES + frame_max, ..ALL };
+            let batches = known_of(&resident).pre_copy(&resident, &carry(), budget);
+            let all = names(&batches).len();
+            let frozen = known_of(&resident).freeze(&resident, H, &carry(), budget);
+            (can_cross(&resident, budget), batches.len(), all, names(std::slice::from_ref(&frozen.values)).len(), frozen.demoted)
+        };
+        let manifest = manifest_bytes(&resident, 1 << 20).unwrap();
+        assert_eq!(sizes(10_000), (true, 1, 4, 4, 0));
+        assert_eq!(sizes(manifest), (true, 1, 4, 0, 4), "the manifest fills the message");
+        assert_eq!(sizes(600), (false, 2, 4, 0, 4), "two members, two fields");
+        assert_eq!(sizes(manifest + 193), (true, 1, 4, 0, 4), "the smallest value is one byte too long");
+        assert_eq!(sizes(manifest + 194), (true, 1, 4, 1, 3));
+        assert!(!sizes(manifest - 1).0);
     }
 
     #[test]
@@ -246,7 +340,7 @@ mod tests {
         let resident = resident();
         let summary = summarize(&resident, &carry(), Budget { carried_max: 250, ..ALL });
         assert_eq!((summary.variables, summary.carried_bytes), (6, 210), "the string has more than both fields");
-        let frozen = Known::of(&resident).freeze(&resident, H, &carry(), Budget { carried_max: 250, ..ALL });
+        let frozen = known_of(&resident).freeze(&resident, H, &carry(), Budget { carried_max: 250, ..ALL });
         assert_eq!((staged(&frozen, b"j").len(), staged(&frozen, b"h").len(), frozen.demoted), (0, 2, 4));
     }
 }

@@ -44,6 +44,8 @@ pub struct NodeSettings {
     pub sweep_us: u64,
     /// Operations that may wait for verdicts.
     pub waiting_max: usize,
+    /// Bytes of a message to another node. What a pre-copy, a stage or an answer to a fetch has more of is split or demoted.
+    pub frame_bytes_max: u64,
 }
 
 /// What an operation on a session that is not here wants.
@@ -68,6 +70,13 @@ pub enum Input {
         from: Incarnation,
         /// What.
         message: Message,
+    },
+    /// A message of a handover that this node gives was not sent, and certainly does not arrive.
+    NotSent {
+        /// Which handover.
+        handover: HandoverId,
+        /// Whether it was the stage; else the proposal or a pre-copy.
+        stage: bool,
     },
     /// A transaction has ended; `None`: nobody knows how.
     Outcome {
@@ -141,6 +150,19 @@ pub enum Input {
     Drain,
     /// The node is empty (or gives up) and goes.
     Leave,
+}
+
+impl Input {
+    /// What to tell the node when this message of its cannot be sent; `None`: its deadline for an answer tells as well.
+    pub fn not_sent(message: &Message) -> Option<Input> {
+        match message {
+            Message::Propose { handover, .. } | Message::PreCopy { handover, .. } => {
+                Some(Input::NotSent { handover: *handover, stage: false })
+            }
+            Message::Stage { handover, .. } => Some(Input::NotSent { handover: *handover, stage: true }),
+            _ => None,
+        }
+    }
 }
 
 /// The answer to a waiting operation.
@@ -265,4 +287,10 @@ pub enum Note {
     Fenced(Incarnation),
     /// A residual ended.
     ResidualEnded,
+    /// A session was not proposed to the member where its clients arrive: as many leave already as may.
+    AdoptionSkipped,
+    /// A session's group was declared lost with its owner: nobody has it. Once a session, for as long as this node remembers it.
+    SessionLost(SessionId),
+    /// A handover was cancelled, or not begun, because a message of it could not be sent.
+    Unsendable(SessionId),
 }

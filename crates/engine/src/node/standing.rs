@@ -11,6 +11,9 @@ use crate::ids::Incarnation;
 use crate::lease::Claim;
 use crate::residence::Table;
 
+/// Members that are looked after at once; more wait until the watchdog or a broken connection asks again.
+const PROBES_MAX: usize = 64;
+
 impl Node {
     pub(super) fn tick_standing<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         if !self.left && self.lease.due(turn.now.boot_us) {
@@ -32,7 +35,7 @@ impl Node {
         self.watch_while_able(turn.now.boot_us);
         for claim in self.watchdog.claims(turn.now.boot_us) {
             match claim {
-                Claim::Probe(who) => turn.effects.push(Effect::Probe(who)),
+                Claim::Probe(who) => self.probe(who, turn),
                 Claim::Fence(who, renewals) => self.fence(Compare::StandsStill { incarnation: who, renewals }, who, turn),
             }
         }
@@ -94,11 +97,22 @@ impl Node {
     /// A connection broke: look at once, the process may be gone.
     pub(super) fn suspect<T: Table>(&mut self, peer: Incarnation, turn: &mut Turn<'_, T>) {
         if !self.is_gone(peer) {
-            turn.effects.push(Effect::Probe(peer));
+            self.probe(peer, turn);
+        }
+    }
+
+    /// Looks for proof of death, once at a time for each member. A probe that nobody answers is forgotten after a lease.
+    fn probe<T: Table>(&mut self, who: Incarnation, turn: &mut Turn<'_, T>) {
+        let (now, patience_us) = (turn.now.boot_us, self.settings.lease.length_us);
+        self.probing.retain(|_, since| *since + patience_us > now);
+        if self.probing.len() < PROBES_MAX && !self.probing.contains_key(&who) {
+            self.probing.insert(who, now);
+            turn.effects.push(Effect::Probe(who));
         }
     }
 
     pub(super) fn probed<T: Table>(&mut self, who: Incarnation, dead: bool, turn: &mut Turn<'_, T>) {
+        self.probing.remove(&who);
         if dead {
             self.fence(Compare::Alive { incarnation: who }, who, turn);
         }

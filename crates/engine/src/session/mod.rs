@@ -45,7 +45,7 @@ pub struct Key {
     pub layout: Layout,
     /// Its Redis type.
     pub kind: Kind,
-    /// When it expires: milliseconds since 1970, exclusive; `None`: never.
+    /// The last millisecond since 1970 in which it exists, as in Redis; `None`: for ever.
     pub expires_at_ms: Option<u64>,
     /// Its variables. Never empty: a hash without fields does not exist.
     pub(crate) fields: Fields,
@@ -74,7 +74,7 @@ impl Key {
 
     /// Whether the key has expired at `unix_ms`.
     pub fn is_expired(&self, unix_ms: u64) -> bool {
-        self.expires_at_ms.is_some_and(|at| at <= unix_ms)
+        self.expires_at_ms.is_some_and(|at| at < unix_ms)
     }
 
     /// What of it is not here. `None`: everything is.

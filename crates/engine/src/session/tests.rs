@@ -26,9 +26,10 @@ fn a_hash_goes_with_its_last_field_and_with_its_time() {
     s.write_field(b"h", b"f", Bytes::from_static(b"1"), 0);
     s.key_mut(b"h", 0).unwrap().expires_at_ms = Some(10);
     assert!(s.key(b"h", 9).is_some());
-    assert!(s.key(b"h", 10).is_none());
-    assert!(s.write_field(b"h", b"g", Bytes::from_static(b"1"), 10), "the expired hash is not written into");
-    assert_eq!(s.key(b"h", 10).unwrap().len(), 1);
+    assert!(s.key(b"h", 10).is_some(), "its last millisecond, as in Redis");
+    assert!(s.key(b"h", 11).is_none());
+    assert!(s.write_field(b"h", b"g", Bytes::from_static(b"1"), 11), "the expired hash is not written into");
+    assert_eq!(s.key(b"h", 11).unwrap().len(), 1);
     assert!(!s.expire(1_000));
 }
 

@@ -2,10 +2,11 @@
 
 use crate::clients::{Seen, long, value};
 use crate::requests::Ask;
-use crate::world::{RETRY_US, World};
+use crate::world::{RETRY_US, World, settings};
+use bytes::Bytes;
 use wayfarer_engine::ids::HandoverId;
 use wayfarer_engine::node::message::Message;
-use wayfarer_engine::node::{Note, Reason, Verdict};
+use wayfarer_engine::node::{Input, NodeSettings, Note, Reason, Verdict};
 
 #[test]
 fn a_variable_that_was_left_two_moves_ago_is_fetched_from_where_it_is() {
@@ -172,4 +173,125 @@ fn a_session_that_left_while_its_reader_waited_gives_the_reader_a_verdict() {
     assert_eq!(w.verdict(reader), Some(Verdict::TryAgain(Reason::Holder)));
     w.fetch(c, a, "deferred");
     assert_eq!(w.read(c, "deferred"), value('d'));
+}
+
+#[test]
+fn a_session_moves_on_and_on_although_the_residuals_of_all_are_full() {
+    let (mut w, [a, b, c]) = World::start_with(NodeSettings { residual_bytes_max: 0, ..settings() });
+    w.bear(a, &[("carried", long('c')), ("streamed", long('s')), ("deferred", long('d'))]);
+    for (from, to) in [(a, b), (b, c), (c, a), (a, b)] {
+        let handover = w.hand_over(from, to);
+        assert_eq!(["carried", "streamed", "deferred"].map(|f| w.read(to, f)), ['c', 's', 'd'].map(value));
+        assert!(w.record().depends.is_empty() && !w.life(from).node.keeps(handover));
+    }
+}
+
+#[test]
+fn what_one_message_does_not_hold_is_left_behind_also_when_residuals_are_full() {
+    // The message holds the manifest and one of the values.
+    let small = NodeSettings { residual_bytes_max: 0, frame_bytes_max: 1024 + 700 + 250, ..settings() };
+    let (mut w, [a, b, c]) = World::start_with(small);
+    w.bear(a, &[("deferred_1", long('1')), ("deferred_2", long('2')), ("deferred_3", long('3'))]);
+    w.propose(a, b);
+    w.deliver(a, b, "Propose");
+    w.deliver(b, a, "Accept");
+    // All three are written anew after the pre-copy, so that they would have to cross with the stage.
+    let mut copies = 0;
+    while w.has_letter(a, b, "PreCopy") {
+        w.deliver(a, b, "PreCopy");
+        copies += 1;
+    }
+    for (field, c) in [("deferred_1", 'A'), ("deferred_2", 'B'), ("deferred_3", 'C')] {
+        w.write(a, field, long(c));
+    }
+    for left in (0..copies).rev() {
+        w.deliver(b, a, "PreCopied");
+        assert_eq!(w.answerers().len(), usize::from(left > 0), "frozen when all of the pre-copy is staged");
+    }
+    w.deliver(a, b, "Stage");
+    let commit = w.asked(b, Ask::Commit);
+    w.answer(commit);
+    w.deliver(b, a, "Committed");
+    let first = w.record().last.unwrap();
+    assert!(w.life(a).node.keeps(first) && w.life(a).notes.iter().any(|n| matches!(n, Note::Demoted(_))));
+    w.hand_over(b, c);
+    assert_eq!(w.record().depends[0], first, "passed on as it is");
+    for (field, seen) in [("deferred_1", 'A'), ("deferred_2", 'B'), ("deferred_3", 'C')] {
+        if w.read(c, field) == Seen::Elsewhere {
+            w.fetch(c, a, field);
+        }
+        assert_eq!(w.read(c, field), value(seen));
+    }
+}
+
+#[test]
+fn a_session_with_a_value_that_no_message_holds_stays_where_it_can_be_read() {
+    let (mut w, [a, b]) = World::start_with(NodeSettings { frame_bytes_max: 2000, ..settings() });
+    w.bear(a, &[("deferred", Bytes::from(vec![b'x'; 2000]))]);
+    w.propose(a, b);
+    assert_eq!((w.letters(), w.answerers()), (0, vec![a]));
+    assert!(w.life(a).notes.contains(&Note::Unsendable(w.session.clone())));
+    w.write(a, "deferred", long('d'));
+    w.propose(a, b);
+    w.write(a, "deferred", Bytes::from(vec![b'x'; 2000]));
+    w.deliver(a, b, "Propose");
+    w.deliver(b, a, "Accept");
+    assert_eq!(w.answerers(), [a], "it has grown since it was proposed");
+    w.deliver(a, b, "Abort");
+    assert_eq!((w.life(a).node.status().handovers_out, w.life(b).node.status().handovers_in), (0, 0));
+}
+
+#[test]
+fn a_stage_that_was_not_sent_opens_the_session_at_once() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.propose(a, b);
+    w.deliver(a, b, "Propose");
+    w.deliver(b, a, "Accept");
+    let copy = w.take(a, b, "PreCopy");
+    let Some(Input::NotSent { handover, .. }) = Input::not_sent(&copy.message) else { panic!("a pre-copy") };
+    w.hand(copy);
+    w.deliver(b, a, "PreCopied");
+    assert_eq!(w.answerers(), []);
+    w.feed(a, Input::NotSent { handover, stage: false });
+    assert_eq!(w.answerers(), [], "the stage is on its way for all that this says");
+    let stage = w.take(a, b, "Stage");
+    w.feed(a, Input::not_sent(&stage.message).unwrap());
+    assert_eq!((w.answerers(), w.read(a, "carried")), (vec![a], value('c')));
+    w.deliver(a, b, "Abort");
+    assert_eq!(w.life(b).node.status().handovers_in, 0);
+}
+
+#[test]
+fn an_answer_of_another_than_the_holder_is_not_heard() {
+    let (mut w, [a, b, c]) = World::start();
+    w.bear(a, &[("deferred", long('d'))]);
+    w.hand_over(a, b);
+    let reader = w.need(b, "deferred");
+    w.deliver(b, a, "Fetch");
+    let mut answer = w.take(a, b, "Fetched");
+    let Message::Fetched { request, .. } = answer.message else { panic!("an answer") };
+    assert!(request.0 > u64::from(u32::MAX), "another number than in any other life");
+    w.feed(b, Input::Message { from: c, message: Message::Fetched { request, values: vec![None] } });
+    assert_eq!((w.verdict(reader), w.read(b, "deferred")), (None, Seen::Elsewhere));
+    answer.from = a;
+    w.hand(answer);
+    assert_eq!(w.read(b, "deferred"), value('d'));
+}
+
+#[test]
+fn a_frozen_session_is_not_changed_by_the_death_of_a_holder() {
+    let (mut w, [a, b, c]) = World::start();
+    w.bear(a, &[("carried", long('c')), ("deferred", long('d'))]);
+    w.hand_over(a, b);
+    let commit = w.stage(b, c);
+    w.kill(a);
+    w.bury(c, a);
+    w.pass(10_000);
+    assert!(!w.life(b).notes.contains(&Note::Lost), "its manifest says that it is with the dead");
+    w.answer(commit);
+    w.deliver(c, b, "Committed");
+    w.pass(10_000);
+    assert_eq!((w.read(c, "deferred"), w.read(c, "carried")), (Seen::Lost, value('c')));
+    assert!(w.life(c).notes.contains(&Note::Lost));
 }

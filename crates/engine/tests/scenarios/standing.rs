@@ -2,11 +2,11 @@
 
 use crate::clients::{Seen, long, value};
 use crate::requests::Ask;
-use crate::world::{LEASE, World};
+use crate::world::{LEASE, World, settings};
 use wayfarer_engine::directory::MemberState;
-use wayfarer_engine::ids::Ticket;
+use wayfarer_engine::ids::{SessionId, Ticket};
 use wayfarer_engine::node::message::{Message, Rejection};
-use wayfarer_engine::node::{Input, Purpose, Reason, Verdict};
+use wayfarer_engine::node::{Input, NodeSettings, Note, Purpose, Reason, Verdict};
 use wayfarer_engine::residence::Gate;
 
 const USABLE_US: u64 = LEASE.length_us - LEASE.margin_us;
@@ -209,4 +209,95 @@ fn a_node_that_has_asked_to_leave_bears_no_session_even_if_nobody_else_would() {
     w.lose(leave);
     assert_eq!(w.look_up(a, Purpose::Create), Verdict::TryAgain(Reason::NoOwner), "it would be lost when the leave is applied");
     assert!(w.apply(leave));
+}
+
+#[test]
+fn the_last_member_that_drains_bears_nothing_and_its_sessions_can_be_read() {
+    let (mut w, [a]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.feed(a, Input::Drain);
+    w.pass(5_000);
+    assert_eq!((w.read(a, "carried"), w.life(a).drained), (value('c'), false));
+    w.session = SessionId::copy_of(b"2");
+    assert_eq!(w.look_up(a, Purpose::Create), Verdict::TryAgain(Reason::NoOwner));
+    assert_eq!(w.look_up(a, Purpose::Read), Verdict::Absent);
+    w.session = SessionId::copy_of(b"1");
+    assert_eq!(w.read(a, "carried"), value('c'));
+}
+
+#[test]
+fn readers_of_what_does_not_exist_do_not_hold_a_drain_up() {
+    let (mut w, [a, _b]) = World::start();
+    w.session = SessionId::copy_of(b"2");
+    let readers = [w.locate(a, Purpose::Read), w.locate(a, Purpose::Read)];
+    w.feed(a, Input::Drain);
+    w.pass(5_000);
+    assert!(w.life(a).drained);
+    for reader in readers {
+        let read = w.asked(a, Ask::Read);
+        w.answer(read);
+        assert_eq!(w.verdict(reader), Some(Verdict::Absent));
+    }
+}
+
+#[test]
+fn a_birth_on_its_way_holds_a_drain_up() {
+    let (mut w, [a, _b]) = World::start();
+    let ticket = w.locate(a, Purpose::Create);
+    let read = w.asked(a, Ask::Read);
+    w.answer(read);
+    w.feed(a, Input::Drain);
+    w.pass(5_000);
+    assert!(!w.life(a).drained);
+    let birth = w.asked(a, Ask::Birth);
+    w.answer(birth);
+    assert_eq!(w.verdict(ticket), Some(Verdict::Here));
+}
+
+#[test]
+fn no_more_sessions_are_adopted_at_once_than_may_leave_at_once() {
+    let (mut w, [a, b]) = World::start_with(NodeSettings { at_once_max: 1, ..settings() });
+    w.bear(a, &[("carried", long('c'))]);
+    w.propose(a, b);
+    w.session = SessionId::copy_of(b"2");
+    w.bear(a, &[("carried", long('d'))]);
+    w.propose(a, b);
+    assert_eq!((w.letters(), w.life(a).node.status().handovers_out), (1, 1));
+    assert!(w.life(a).notes.contains(&Note::AdoptionSkipped));
+    drop(w.take(a, b, "Propose"));
+    w.pass(2 * crate::world::PROPOSE_US);
+    w.propose(a, b);
+    assert!(w.has_letter(a, b, "Propose"), "a later arrival says it again");
+}
+
+#[test]
+fn a_member_is_looked_after_once_at_a_time() {
+    let (mut w, [a, b]) = World::start();
+    let probes = |w: &World| w.life(a).probes;
+    for _ in 0..10 {
+        w.feed(a, Input::Unreachable(b));
+    }
+    assert_eq!(probes(&w), 1);
+    w.feed(a, Input::Probed { incarnation: b, dead: false });
+    w.feed(a, Input::Unreachable(b));
+    assert_eq!(probes(&w), 2);
+}
+
+#[test]
+fn a_session_that_was_lost_with_its_node_is_told_once() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.kill(a);
+    w.bury(b, a);
+    for _ in 0..3 {
+        assert_eq!(w.look_up(b, Purpose::Read), Verdict::Absent);
+    }
+    let lost = Note::SessionLost(w.session.clone());
+    assert_eq!(w.life(b).notes.iter().filter(|n| **n == lost).count(), 1);
+    let writer = w.locate(b, Purpose::Create);
+    let read = w.asked(b, Ask::Read);
+    w.answer(read);
+    let birth = w.asked(b, Ask::Again);
+    w.answer(birth);
+    assert_eq!((w.verdict(writer), w.read(b, "carried")), (Some(Verdict::Here), Seen::Nil));
 }

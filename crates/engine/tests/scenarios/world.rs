@@ -68,6 +68,8 @@ pub struct Life {
     pub wakes: usize,
     pub fenced: bool,
     pub drained: bool,
+    /// Probes that it has asked for.
+    pub probes: usize,
 }
 
 /// See the head of this file.
@@ -110,6 +112,7 @@ pub fn settings() -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: 1 << 30,
         sweep_us: SWEEP_US,
+        frame_bytes_max: 1 << 20,
         waiting_max: 8,
     }
 }
@@ -145,8 +148,10 @@ impl World {
         let identity = Identity { incarnation: me, groups: registration.groups, role: Role::Owner };
         let node = Node::new(identity, self.settings.clone(), self.book.view.clone(), self.now);
         let table = Sessions::default();
-        self.lives
-            .insert(me, Life { node, table, lease_until_us: 0, notes: Vec::new(), wakes: 0, fenced: false, drained: false });
+        self.lives.insert(
+            me,
+            Life { node, table, lease_until_us: 0, notes: Vec::new(), wakes: 0, fenced: false, drained: false, probes: 0 },
+        );
         me
     }
 
@@ -211,7 +216,8 @@ impl World {
             Effect::Fenced => life.fenced = true,
             Effect::Drained => life.drained = true,
             Effect::Note(note) => life.notes.push(note),
-            Effect::Probe(_) | Effect::Gave { .. } => {}
+            Effect::Probe(_) => life.probes += 1,
+            Effect::Gave { .. } => {}
         }
     }
 

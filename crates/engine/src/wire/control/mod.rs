@@ -21,6 +21,7 @@ mod convert;
 
 use crate::ids::{Incarnation, SessionId};
 use crate::node::message::Message;
+use crate::session::manifest::Batch;
 use bytes::Bytes;
 use std::fmt;
 
@@ -218,6 +219,24 @@ pub fn phase(message: &ControlMessage) -> Option<Phase> {
         | Message::Abort { .. } => Some(Phase::Eager),
         Message::Fetch { .. } | Message::Fetched { .. } | Message::Confirm { .. } => Some(Phase::Late),
         Message::Arrival { .. } => None,
+    }
+}
+
+/// Bytes of what is variable in a message: values, arguments, names. For the log: nothing of them is shown.
+pub fn value_bytes(message: &ControlMessage) -> usize {
+    let of = |batch: &Batch| batch.0.iter().flat_map(|(_, values)| values).map(|(name, value)| name.len() + value.len()).sum();
+    match message {
+        ControlMessage::Node(Message::PreCopy { values, .. }) => of(values),
+        ControlMessage::Node(Message::Stage { stage, .. }) => {
+            let entries = stage.manifest.keys.iter().flat_map(|k| &k.entries);
+            of(&stage.values) + entries.map(|e| e.name.len()).sum::<usize>()
+        }
+        ControlMessage::Node(Message::Fetched { values, .. }) => values.iter().flatten().map(Bytes::len).sum(),
+        ControlMessage::Node(Message::Fetch { variables, .. }) => variables.iter().map(|v| v.key.len() + v.name.len()).sum(),
+        ControlMessage::Node(Message::Accept { have, .. }) => have.iter().map(|(v, _)| v.key.len() + v.name.len()).sum(),
+        ControlMessage::Operation { arguments, .. } => arguments.iter().map(Bytes::len).sum(),
+        ControlMessage::OperationReply { outcome: Forwarded::Reply(bytes) | Forwarded::Failed(bytes), .. } => bytes.len(),
+        _ => 0,
     }
 }
 
