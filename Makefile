@@ -1,6 +1,8 @@
 # Entry points for people; what they do is in scripts/. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim docs deny deny-advisories clients prepare
+TARGET ?=
+SECONDS ?= 60
+.PHONY: help demo test check sim fuzz docs deny deny-advisories clients prepare
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 help: ## this list
@@ -20,6 +22,9 @@ check: ## the quick look before a commit: format and lints
 
 sim: ## simulate with fresh seeds, or replay one: make sim SEED=123
 	@SEED='$(SEED)' scripts/sim.sh
+
+fuzz: ## fuzz one parser: make fuzz TARGET=layout_split SECONDS=60 (needs a nightly toolchain); make fuzz lists them
+	@scripts/fuzz.sh '$(TARGET)' '$(SECONDS)'
 
 docs: ## the documentation of the code, into target/doc
 	@scripts/test.sh --only docs

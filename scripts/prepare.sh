@@ -3,7 +3,8 @@
 # cargo go to target/tools. Nothing is asked of a package server when nothing is missing.
 #   scripts/prepare.sh build   what compiling needs (default)
 #   scripts/prepare.sh deny    the above, and cargo-deny
-#   scripts/prepare.sh test    all of it: what `make test` needs
+#   scripts/prepare.sh fuzz    what compiling needs, a C++ compiler, and cargo-fuzz
+#   scripts/prepare.sh test    what `make test` needs
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
@@ -11,6 +12,7 @@ purpose="${1:-build}"
 readonly tools="${CARGO_TARGET_DIR:-$root/target}/tools"
 readonly nextest_version=0.9.143
 readonly deny_version=0.20.2
+readonly fuzz_version=0.13.1
 
 say() { printf 'prepare: %s\n' "$*"; }
 fail() {
@@ -44,6 +46,9 @@ needs_of_test() {
     need npm has npm
     need curl has curl
     need util-linux has setsid
+    # The PHP service of the client tests.
+    need php-cli has php
+    need php-redis php -r 'exit(extension_loaded("redis") ? 0 : 1);'
 }
 
 install_missing() {
@@ -81,14 +86,16 @@ cargo_tool() {
 
 needs_of_build
 [[ "$purpose" == test ]] && needs_of_test
+[[ "$purpose" == fuzz ]] && need g++ has c++
 install_missing
 need_rust
 case "$purpose" in
 build) ;;
 deny) cargo_tool cargo-deny "$deny_version" --no-default-features ;;
+fuzz) cargo_tool cargo-fuzz "$fuzz_version" ;;
 test)
     cargo_tool cargo-nextest "$nextest_version" --no-default-features --features default-no-update
     cargo_tool cargo-deny "$deny_version" --no-default-features
     ;;
-*) fail "unknown purpose '$purpose'" "one of: build, deny, test" ;;
+*) fail "unknown purpose '$purpose'" "one of: build, deny, fuzz, test" ;;
 esac

@@ -6,11 +6,12 @@
 //! | service | libraries | a session is | driven by |
 //! |---|---|---|---|
 //! | `flask_app.py` | Flask-Session, redis-py | one msgpack string | HTTP, through the sidecars ([`web`]) |
+//! | `php_app.php` | phpredis' session handler, several processes | one string of PHP | the same |
 //! | `express_app.js` | express-session, connect-redis, node-redis | one JSON string | the same |
 //! | `express_app.js` | express-session, connect-redis, ioredis | one JSON string | the same |
 //! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
 //!
-//! Each moves by rebalance, by arrival and by drain. Without python, node or their packages the tests of that service are skipped
+//! Each moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -39,6 +40,21 @@ fn flask_by_arrival() {
 #[test]
 fn flask_by_drain() {
     web::sessions_move(Service::FLASK_ON_RESP2, Way::Drain);
+}
+
+#[test]
+fn flask_by_member_by_arrival() {
+    web::sessions_move(Service::FLASK_BY_MEMBER, Way::Arrival);
+}
+
+#[test]
+fn php_by_arrival() {
+    web::sessions_move(Service::PHP, Way::Arrival);
+}
+
+#[test]
+fn php_by_drain() {
+    web::sessions_move(Service::PHP_SERIALIZE, Way::Drain);
 }
 
 #[test]

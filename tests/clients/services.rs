@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 enum Program {
     Flask { refresh: bool, resp: u8 },
     Express { client: &'static str },
+    Php { handler: &'static str },
 }
 
 /// A service with sessions in Redis.
@@ -39,6 +40,18 @@ impl Service {
     /// Every request writes the session whole, also one that only reads: the library's default.
     pub const FLASK_THAT_REFRESHES: Service =
         Service { program: Program::Flask { refresh: true, resp: 3 }, reads_keep_writes: false, ..Service::FLASK };
+    /// Its sessions are divided into members, and so move by member.
+    pub const FLASK_BY_MEMBER: Service =
+        Service { keys: r#"[{ pattern = "session:{session}", layout = "msgpack" }]"#, ..Service::FLASK };
+    /// The session handler of phpredis writes only what has changed; else it sets the expiry anew.
+    pub const PHP: Service = Service {
+        program: Program::Php { handler: "php" },
+        keys: r#"[{ pattern = "PHPREDIS_SESSION:{session}", layout = "php" }]"#,
+        codec: "plain",
+        reads_keep_writes: true,
+        heavy_bytes: 400_000,
+    };
+    pub const PHP_SERIALIZE: Service = Service { program: Program::Php { handler: "php_serialize" }, ..Service::PHP };
     pub const NODE_REDIS: Service = Service {
         program: Program::Express { client: "node-redis" },
         keys: r#"[{ preset = "connect-redis" }]"#,
@@ -66,6 +79,7 @@ impl Service {
                 "node".to_owned(),
                 app("express_app.js"),
             ],
+            Program::Php { handler } => vec!["env".to_owned(), format!("HANDLER={handler}"), app("php_serve.sh")],
         }
     }
 
@@ -73,7 +87,7 @@ impl Service {
     pub fn session_id(&self, cookie: &str) -> Vec<u8> {
         let value = cookie.strip_prefix("sid=").expect("a cookie named sid");
         match self.program {
-            Program::Flask { .. } => value.as_bytes().to_vec(),
+            Program::Flask { .. } | Program::Php { .. } => value.as_bytes().to_vec(),
             Program::Express { .. } => {
                 let (id, _signature) = value.strip_prefix("s%3A").expect("a signed cookie").rsplit_once('.').unwrap();
                 id.as_bytes().to_vec()
@@ -98,6 +112,9 @@ impl Service {
             Program::Express { .. } if !runs(Path::new("node")) => Some(format!("node is not installed: {remedy}")),
             Program::Express { .. } if !installed().join("node/node_modules").is_dir() => {
                 Some(format!("{} has no packages: {remedy}", installed().join("node").display()))
+            }
+            Program::Php { .. } if !runs(Path::new("php")) => {
+                Some("php is not installed: run scripts/prepare.sh test".to_owned())
             }
             _ => None,
         }

@@ -139,7 +139,7 @@ const TEMPLATES: &[&str] = &[
     "COMMAND FOO", "COMMAND COUNT x", "CONFIG GET save", "CONFIG GET nothing",
 ];
 
-const LAYOUTS: [Layout; 4] = [Layout::Key, Layout::Json, Layout::Opaque, Layout::Hash];
+const LAYOUTS: [Layout; 6] = [Layout::Key, Layout::Json, Layout::Opaque, Layout::Hash, Layout::Msgpack, Layout::Php];
 
 fn words(random: &mut Random) -> Vec<String> {
     let template = random.pick(TEMPLATES);

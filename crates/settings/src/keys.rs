@@ -180,13 +180,13 @@ fn naming(layout: Layout, middle: Option<&str>, variable: Option<&str>) -> Resul
             "layout = \"key\" needs the name of its variable",
             "add variable = \"…\", or {variable} to the pattern",
         )),
-        (Layout::Hash | Layout::Json, None, Some(_)) => Err(Complaint::new(
+        (Layout::Hash | Layout::Json | Layout::Msgpack | Layout::Php, None, Some(_)) => Err(Complaint::new(
             "`variable` has no meaning here: each field or member of the value is a variable",
             "remove it, or set layout = \"key\"",
         )),
         (Layout::Key | Layout::Opaque, None, Some(name)) => Ok(Naming::Fixed(name.to_owned())),
         (Layout::Opaque, None, None) => Ok(Naming::Fixed(OPAQUE_VARIABLE.to_owned())),
-        (Layout::Hash | Layout::Json, None, None) => Ok(Naming::ByValue),
+        (Layout::Hash | Layout::Json | Layout::Msgpack | Layout::Php, None, None) => Ok(Naming::ByValue),
     }
 }
 

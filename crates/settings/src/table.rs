@@ -159,7 +159,7 @@ const GIB: u64 = 1024 * MIB;
 const HOUR_MS: u64 = 3_600_000;
 const LISTEN: Kind = Kind::Listen { beyond_loopback: true };
 const LISTEN_LOOPBACK: Kind = Kind::Listen { beyond_loopback: false };
-const LAYOUT: Kind = Kind::Choice { words: Layout::names, later: &["msgpack", "php"] };
+const LAYOUT: Kind = words::<Layout>();
 const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
 
 /// Settings that later versions will know, with what to do until then.

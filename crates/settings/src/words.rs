@@ -23,8 +23,14 @@ pub trait Word: Copy + Sized + 'static {
 }
 
 impl Word for Layout {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("hash", Self::Hash), ("key", Self::Key), ("json", Self::Json), ("opaque", Self::Opaque)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("hash", Self::Hash),
+        ("key", Self::Key),
+        ("json", Self::Json),
+        ("msgpack", Self::Msgpack),
+        ("php", Self::Php),
+        ("opaque", Self::Opaque),
+    ];
 }
 
 impl Word for Class {

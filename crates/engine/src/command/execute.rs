@@ -6,6 +6,7 @@
 //! | action | needs |
 //! |---|---|
 //! | GET, SET … GET, APPEND, INCR, GETDEL, GETEX, GETSET, MGET | the whole strings |
+//! | SET that is merged with what others have written | the whole string |
 //! | HGET, HMGET, HINCRBY | those fields |
 //! | HGETALL, HVALS | all fields |
 //! | STRLEN, HSTRLEN | nothing: the manifest has sizes |
@@ -24,7 +25,7 @@ pub(super) struct Run<'a> {
     pub(super) session: &'a mut Session,
     pub(super) op: &'a Op,
     pub(super) now: u64,
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) reply: Reply<'a>,
     pub(super) wrote: bool,
 }
@@ -74,7 +75,8 @@ fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
             _ => false,
         };
         if lost {
-            return Some(Missing::Lost);
+            // A write cures what is lost: with nothing to merge with, it replaces all.
+            return op.merges_on().is_none().then_some(Missing::Lost);
         }
     }
     fetch.sort_unstable();
@@ -95,6 +97,7 @@ fn needs(op: &Op) -> Needs<'_> {
     match &op.action {
         Action::Get | Action::GetMany | Action::GetSet | Action::GetDelete | Action::GetExpire { .. } => Needs::String,
         Action::Append | Action::IncrementBy(_) | Action::Set(Set { get: true, .. }) => Needs::String,
+        Action::Set(_) if op.merges_on().is_some() => Needs::String,
         Action::Length => Needs::StringSize,
         Action::HashGetMany => Needs::Field(op.args.get(2..).unwrap_or_default()),
         Action::HashGet | Action::HashIncrementBy(_) => Needs::Field(op.args.get(2..3).unwrap_or_default()),

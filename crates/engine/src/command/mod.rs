@@ -66,6 +66,8 @@ pub struct Op {
     args: Vec<Bytes>,
     action: Action,
     targets: Vec<Target>,
+    /// The value that the writer had read, if that is known and its write is to be merged with what others have written since.
+    read: Option<Bytes>,
 }
 
 impl std::fmt::Debug for Op {
@@ -115,12 +117,35 @@ impl Op {
     pub fn part(&self, places: &[usize]) -> Op {
         let targets: Vec<Target> = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
         let args = self.args.iter().take(1).cloned().chain(targets.iter().map(|t| t.key.clone())).collect();
-        Op { row: self.row, args, action: self.action.clone(), targets }
+        Op { row: self.row, args, action: self.action.clone(), targets, read: None }
+    }
+
+    /// Whether its reply is the whole value of its one key.
+    pub fn reads_string(&self) -> bool {
+        matches!(self.action, Action::Get | Action::GetExpire { .. })
+    }
+
+    /// Whether it replaces the whole value of its one key whatever that is: such a write can be merged.
+    pub fn replaces_string(&self) -> bool {
+        matches!(&self.action, Action::Set(set) if set.condition != action::SetIf::New)
+    }
+
+    /// Has a write merged, member by member, with what others have written since its writer read `read`
+    /// ([`crate::session::layout::merge`]). Does nothing to an operation that cannot be merged.
+    pub fn merge_on(&mut self, read: Bytes) {
+        if self.replaces_string() {
+            self.read = Some(read);
+        }
+    }
+
+    /// The value that it is merged on, if it is.
+    pub fn merges_on(&self) -> Option<&Bytes> {
+        self.read.as_ref()
     }
 
     /// The bytes of its arguments: what it holds of a receive buffer while it waits.
     pub fn size_bytes(&self) -> usize {
-        self.args.iter().fold(0, |sum, arg| sum.saturating_add(arg.len()))
+        self.args.iter().chain(&self.read).fold(0, |sum, arg| sum.saturating_add(arg.len()))
     }
 
     /// Lets go of the receive buffer whose slices its arguments are. For operations that wait.
@@ -197,7 +222,7 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
         Ok(action) => {
             let targets =
                 keys.iter().map(|key| Target { key: key.clone(), layout: Layout::Opaque, label: Bytes::new() }).collect();
-            Parsed::Keyed(Op { row, args, action, targets })
+            Parsed::Keyed(Op { row, args, action, targets, read: None })
         }
         Err(error) => {
             let keys = keys.to_vec();

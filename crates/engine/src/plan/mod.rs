@@ -9,7 +9,7 @@
 
 pub mod share;
 
-use crate::session::{Class, Content, Key, Kind, Session, VariableId, json};
+use crate::session::{Class, Content, Key, Kind, Session, VariableId, layout};
 use std::collections::HashMap;
 
 /// How much an old copy hurts; gives the deadline of synchronisation.
@@ -78,7 +78,7 @@ impl Policy {
 
     /// The same for a variable of a key.
     pub fn of_variable(&self, key: &Key, name: &[u8]) -> Treatment {
-        if key.kind == Kind::String { self.of(json::plain_name(name)) } else { self.of(name) }
+        if key.kind == Kind::String { self.of(&layout::plain_name(key.layout, name)) } else { self.of(name) }
     }
 }
 

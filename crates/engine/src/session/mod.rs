@@ -10,15 +10,17 @@
 //! |---|---|---|---|
 //! | `hash` | hash | one a field, named by the field | the fields |
 //! | `key`, `opaque` | string | one, named by the pattern | that variable |
-//! | `json` | string | one a top-level member (a *span* of the text), then the tail | the concatenation, in order |
+//! | `json`, `msgpack`, `php` | string | one a top-level member, and the skeleton around them ([`layout`]) | the concatenation |
+//! | – where it cannot be divided | string | one, named by the pattern | that variable |
 //!
 //! Invariant: *any byte string is a value*: a key reads back as the bytes that were written, and never with a part missing
 //! (a part that is elsewhere makes the read answer [`Missing`] instead).
 
 pub mod fields;
-pub mod json;
+pub mod layout;
 pub mod manifest;
 pub mod residual;
+mod rewrite;
 mod variable;
 
 pub use variable::{Access, Class, Content, Kind, Layout, Remote, Variable, VariableId};
@@ -212,41 +214,6 @@ impl Session {
             variable.access.reads = variable.access.reads.saturating_add(1);
             each(field, if let Content::Here(value) = &variable.content { Some(value) } else { None });
         }
-    }
-
-    /// Writes a whole string. What was under the name, of whatever type, is replaced; the expiry is set by the caller through
-    /// [`Session::key_mut`] and starts as `None`. `label` names the variable for layouts `key` and `opaque`. Members that did
-    /// not change keep their versions. Returns whether any byte changed.
-    pub fn write_string(&mut self, name: &[u8], layout: Layout, label: &[u8], value: Bytes) -> bool {
-        let spans = if layout == Layout::Json { json::split(&value) } else { None };
-        let parts = spans.unwrap_or_else(|| vec![(Bytes::copy_from_slice(label), value)]);
-        let mut old = match self.keys.iter().position(|k| k.name.as_ref() == name) {
-            Some(at) => {
-                let key = self.keys.remove(at);
-                self.missing -= count_missing(&key);
-                if key.kind == Kind::String { key.fields } else { Fields::default() }
-            }
-            None => Fields::default(),
-        };
-        let mut changed = old.len() != parts.len();
-        let mut fields = Fields::default();
-        for (part, bytes) in parts {
-            let mut variable = match old.remove(&part) {
-                // The same bytes, but of the new text: else a small part would keep the whole old text in memory.
-                Some(v) if matches!(&v.content, Content::Here(b) if *b == bytes) => {
-                    Variable { content: Content::Here(bytes), ..v }
-                }
-                other => {
-                    changed = true;
-                    let access = other.map(|v| v.access).unwrap_or_default();
-                    Variable { content: Content::Here(bytes), version: self.next_version(), access }
-                }
-            };
-            variable.access.writes = variable.access.writes.saturating_add(1);
-            fields.insert(part, variable);
-        }
-        self.keys.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
-        changed
     }
 
     /// Writes a field of a hash, making the hash if there is none. True if the field is new. The caller has looked that no

@@ -47,3 +47,100 @@ fn many_fields_keep_their_names_through_removals() {
         assert_eq!(read.as_deref(), (n % 3 != 0).then_some(&n.to_le_bytes()[..]));
     }
 }
+
+/// The versions of the variables of key `k` in order, each with its name.
+fn versions(s: &Session) -> Vec<(String, u64)> {
+    let name = |n: &Bytes| String::from_utf8_lossy(n).into_owned();
+    s.key(b"k", 0).unwrap().variables().map(|(n, v)| (name(n), v.version.0)).collect()
+}
+
+fn php(s: &mut Session, text: &'static str) -> bool {
+    let changed = s.write_string(b"k", Layout::Php, b"", Bytes::from_static(text.as_bytes()));
+    assert_eq!(s.read_string(b"k", 0).unwrap(), text.as_bytes(), "it reads back as it was written");
+    changed
+}
+
+fn named(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect()
+}
+
+#[test]
+fn members_that_come_go_or_change_places_are_the_skeletons_new_version() {
+    let mut s = Session::default();
+    assert!(php(&mut s, "a|i:1;b|i:2;"));
+    assert_eq!(versions(&s), named(&[("a", 1), ("b", 2), ("", 3)]));
+    assert!(php(&mut s, "b|i:2;a|i:1;"), "another order is another value");
+    assert_eq!(versions(&s), named(&[("b", 2), ("a", 1), ("", 4)]));
+    assert!(php(&mut s, "b|i:2;a|i:1;c|i:3;"));
+    assert_eq!(versions(&s), named(&[("b", 2), ("a", 1), ("c", 5), ("", 6)]));
+    assert!(php(&mut s, "a|i:1;c|i:3;"));
+    assert_eq!(versions(&s), named(&[("a", 1), ("c", 5), ("", 7)]));
+    assert!(php(&mut s, "no session"), "what cannot be divided is one variable");
+    assert_eq!(versions(&s), named(&[("", 8)]));
+    assert!(!php(&mut s, "no session"));
+}
+
+#[test]
+fn an_unchanged_value_is_a_touch() {
+    let mut s = Session::default();
+    php(&mut s, "a|i:1;b|i:2;");
+    assert!(!php(&mut s, "a|i:1;b|i:2;"));
+    assert!(php(&mut s, "a|i:1;b|i:3;"));
+    let writes = |name: &'static [u8]| {
+        let id = VariableId { key: Bytes::from_static(b"k"), name: Bytes::from_static(name) };
+        s.variable(&id).unwrap().access.writes
+    };
+    assert_eq!((writes(b"a"), writes(b"b"), writes(b"")), (1, 2, 1), "only what changes is written");
+}
+
+#[test]
+fn only_the_count_of_a_maps_members_makes_its_head_new() {
+    let mut s = Session::default();
+    let mut write = |bytes: &'static [u8]| {
+        let changed = s.write_string(b"k", Layout::Msgpack, b"", Bytes::from_static(bytes));
+        assert_eq!(s.read_string(b"k", 0).unwrap(), bytes);
+        (changed, s.key(b"k", 0).unwrap().variables().map(|(_, v)| v.version.0).collect::<Vec<_>>())
+    };
+    assert_eq!(write(b"\x82\xA1a\x01\xA1b\x02"), (true, vec![1, 2, 3]));
+    assert_eq!(write(b"\x82\xA1a\x01\xA1b\x05"), (true, vec![1, 2, 4]));
+    assert_eq!(write(b"\x83\xA1a\x01\xA1b\x05\xA1c\x01"), (true, vec![5, 2, 4, 6]));
+    assert_eq!(write(b"\x83\xA1a\x01\xA1b\x05\xA1c\x01"), (false, vec![5, 2, 4, 6]));
+}
+
+#[test]
+fn a_member_that_is_elsewhere_keeps_its_version_if_its_digest_is_that_of_what_is_written() {
+    use crate::ids::{Digest, HandoverId};
+    use crate::session::manifest::Manifest;
+    let text = |a: u8, b: u8| {
+        Bytes::from(format!(
+            "a|s:60:\"{}\";b|s:60:\"{}\";",
+            char::from(a).to_string().repeat(60),
+            char::from(b).to_string().repeat(60)
+        ))
+    };
+    let mut origin = Session::default();
+    origin.write_string(b"k", Layout::Php, b"", text(b'x', b'y'));
+    let manifest = Manifest::of(&origin, HandoverId::LEAST, |_, _| Class::Deferred, |_, _, value| Digest::of(value));
+    let mut s = manifest.open(&std::collections::HashMap::new()).unwrap();
+    assert_eq!(s.missing_count(), 2);
+    assert!(!s.clone().write_string(b"k", Layout::Php, b"", text(b'x', b'y')), "the same value");
+    assert!(s.write_string(b"k", Layout::Php, b"", text(b'x', b'z')));
+    assert_eq!((versions(&s), s.missing_count()), (named(&[("a", 1), ("b", 4), ("", 3)]), 0));
+    assert_eq!(s.read_string(b"k", 0).unwrap(), text(b'x', b'z'), "nothing of it is elsewhere");
+}
+
+proptest::proptest! {
+    /// Whatever was there, and wherever: what is written is what is read, and the count of what is missing is right.
+    #[test]
+    fn any_sequence_of_values_reads_back(values in proptest::collection::vec("([a-c]\\|i:[0-3];){0,4}[x}]?", 1..12), layout in proptest::sample::select(vec![Layout::Json, Layout::Msgpack, Layout::Php])) {
+        let mut s = Session::default();
+        let mut before: Option<Bytes> = None;
+        for value in values {
+            let value = Bytes::from(value);
+            let changed = s.write_string(b"k", layout, b"", value.clone());
+            assert_eq!(changed, before.as_ref() != Some(&value));
+            assert_eq!(s.read_string(b"k", 0).as_ref(), Some(&value));
+            before = Some(value);
+        }
+    }
+}

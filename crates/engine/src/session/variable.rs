@@ -14,8 +14,19 @@ pub enum Layout {
     Key,
     /// A Redis string with a JSON object; a top-level member is a variable.
     Json,
+    /// A Redis string with a MessagePack map; a top-level member is a variable.
+    Msgpack,
+    /// A Redis string with a session of PHP, or a serialized array; a top-level entry is a variable.
+    Php,
     /// A Redis string that nothing is known about; one variable.
     Opaque,
+}
+
+impl Layout {
+    /// Whether the value of a string is divided into members where it can be.
+    pub fn is_divided(self) -> bool {
+        matches!(self, Layout::Json | Layout::Msgpack | Layout::Php)
+    }
 }
 
 /// What happens to a variable in a move (design: *class*).

@@ -318,6 +318,8 @@ pub(super) enum WireLayout {
     Key,
     Json,
     Opaque,
+    Msgpack,
+    Php,
 }
 
 #[derive(Encode, BorrowDecodeFields)]

@@ -40,7 +40,7 @@ macro_rules! same_variants {
 same_variants!(Lane, WireLane: Control, Bulk);
 same_variants!(Proposer, WireProposer: Router, Origin, Target);
 same_variants!(Rejection, WireRejection: NotAccepting, Busy);
-same_variants!(Layout, WireLayout: Hash, Key, Json, Opaque);
+same_variants!(Layout, WireLayout: Hash, Key, Json, Opaque, Msgpack, Php);
 same_variants!(Kind, WireKind: String, Hash);
 same_variants!(Class, WireClass: Carried, Streamed, Deferred, Dropped);
 

@@ -56,6 +56,18 @@ fn stage() -> Stage {
     Stage { location, origin_group_epoch: Epoch(8), manifest: manifest(), values }
 }
 
+/// Keys of the layouts that came later.
+fn stage_of_strings() -> Stage {
+    let mut stage = stage();
+    let of = |layout, name: &'static str| {
+        let held = Held::Inline(Bytes::from("1"));
+        let entry = Entry { name: Bytes::from("a"), version: Version(1), access: Access::default(), held };
+        ManifestKey { name: Bytes::from(name), layout, kind: Kind::String, expires_at_ms: None, entries: vec![entry] }
+    };
+    stage.manifest.keys = vec![of(Layout::Msgpack, "m"), of(Layout::Php, "p")];
+    stage
+}
+
 /// One of every kind; the numbers need one, three, five and nine bytes.
 fn examples() -> Vec<ControlMessage> {
     let h = handover(5, 1);
@@ -140,6 +152,18 @@ fn published_bytes_are_still_read() {
         assert!(input.is_empty());
     }
     assert_eq!(GOLDEN.lines().count(), examples().len());
+}
+
+#[test]
+fn the_layouts_that_came_later_have_published_bytes() {
+    let message = ControlMessage::Node(Message::Stage { handover: handover(5, 1), stage: Box::new(stage_of_strings()) });
+    let mut bytes = bytes_of(&message);
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(
+        hex,
+        "4300000008050107090104fb2c010104fb2c01080402016d04000001016101000000013100017005000001016101000000013100000107736573733a7331010475736572017500"
+    );
+    assert!(decode(&mut bytes, LIMIT).unwrap() == Some(message));
 }
 
 #[test]
@@ -313,7 +337,8 @@ fn keys() -> impl Strategy<Value = ManifestKey> {
         access,
         held,
     });
-    let layout = prop_oneof![Just(Layout::Hash), Just(Layout::Key), Just(Layout::Json), Just(Layout::Opaque)];
+    let all = [Layout::Hash, Layout::Key, Layout::Json, Layout::Opaque, Layout::Msgpack, Layout::Php];
+    let layout = proptest::sample::select(all.to_vec());
     let kind = prop_oneof![Just(Kind::String), Just(Kind::Hash)];
     (bytes(), layout, kind, any::<Option<u64>>(), vec(entry, 0..4))
         .prop_map(|(name, layout, kind, expires_at_ms, entries)| ManifestKey { name, layout, kind, expires_at_ms, entries })
