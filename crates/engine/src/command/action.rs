@@ -6,6 +6,13 @@
 //! Invariant: what Redis refuses before it looks at the key is refused here; what it refuses after, in `execute`.
 
 use super::errors;
+use super::keyspace::Ask;
+use super::lists::ListAction;
+use super::pieces::PieceAction;
+use super::sampling::Sample;
+use super::sets::SetAction;
+use super::sorted_sets::SortedAction;
+use crate::session::Kind;
 use crate::wire::resp::parse_integer;
 use bytes::Bytes;
 
@@ -82,9 +89,12 @@ pub(crate) struct ExpireIf {
 }
 
 /// What to do; keys and values are in the arguments.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Action {
     Append,
+    Copy {
+        replace: bool,
+    },
     /// `EXISTS`, `TOUCH`.
     Count,
     Delete,
@@ -107,7 +117,7 @@ pub(crate) enum Action {
     HashGetAll,
     HashGetMany,
     HashIncrementBy(i64),
-    HashLength,
+    HashIncrementByFloat,
     HashNames,
     /// Pairs from the third argument on; `HMSET` answers `OK`.
     HashSet {
@@ -118,9 +128,21 @@ pub(crate) enum Action {
     HashValues,
     IncrementBy(i64),
     Length,
+    Object(Ask),
+    OfList(ListAction),
+    OfSet(SetAction),
+    OfSortedSet(SortedAction),
     Persist,
+    Piece(PieceAction),
+    Rename {
+        if_none: bool,
+    },
+    Sample(Sample),
+    Scan(Kind),
     Set(Set),
     SetIfNew,
+    /// How many elements a key of this kind has.
+    Size(Kind),
     TimeToLive(TimeUnit),
     Type,
 }
@@ -128,7 +150,12 @@ pub(crate) enum Action {
 impl Action {
     /// Whether its options let it create a key.
     pub(crate) fn creates(&self) -> bool {
-        !matches!(self, Action::Set(Set { condition: SetIf::Exists, .. }))
+        match self {
+            Action::Set(set) => set.condition != SetIf::Exists,
+            Action::OfList(ListAction::Push { if_exists, .. }) => !if_exists,
+            Action::OfSortedSet(SortedAction::Add(add)) => add.creates(),
+            _ => true,
+        }
     }
 }
 

@@ -53,7 +53,7 @@ fn a_handshake_without_password() {
         HELLO 3 → %7 $6 server $5 redis $7 version $6 7.0.15 $5 proto :3 $2 id :7 $4 mode $10 standalone $4 role $6 master $7 modules *0
         CONFIG GET save → %1 $4 save $0
         CONFIG GET nope → %0
-        COMMAND COUNT → :42
+        COMMAND COUNT → :109
         COMMAND INFO nope → *1 _
         RESET → +RESET
         CLIENT GETNAME → $-1"

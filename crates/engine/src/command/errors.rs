@@ -12,6 +12,63 @@ pub(crate) const SYNTAX: &str = "ERR syntax error";
 pub(crate) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 /// A hash field that should be an integer.
 pub(crate) const HASH_NOT_AN_INTEGER: &str = "ERR hash value is not an integer";
+/// An argument or a value that should be a number.
+pub(crate) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
+/// A hash field that should be a number.
+pub(crate) const HASH_NOT_A_FLOAT: &str = "ERR hash value is not a float";
+/// An increment that is no number to add.
+pub(crate) const INFINITE: &str = "ERR value is NaN or Infinity";
+/// A sum that is no number.
+pub(crate) const INFINITE_SUM: &str = "ERR increment would produce NaN or Infinity";
+/// A score that is no number.
+pub(crate) const NAN_SCORE: &str = "ERR resulting score is not a number (NaN)";
+/// A count that must not be negative, or is no number at all.
+pub(crate) const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
+/// A count that is too large for what is to be done with it.
+pub(crate) const OUT_OF_RANGE: &str = "ERR value is out of range";
+/// A count that has no positive counterpart.
+pub(crate) const NOT_SYMMETRIC: &str =
+    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+/// An index that the list does not have.
+pub(crate) const INDEX_OUT_OF_RANGE: &str = "ERR index out of range";
+/// `SETRANGE` before the start.
+pub(crate) const OFFSET_OUT_OF_RANGE: &str = "ERR offset is out of range";
+/// A place of a bit that no string has.
+pub(crate) const BIT_OFFSET: &str = "ERR bit offset is not an integer or out of range";
+/// A bit that is neither 0 nor 1.
+pub(crate) const NOT_A_BIT: &str = "ERR bit is not an integer or out of range";
+/// Something is done to a key that must be there.
+pub(crate) const NO_SUCH_KEY: &str = "ERR no such key";
+/// `COPY` of a key to itself.
+pub(crate) const SAME_OBJECT: &str = "ERR source and destination objects are the same";
+/// `OBJECT FREQ` without an LFU policy.
+pub(crate) const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+/// A cursor that is no number.
+pub(crate) const INVALID_CURSOR: &str = "ERR invalid cursor";
+/// Bounds of scores.
+pub(crate) const NOT_A_SCORE_RANGE: &str = "ERR min or max is not a float";
+/// Bounds of members.
+pub(crate) const NOT_A_MEMBER_RANGE: &str = "ERR min or max not valid string range item";
+/// `ZRANGE … LIMIT` by rank.
+pub(crate) const LIMIT_BY_RANK: &str = "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
+/// `ZRANGE … BYLEX WITHSCORES`.
+pub(crate) const SCORES_BY_LEX: &str = "ERR syntax error, WITHSCORES not supported in combination with BYLEX";
+/// `ZADD NX XX`.
+pub(crate) const ADD_NX_XX: &str = "ERR XX and NX options at the same time are not compatible";
+/// `ZADD` with two of GT, LT and NX.
+pub(crate) const ADD_GT_LT_NX: &str = "ERR GT, LT, and/or NX options at the same time are not compatible";
+/// `ZADD INCR` of several.
+pub(crate) const ADD_INCR: &str = "ERR INCR option supports a single increment-element pair";
+/// `LPOS … RANK 0`.
+pub(crate) const RANK_ZERO: &str = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list";
+/// `LPOS … COUNT` below 0.
+pub(crate) const COUNT_NEGATIVE: &str = "ERR COUNT can't be negative";
+/// `LPOS … MAXLEN` below 0.
+pub(crate) const MAXLEN_NEGATIVE: &str = "ERR MAXLEN can't be negative";
+/// A reply that repeats elements would be longer than a value may be. Redis has no such limit.
+pub(crate) const REPLY_TOO_LONG: &str = "ERR wayfarer: the reply would be longer than a value may be";
+/// `COPY … DB`. Redis has several databases in one server; a session has one.
+pub(crate) const OTHER_DATABASE: &str = "ERR wayfarer: a session's key is not copied to another database";
 /// A counter would leave 64 bits.
 pub(crate) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 /// `DECRBY` of the one number that has no positive counterpart.

@@ -1,20 +1,25 @@
-//! Runs an operation on a session: what it needs first, then the action; the actions on keys of any type are here.
+//! Runs an operation on a session: what it needs first, then the action.
 //!
 //! It never reads a clock (`now` is an argument) and never creates what an operation with an error would not. Called through
 //! [`super::execute`].
 //!
 //! | action | needs |
 //! |---|---|
-//! | GET, SET … GET, APPEND, INCR, GETDEL, GETEX, GETSET, MGET | the whole strings |
+//! | GET, SET … GET, APPEND, SETRANGE, INCR, GETDEL, GETEX, GETSET, MGET, bits | the whole strings |
 //! | SET that is merged with what others have written | the whole string |
 //! | HGET, HMGET, HINCRBY | those fields |
-//! | HGETALL, HVALS | all fields |
+//! | HGETALL, HVALS, HSCAN, HRANDFIELD … WITHVALUES | all fields |
+//! | lists | see `lists` |
+//! | sorted sets | the scores, which are always here |
+//! | RENAME, COPY | all of the first key |
 //! | STRLEN, HSTRLEN | nothing: the manifest has sizes |
 //! | everything else | nothing: the manifest has keys, types, names and expiries |
 //!
 //! Invariant: what is needed is looked for before anything is changed.
 
-use super::action::{Action, ExpireIf, Set, TimeUnit};
+use super::action::{Action, Set};
+use super::lists::{self, ListAction};
+use super::pieces::PieceAction;
 use super::{Executed, Limits, Op, STRING_BYTES_MAX, Target, errors};
 use crate::session::{Content, Key, Kind, Missing, Session, Variable, VariableId};
 use crate::wire::resp::{Protocol, Reply};
@@ -50,14 +55,25 @@ pub(super) fn execute(
         }
         run.clear_expired();
     }
+    let before = run.session.last_version();
     run.action();
-    Executed::Done { wrote: run.wrote }
+    let wrote = run.wrote;
+    if wrote {
+        // A removal or a new expiry gives no variable a version, yet whoever watches the session must see it.
+        session.advance_beyond(before);
+    }
+    Executed::Done { wrote }
 }
 
 /// What of the values that `op` reads is not here.
 fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
+    if let Action::Rename { if_none: true } | Action::Copy { replace: false } = op.action
+        && session.key(op.arg(2), now).is_some()
+    {
+        return None;
+    }
     let mut fetch = Vec::new();
-    for target in &op.targets {
+    for (place, target) in op.targets.iter().enumerate() {
         let Some(key) = session.key(&target.key, now) else { continue };
         let mut need = |name: &Bytes, variable: &Variable, size_is_enough: bool| match variable.content {
             Content::Elsewhere(_) if !size_is_enough => {
@@ -67,12 +83,20 @@ fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
             Content::Here(_) | Content::Elsewhere(_) => false,
             Content::Lost => true,
         };
-        let lost = match (needs(op), key.kind) {
-            (Needs::String, Kind::String) | (Needs::Fields, Kind::Hash) => key.variables().any(|(n, v)| need(n, v, false)),
-            (Needs::StringSize, Kind::String) => key.variables().any(|(n, v)| need(n, v, true)),
-            (Needs::Field(fields), Kind::Hash) => fields.iter().any(|f| key.variable(f).is_some_and(|v| need(f, v, false))),
-            (Needs::FieldSize(field), Kind::Hash) => key.variable(field).is_some_and(|v| need(field, v, true)),
-            _ => false,
+        let lost = match needs(op) {
+            Needs::Nothing => false,
+            Needs::All(kind) => kind == key.kind && key.variables().any(|(n, v)| need(n, v, false)),
+            Needs::Size(kind) => kind == key.kind && key.variables().any(|(n, v)| need(n, v, true)),
+            Needs::First => place == 0 && key.variables().any(|(n, v)| need(n, v, false)),
+            Needs::Fields(fields) => {
+                key.kind == Kind::Hash && fields.iter().any(|f| key.variable(f).is_some_and(|v| need(f, v, false)))
+            }
+            Needs::FieldSize(field) => key.kind == Kind::Hash && key.variable(field).is_some_and(|v| need(field, v, true)),
+            Needs::Elements(action) if key.kind == Kind::List && place == 0 => {
+                let places = lists::needed(action, op, key);
+                key.variables().skip(places.start).take(places.len()).any(|(n, v)| need(n, v, false))
+            }
+            Needs::Elements(_) => false,
         };
         if lost {
             // A write cures what is lost: with nothing to merge with, it replaces all.
@@ -86,30 +110,47 @@ fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
 
 enum Needs<'a> {
     Nothing,
-    String,
-    StringSize,
-    Field(&'a [Bytes]),
+    /// Of every key of this kind.
+    All(Kind),
+    /// The size of every key of this kind.
+    Size(Kind),
+    /// Of the first key, whatever it is.
+    First,
+    /// These fields of a hash.
+    Fields(&'a [Bytes]),
     FieldSize(&'a Bytes),
-    Fields,
+    /// Those elements of the first key that the action shows or compares.
+    Elements(ListAction),
 }
 
 fn needs(op: &Op) -> Needs<'_> {
     match &op.action {
-        Action::Get | Action::GetMany | Action::GetSet | Action::GetDelete | Action::GetExpire { .. } => Needs::String,
-        Action::Append | Action::IncrementBy(_) | Action::Set(Set { get: true, .. }) => Needs::String,
-        Action::Set(_) if op.merges_on().is_some() => Needs::String,
-        Action::Length => Needs::StringSize,
-        Action::HashGetMany => Needs::Field(op.args.get(2..).unwrap_or_default()),
-        Action::HashGet | Action::HashIncrementBy(_) => Needs::Field(op.args.get(2..3).unwrap_or_default()),
+        Action::Get | Action::GetMany | Action::GetSet | Action::GetDelete | Action::GetExpire { .. } => Needs::All(Kind::String),
+        Action::Append | Action::IncrementBy(_) | Action::Set(Set { get: true, .. }) => Needs::All(Kind::String),
+        Action::Set(_) if op.merges_on().is_some() => Needs::All(Kind::String),
+        Action::Piece(PieceAction::SetMany { .. }) => Needs::Nothing,
+        Action::Piece(_) => Needs::All(Kind::String),
+        Action::Length => Needs::Size(Kind::String),
+        Action::HashGetMany => Needs::Fields(op.args.get(2..).unwrap_or_default()),
+        Action::HashGet | Action::HashIncrementBy(_) | Action::HashIncrementByFloat => {
+            Needs::Fields(op.args.get(2..3).unwrap_or_default())
+        }
         Action::HashValueLength => Needs::FieldSize(op.arg(2)),
-        Action::HashGetAll | Action::HashValues => Needs::Fields,
+        Action::HashGetAll | Action::HashValues => Needs::All(Kind::Hash),
+        Action::Sample(sample) => sample.needs_values_of().map_or(Needs::Nothing, Needs::All),
+        Action::Scan(Kind::Set) | Action::OfSet(_) => Needs::Nothing,
+        Action::Scan(kind) => Needs::All(*kind),
+        Action::OfSortedSet(_) => Needs::All(Kind::SortedSet),
+        Action::OfList(action) => Needs::Elements(*action),
+        Action::Rename { .. } if op.arg(1) == op.arg(2) => Needs::Nothing,
+        Action::Rename { .. } | Action::Copy { .. } => Needs::First,
         Action::Count | Action::Delete | Action::Expire { .. } | Action::Persist | Action::TimeToLive(_) | Action::Type => {
             Needs::Nothing
         }
-        Action::Set(_) | Action::SetIfNew | Action::HashDelete | Action::HashExists | Action::HashLength | Action::HashNames => {
+        Action::Set(_) | Action::SetIfNew | Action::HashDelete | Action::HashExists | Action::Size(_) | Action::HashNames => {
             Needs::Nothing
         }
-        Action::HashSet { .. } | Action::HashSetIfNew => Needs::Nothing,
+        Action::HashSet { .. } | Action::HashSetIfNew | Action::Object(_) => Needs::Nothing,
     }
 }
 
@@ -125,9 +166,14 @@ impl<'a> Run<'a> {
         self.op.arg(place)
     }
 
+    /// The longest value.
+    pub(super) fn value_bytes_max(&self) -> usize {
+        self.limits.value_bytes_max.min(STRING_BYTES_MAX)
+    }
+
     /// Whether a value may have so many bytes; answers the error if not.
     pub(super) fn fits(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.limits.value_bytes_max.min(STRING_BYTES_MAX);
+        let fits = bytes <= self.value_bytes_max();
         if !fits {
             let redis_too = bytes > STRING_BYTES_MAX;
             self.reply.error(if redis_too { errors::STRING_TOO_LONG } else { errors::VALUE_TOO_LONG });
@@ -137,6 +183,17 @@ impl<'a> Run<'a> {
 
     pub(super) fn key(&self) -> Option<&Key> {
         self.session.key(&self.target().key, self.now)
+    }
+
+    /// Whether a reply with values of these sizes is refused, with the error said. A client could name a long value many times,
+    /// which costs it little; with few names no sum is made.
+    pub(super) fn is_too_long(&mut self, names: usize, sizes: impl Fn(&Session) -> u64) -> bool {
+        const FEW: usize = 64;
+        let too_long = names > FEW && sizes(self.session) > STRING_BYTES_MAX as u64;
+        if too_long {
+            self.reply.error(errors::REPLY_TOO_LONG);
+        }
+        too_long
     }
 
     /// A write removes what has expired under its keys, so that nothing of a former life is compared or kept.
@@ -153,6 +210,7 @@ impl<'a> Run<'a> {
     fn action(&mut self) {
         match &self.op.action {
             Action::Append => self.append(),
+            Action::Copy { replace } => self.copy(*replace),
             Action::Count => self.count(),
             Action::Delete => self.delete(),
             Action::Expire { amount, unit, condition } => self.expire(*amount, *unit, *condition),
@@ -167,7 +225,7 @@ impl<'a> Run<'a> {
             Action::HashGetAll => self.hash_get_all(),
             Action::HashGetMany => self.hash_get_many(),
             Action::HashIncrementBy(by) => self.hash_increment(*by),
-            Action::HashLength => self.hash_length(),
+            Action::HashIncrementByFloat => self.hash_increment_by_float(),
             Action::HashNames => self.hash_names(),
             Action::HashSet { answers_ok } => self.hash_set(*answers_ok),
             Action::HashSetIfNew => self.hash_set_if_new(),
@@ -175,79 +233,20 @@ impl<'a> Run<'a> {
             Action::HashValues => self.hash_values(),
             Action::IncrementBy(by) => self.increment(*by),
             Action::Length => self.length(),
+            Action::Object(ask) => self.object(*ask),
+            Action::OfList(action) => self.of_list(*action),
+            Action::OfSet(action) => self.of_set(*action),
+            Action::OfSortedSet(action) => self.of_sorted_set(*action),
             Action::Persist => self.persist(),
+            Action::Piece(action) => self.piece(*action),
+            Action::Rename { if_none } => self.rename(*if_none),
+            Action::Sample(sample) => self.sample(*sample),
+            Action::Scan(kind) => self.scan(*kind),
             Action::Set(set) => self.set(*set),
             Action::SetIfNew => self.set_if_new(),
+            Action::Size(kind) => self.size(*kind),
             Action::TimeToLive(unit) => self.time_to_live(*unit),
             Action::Type => self.kind(),
-        }
-    }
-
-    fn count(&mut self) {
-        let count = self.op.targets.iter().filter(|t| self.session.key(&t.key, self.now).is_some()).count();
-        self.reply.count(count);
-    }
-
-    fn delete(&mut self) {
-        let mut removed = 0;
-        for target in &self.op.targets {
-            removed += usize::from(self.session.remove(&target.key, self.now));
-        }
-        self.wrote |= removed > 0;
-        self.reply.count(removed);
-    }
-
-    fn kind(&mut self) {
-        let kind = match self.key().map(|k| k.kind) {
-            None => "none",
-            Some(Kind::String) => "string",
-            Some(Kind::Hash) => "hash",
-        };
-        self.reply.simple(kind);
-    }
-
-    fn time_to_live(&mut self, unit: TimeUnit) {
-        let shown = match self.key().map(|k| k.expires_at_ms) {
-            None => -2,
-            Some(None) => -1,
-            Some(Some(at)) => unit.show(at, self.now),
-        };
-        self.reply.integer(shown);
-    }
-
-    fn persist(&mut self) {
-        let key = self.session.key_mut(&self.target().key, self.now);
-        let had = key.is_some_and(|k| k.expires_at_ms.take().is_some());
-        self.wrote |= had;
-        self.reply.integer(i64::from(had));
-    }
-
-    fn expire(&mut self, amount: i64, unit: TimeUnit, condition: ExpireIf) {
-        let Some(at) = unit.at_ms(amount, self.now) else {
-            return self.reply.error(errors::expire_time(self.op.name()));
-        };
-        let current = match self.key() {
-            None => return self.reply.integer(0),
-            Some(key) => key.expires_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
-        };
-        let allowed = (!condition.none || current.is_none())
-            && (!condition.some || current.is_some())
-            && (!condition.greater || current.is_some_and(|now| at > now))
-            && (!condition.less || current.is_none_or(|now| at < now));
-        if allowed {
-            self.set_expiry(Some(u64::try_from(at).unwrap_or(0)));
-        }
-        self.reply.integer(i64::from(allowed));
-    }
-
-    /// Gives the key another expiry; one in the past ends it.
-    pub(super) fn set_expiry(&mut self, at_ms: Option<u64>) {
-        self.wrote = true;
-        let target = self.target();
-        if at_ms.is_some_and(|at| at <= self.now) {
-            self.session.remove(&target.key, self.now);
-        } else if let Some(key) = self.session.key_mut(&target.key, self.now) {
-            key.expires_at_ms = at_ms;
         }
     }
 }

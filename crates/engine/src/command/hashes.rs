@@ -8,7 +8,7 @@
 use super::errors;
 use super::execute::Run;
 use super::strings::NOT_HERE;
-use crate::session::{Content, Kind};
+use crate::session::{Kind, Session};
 use crate::wire::resp::{Reply, parse_integer};
 use bytes::Bytes;
 
@@ -23,14 +23,7 @@ fn reply_value(reply: &mut Reply<'_>, value: Option<&Bytes>) {
 impl<'a> Run<'a> {
     /// Whether there is a hash; answers the error if there is something else.
     fn hash(&mut self) -> Option<bool> {
-        match self.key().map(|k| k.kind) {
-            None => Some(false),
-            Some(Kind::Hash) => Some(true),
-            Some(Kind::String) => {
-                self.reply.error(errors::WRONG_TYPE);
-                None
-            }
-        }
+        self.of_kind(Kind::Hash)
     }
 
     fn has_field(&self, field: &[u8]) -> bool {
@@ -38,12 +31,12 @@ impl<'a> Run<'a> {
     }
 
     /// The value of a field: `Err` if it exists and is not here.
-    fn field(&mut self, field: &[u8]) -> Result<Option<Bytes>, &'static str> {
+    pub(super) fn field(&mut self, field: &[u8]) -> Result<Option<Bytes>, &'static str> {
         let value = self.session.read_field(&self.target().key, field, self.now);
         if value.is_none() && self.has_field(field) { Err(NOT_HERE) } else { Ok(value) }
     }
 
-    fn write_field(&mut self, field: &[u8], value: Bytes) -> bool {
+    pub(super) fn write_field(&mut self, field: &[u8], value: Bytes) -> bool {
         self.wrote = true;
         self.session.write_field(&self.target().key, field, value, self.now)
     }
@@ -67,7 +60,14 @@ impl<'a> Run<'a> {
 
     pub(super) fn hash_get_many(&mut self) {
         if self.hash().is_some() {
-            let fields = self.rest();
+            let (fields, key, now) = (self.rest(), &self.target().key, self.now);
+            let size = |s: &Session| {
+                let found = s.key(key, now).into_iter().flat_map(|key| fields.iter().filter_map(|field| key.variable(field)));
+                found.map(|v| v.content.size_bytes()).sum()
+            };
+            if self.is_too_long(fields.len(), size) {
+                return;
+            }
             self.reply.array(fields.len());
             fields.iter().for_each(|field| self.reply_field(field));
         }
@@ -102,13 +102,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) fn hash_length(&mut self) {
-        if self.hash().is_some() {
-            let length = self.key().map_or(0, |k| k.len());
-            self.reply.count(length);
-        }
-    }
-
     pub(super) fn hash_exists(&mut self) {
         if self.hash().is_some() {
             let exists = self.has_field(self.arg(2));
@@ -118,11 +111,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn hash_value_length(&mut self) {
         if self.hash().is_some() {
-            let length = match self.key().and_then(|k| k.variable(self.arg(2))).map(|v| &v.content) {
-                Some(Content::Here(value)) => u64::try_from(value.len()).unwrap_or(u64::MAX),
-                Some(Content::Elsewhere(remote)) => remote.size,
-                Some(Content::Lost) | None => 0,
-            };
+            let length = self.key().and_then(|k| k.variable(self.arg(2))).map_or(0, |v| v.content.size_bytes());
             self.reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
         }
     }

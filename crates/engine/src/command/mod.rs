@@ -16,7 +16,10 @@
 //! | [`table`] | one row a command: name, arity, keys, what it may do |
 //! | `foreign` | where the keys of Redis's other commands are |
 //! | `action` | options of one command to a validated [`Action`] |
-//! | `execute`, `strings`, `hashes` | actions on a session |
+//! | `execute`, `keyspace` | what an action needs, then the action; actions on keys of any type |
+//! | `strings`, `pieces`, `hashes`, `lists`, `sets`, `sorted_sets`, `ranges` | actions on keys of one type |
+//! | `scan`, `sampling` | actions that several types share |
+//! | `numbers`, `long_double`, [`glob`] | numbers with fractions and patterns, as Redis reads them |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
 //! | [`errors`] | the texts of Redis |
 //!
@@ -27,10 +30,23 @@ pub mod connection;
 pub mod errors;
 mod execute;
 mod foreign;
+pub mod glob;
 mod hashes;
+mod keyspace;
+mod lists;
+mod long_double;
+mod numbers;
+mod pieces;
+mod ranges;
+mod sampling;
+mod scan;
 mod server;
+mod sets;
+mod sorted_sets;
 mod strings;
 pub mod table;
+
+pub(crate) use numbers::format_double;
 
 use crate::session::{Layout, Missing, Session};
 use crate::wire::resp::Protocol;
@@ -39,7 +55,7 @@ use bytes::{Bytes, BytesMut};
 use connection::ConnectionCommand;
 use table::{Join, Row};
 
-/// The longest string, as in Redis; a connection usually has a lower limit for what it takes.
+/// The longest string, as in Redis; [`Limits`] usually set a lower one.
 pub(crate) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// A key of an operation, as the key matcher knows it.
@@ -116,7 +132,10 @@ impl Op {
     /// The same command on some of its keys only, by their places in [`Op::targets`]. For commands with [`Op::join`].
     pub fn part(&self, places: &[usize]) -> Op {
         let targets: Vec<Target> = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
-        let args = self.args.iter().take(1).cloned().chain(targets.iter().map(|t| t.key.clone())).collect();
+        let mut args: Vec<Bytes> = self.args.iter().take(1).cloned().collect();
+        for place in places {
+            args.extend_from_slice(self.row.keys.with_its_own(&self.args, *place));
+        }
         Op { row: self.row, args, action: self.action.clone(), targets, read: None }
     }
 
@@ -217,15 +236,16 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
         return Parsed::Foreign(Foreign { args, keys, name });
     };
     let action = if row.arity_fits(args.len()) { (row.build)(&args) } else { Err(errors::arity(row.name)) };
-    let keys = row.keys.of(&args);
+    let keys = row.keys.of(&args).cloned();
     match action {
         Ok(action) => {
-            let targets =
-                keys.iter().map(|key| Target { key: key.clone(), layout: Layout::Opaque, label: Bytes::new() }).collect();
+            // Most commands have one key: no more room than that.
+            let mut targets = Vec::with_capacity(keys.size_hint().0);
+            targets.extend(keys.map(|key| Target { key, layout: Layout::Opaque, label: Bytes::new() }));
             Parsed::Keyed(Op { row, args, action, targets, read: None })
         }
         Err(error) => {
-            let keys = keys.to_vec();
+            let keys = keys.collect();
             Parsed::Refused(Refused { args, keys, error })
         }
     }

@@ -96,9 +96,7 @@ fn describe(row: &table::Row, reply: &mut Reply<'_>) {
     reply.integer(i64::from(row.arity));
     reply.set(1);
     reply.simple(if row.write { "write" } else { "readonly" });
-    reply.integer(1);
-    reply.integer(if row.keys == table::Keys::All { -1 } else { 1 });
-    reply.integer(1);
+    row.keys.as_redis_lists_them().into_iter().for_each(|number| reply.integer(number));
     reply.set(0);
     reply.array(0);
     reply.array(0);

@@ -9,7 +9,7 @@ use super::action::{Expiry, Set, SetIf};
 use super::errors;
 use super::execute::Run;
 use crate::session::layout::merge::merge;
-use crate::session::{Content, Kind};
+use crate::session::{Key, Kind};
 use crate::wire::resp::parse_integer;
 use bytes::{Bytes, BytesMut};
 
@@ -18,22 +18,22 @@ pub(super) const NOT_HERE: &str = "TRYAGAIN wayfarer: a part of the value is on 
 
 impl Run<'_> {
     /// The string under `key`, or the error text if there is something else.
-    fn string(&mut self, key: &[u8]) -> Result<Option<Bytes>, &'static str> {
+    pub(super) fn string(&mut self, key: &[u8]) -> Result<Option<Bytes>, &'static str> {
         match self.session.key(key, self.now).map(|k| k.kind) {
             None => Ok(None),
-            Some(Kind::Hash) => Err(errors::WRONG_TYPE),
             Some(Kind::String) => self.session.read_string(key, self.now).map(Some).ok_or(NOT_HERE),
+            Some(_) => Err(errors::WRONG_TYPE),
         }
     }
 
     /// Stores a string under the target's key. The value must own its bytes.
-    fn store(&mut self, value: Bytes, expires_at_ms: Option<u64>) {
+    pub(super) fn store(&mut self, value: Bytes, expires_at_ms: Option<u64>) {
         let target = self.target();
         self.session.write_string(&target.key, target.layout, &target.label, value);
         self.set_expiry(expires_at_ms);
     }
 
-    fn expiry(&self) -> Option<u64> {
+    pub(super) fn expiry(&self) -> Option<u64> {
         self.key().and_then(|k| k.expires_at_ms)
     }
 
@@ -45,8 +45,13 @@ impl Run<'_> {
     }
 
     pub(super) fn get_many(&mut self) {
-        self.reply.array(self.op.targets().len());
-        for target in self.op.targets() {
+        let (targets, now) = (self.op.targets(), self.now);
+        let size = |key: &Key| key.variables().map(|(_, v)| v.content.size_bytes()).sum::<u64>();
+        if self.is_too_long(targets.len(), |s| targets.iter().filter_map(|t| s.key(&t.key, now)).map(size).sum()) {
+            return;
+        }
+        self.reply.array(targets.len());
+        for target in targets {
             match self.string(&target.key) {
                 Ok(value) => self.reply.bulk_or_null(value),
                 Err(NOT_HERE) => self.reply.error(NOT_HERE),
@@ -57,15 +62,10 @@ impl Run<'_> {
     }
 
     pub(super) fn length(&mut self) {
-        let size = |content: &Content| match content {
-            Content::Here(value) => u64::try_from(value.len()).unwrap_or(u64::MAX),
-            Content::Elsewhere(remote) => remote.size,
-            Content::Lost => 0,
-        };
         let length = match self.key() {
             None => 0,
-            Some(key) if key.kind == Kind::Hash => return self.reply.error(errors::WRONG_TYPE),
-            Some(key) => key.variables().map(|(_, v)| size(&v.content)).fold(0, u64::saturating_add),
+            Some(key) if key.kind != Kind::String => return self.reply.error(errors::WRONG_TYPE),
+            Some(key) => key.variables().map(|(_, v)| v.content.size_bytes()).fold(0, u64::saturating_add),
         };
         self.reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
     }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ids::{Digest, Epoch, HandoverId, Incarnation, Version};
-use crate::session::{Class, Content, Remote, VariableId};
+use crate::session::{Class, Content, Kind, Remote, VariableId};
 
 const NOW: u64 = 1_000_000;
 
@@ -155,6 +155,121 @@ fn what_needs_values_says_which_and_changes_nothing() {
     }
 }
 
+/// A key of each kind with members; what can be too long for a manifest is elsewhere.
+fn remote_members() -> Session {
+    let mut session = Session::new(Version(0));
+    for command in ["SADD t a b", "ZADD z 1 a 2 b", "RPUSH l aa bb cc dd", "RPUSH one x", "SET s 10"] {
+        run_at(&mut session, command, NOW);
+    }
+    let mut moved = Session::new(Version(9));
+    for key in session.keys() {
+        let mut key = key.clone();
+        if matches!(key.kind, Kind::List | Kind::String) {
+            key.fields.iter_mut().for_each(|(_, v)| v.content = elsewhere(2));
+        }
+        moved.adopt(key);
+    }
+    moved
+}
+
+#[test]
+fn members_and_scores_are_always_here_and_elements_are_fetched_one_by_one() {
+    check_on(
+        &mut remote_members(),
+        "SMEMBERS t → *2 $1 a $1 b
+        SADD t c → :1 (wrote)
+        ZSCORE z b → $1 2
+        ZINCRBY z 1 a → $1 2 (wrote)
+        LLEN l → :4
+        TYPE l → +list
+        LPUSH l 0 → :5 (wrote)
+        LINDEX l 0 → $1 0
+        LSET l 1 A → +OK (wrote)
+        LRANGE l 0 1 → *2 $1 0 $1 A
+        LTRIM l 0 2 → +OK (wrote)
+        RPUSHX l z → :4 (wrote)
+        RPOP l → $1 z (wrote)
+        LPOP l 2 → *2 $1 0 $1 A (wrote)
+        OBJECT REFCOUNT l → :1
+        MSET s 1 new 2 → +OK (wrote)
+        GET s → $1 1
+        RENAMENX one l → :0
+        DEL l one → :2 (wrote)",
+    );
+    let before = remote_members();
+    for (command, places) in [
+        ("LRANGE l 1 2", 2),
+        ("LRANGE l 0 -1", 4),
+        ("LINDEX l -1", 1),
+        ("LPOP l", 1),
+        ("RPOP l 3", 3),
+        ("LREM l 0 aa", 4),
+        ("LPOS l aa", 4),
+        ("LINSERT l BEFORE aa x", 4),
+        ("LMOVE l t LEFT LEFT", 1),
+        ("RPOPLPUSH l one", 1),
+        ("RENAME l n", 4),
+        ("COPY l n", 4),
+        ("RENAMENX one n", 1),
+        ("GETRANGE s 0 1", 1),
+        ("SETRANGE s 0 x", 1),
+        ("SETBIT s 0 1", 1),
+        ("BITCOUNT s", 1),
+        ("INCRBYFLOAT s 1", 1),
+    ] {
+        let mut session = before.clone();
+        let fetched = run_at(&mut session, command, NOW);
+        assert_eq!(fetched.strip_prefix("fetch ").map(|ids| ids.split(' ').count()), Some(places), "{command}: {fetched}");
+        assert!(session == before, "{command} changed the session");
+    }
+}
+
+#[test]
+fn a_value_never_grows_beyond_the_limit() {
+    let mut session = Session::new(Version(0));
+    run_at(&mut session, "SADD t member", NOW);
+    for (command, allowed) in [
+        ("SETRANGE a 19 x", true),
+        ("SETRANGE b 20 x", false),
+        ("APPEND a x", false),
+        ("SETBIT a 159 1", true),
+        ("SETBIT a 160 1", false),
+        ("INCRBYFLOAT f 1e30", false),
+        ("HINCRBYFLOAT h f 1e30", false),
+        ("SRANDMEMBER t -9223372036854775807", false),
+        ("SRANDMEMBER t 9223372036854775807", true),
+    ] {
+        let mut out = BytesMut::new();
+        execute_within(Limits { value_bytes_max: 20 }, &mut session, &op(command), NOW, Protocol::Resp2, &mut out);
+        assert_eq!(out.first() != Some(&b'-'), allowed, "{command}: {out:?}");
+    }
+    assert!(session.key(b"b", NOW).is_none());
+}
+
+#[test]
+fn a_long_value_is_not_shown_more_often_than_a_reply_has_room() {
+    let mut session = Session::new(Version(0));
+    let megabyte = Bytes::from(vec![b'x'; 1 << 20]);
+    session.write_string(b"s", crate::session::Layout::Opaque, b"", megabyte.clone());
+    session.write_field(b"h", b"f", megabyte, NOW);
+    for (command, names) in [("MGET", " s"), ("HMGET h", " f")] {
+        assert!(run_at(&mut session, &format!("{command}{}", names.repeat(65)), NOW).starts_with("*65"));
+        let refused = run_at(&mut session, &format!("{command}{}", names.repeat(513)), NOW);
+        assert_eq!(refused, "-ERR wayfarer: the reply would be longer than a value may be");
+    }
+}
+
+#[test]
+fn every_change_gives_the_session_a_new_version() {
+    let mut session = Session::new(Version(0));
+    run_at(&mut session, "HSET h a 1 b 2", NOW);
+    for command in ["HDEL h a", "EXPIRE h 100", "PERSIST h", "RENAME h g", "DEL g"] {
+        let before = session.last_version();
+        assert!(run_at(&mut session, command, NOW).ends_with("(wrote)"), "{command}");
+        assert!(session.last_version() > before, "{command}");
+    }
+}
+
 #[test]
 fn what_is_lost_is_said_and_an_overwrite_cures_it() {
     check_on(
@@ -218,6 +333,14 @@ fn what_may_create_is_known() {
         ("EXPIRE a 1", false),
         ("HDEL a b", false),
         ("MGET a b", false),
+        ("ZADD a 1 b", true),
+        ("ZADD a XX 1 b", false),
+        ("ZINCRBY a 1 b", true),
+        ("LPUSH a b", true),
+        ("LPUSHX a b", false),
+        ("SADD a b", true),
+        ("MSET a 1", true),
+        ("SPOP a", false),
     ] {
         assert_eq!(op(command).creates(), expected, "{command}");
     }
@@ -245,6 +368,8 @@ fn parts_of_a_command_keep_their_keys() {
     assert_eq!(part.args().iter().map(|a| a.as_ref()).collect::<Vec<_>>(), [&b"DEL"[..], b"c", b"a"]);
     assert_eq!(part.targets().len(), 2);
     assert_eq!(part.targets()[0].key, "c");
+    let part = op("MSET a 1 b 2 c 3").part(&[2, 0]);
+    assert_eq!(part.args().iter().map(|a| a.as_ref()).collect::<Vec<_>>(), [&b"MSET"[..], b"c", b"3", b"a", b"1"]);
 }
 
 #[test]
@@ -270,7 +395,7 @@ fn debug_output_shows_nothing_private() {
     let parsed = format!(
         "{:?} {:?} {:?}",
         parse(vec!["AUTH".into(), "secret".into()]),
-        parse(vec!["SADD".into(), "secret".into()]),
+        parse(vec!["GEOADD".into(), "secret".into()]),
         parse(vec!["GET".into(), "secret".into(), "secret".into()])
     );
     assert!(!parsed.contains("secret"), "{parsed}");

@@ -76,9 +76,13 @@ impl Policy {
         self.rules.iter().find(|r| matches(r.pattern.as_bytes(), name)).map_or(self.default, |r| r.treatment)
     }
 
-    /// The same for a variable of a key.
+    /// The same for a variable of a key. The members of a set or a list are data, not names: they follow the default.
     pub fn of_variable(&self, key: &Key, name: &[u8]) -> Treatment {
-        if key.kind == Kind::String { self.of(&layout::plain_name(key.layout, name)) } else { self.of(name) }
+        match key.kind {
+            Kind::String => self.of(&layout::plain_name(key.layout, name)),
+            Kind::Hash => self.of(name),
+            Kind::Set | Kind::SortedSet | Kind::List => self.default,
+        }
     }
 }
 

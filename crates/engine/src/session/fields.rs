@@ -1,7 +1,8 @@
 //! An ordered map from names to variables: the order of insertion is kept, as Redis keeps it for small hashes.
 //!
 //! It never interprets a name. Small maps are searched in line; from [`INDEXED_FROM`] entries on an index makes look-ups flat.
-//! Only [`super::Session`] changes one.
+//! Only [`super::Session`] changes one. A list's entries are added by place ([`Fields::insert_at`]) in ascending order of their
+//! names and have no index: a large map without one is searched by halves.
 
 use super::Variable;
 use bytes::Bytes;
@@ -42,6 +43,8 @@ impl Fields {
     fn position(&self, name: &[u8]) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(name).copied(),
+            // Only a list has so many without an index, and its names ascend.
+            None if self.entries.len() >= INDEXED_FROM => self.entries.binary_search_by(|(n, _)| n.as_ref().cmp(name)).ok(),
             None => self.entries.iter().position(|(n, _)| n.as_ref() == name),
         }
     }
@@ -81,6 +84,40 @@ impl Fields {
             index.insert(moved.clone(), at);
         }
         Some(variable)
+    }
+
+    /// The entry at a place.
+    pub(crate) fn at(&self, at: usize) -> Option<(&Bytes, &Variable)> {
+        self.entries.get(at).map(|(name, variable)| (name, variable))
+    }
+
+    /// The same, to change the variable.
+    pub(crate) fn at_mut(&mut self, at: usize) -> Option<&mut Variable> {
+        self.entries.get_mut(at).map(|(_, variable)| variable)
+    }
+
+    /// Adds an entry of a list before the one at `at`, or at the end. The caller keeps the names ascending.
+    pub(crate) fn insert_at(&mut self, at: usize, name: Bytes, variable: Variable) {
+        self.entries.insert(at.min(self.entries.len()), (name, variable));
+    }
+
+    /// Removes the entry of a list at a place.
+    pub(crate) fn remove_at(&mut self, at: usize) -> Option<Variable> {
+        (at < self.entries.len()).then(|| self.entries.remove(at).1)
+    }
+
+    /// Keeps only the entries of a list that `keep` names, which is shown each with its place.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(usize, &Variable) -> bool) {
+        let mut at = 0;
+        self.entries.retain(|(_, variable)| {
+            at += 1;
+            keep(at - 1, variable)
+        });
+    }
+
+    /// Gives every entry of a list a new name; `name` is shown its place and keeps them ascending.
+    pub(crate) fn rename(&mut self, name: impl Fn(usize) -> Bytes) {
+        self.entries.iter_mut().enumerate().for_each(|(at, entry)| entry.0 = name(at));
     }
 
     fn reindex(&mut self) {

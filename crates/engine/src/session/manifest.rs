@@ -12,7 +12,8 @@
 //!
 //! Invariant: *never wrong data*: a session opens only if each staged value has the digest that the manifest says.
 
-use super::{Access, Class, Content, Key, Kind, Layout, Remote, Session, Variable, VariableId, fields::Fields};
+use super::members::score;
+use super::{Access, Class, Content, Key, Kind, Layout, Remote, Session, Variable, VariableId, fields::Fields, lists};
 use crate::ids::{Digest, HandoverId, Version};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -83,7 +84,7 @@ pub enum Unfit {
     Absent,
     /// A carried value is not the one that the manifest describes.
     Differs,
-    /// The manifest has a key without variables, or two of one name.
+    /// The manifest has a key without variables, two of one name, a list without order, or a member without a score.
     Malformed,
 }
 
@@ -180,7 +181,15 @@ impl Manifest {
                         Content::Here(value.clone())
                     }
                 };
-                fields.insert(entry.name.clone(), Variable { content, version: entry.version, access: entry.access });
+                let variable = Variable { content, version: entry.version, access: entry.access };
+                match key.kind {
+                    Kind::List => fields.insert_at(usize::MAX, entry.name.clone(), variable),
+                    Kind::SortedSet if score(&variable).is_none() => return Err(Unfit::Malformed),
+                    _ => fields.insert(entry.name.clone(), variable),
+                }
+            }
+            if key.kind == Kind::List && !lists::are_places(fields.iter().map(|(name, _)| name)) {
+                return Err(Unfit::Malformed);
             }
             if fields.len() != key.entries.len() {
                 return Err(Unfit::Malformed);

@@ -10,6 +10,8 @@
 //! |---|---|---|---|
 //! | `hash` | hash | one a field, named by the field | the fields |
 //! | `key`, `opaque` | string | one, named by the pattern | that variable |
+//! | any | set, sorted set | one a member, named by it; its value is empty or the score | the members |
+//! | any | list | one an element, named by its place | the elements, in order |
 //! | `json`, `msgpack`, `php` | string | one a top-level member, and the skeleton around them ([`layout`]) | the concatenation |
 //! | – where it cannot be divided | string | one, named by the pattern | that variable |
 //!
@@ -18,7 +20,9 @@
 
 pub mod fields;
 pub mod layout;
+pub mod lists;
 pub mod manifest;
+mod members;
 pub mod residual;
 mod rewrite;
 mod variable;
@@ -49,7 +53,7 @@ pub struct Key {
     pub kind: Kind,
     /// The last millisecond since 1970 in which it exists, as in Redis; `None`: for ever.
     pub expires_at_ms: Option<u64>,
-    /// Its variables. Never empty: a hash without fields does not exist.
+    /// Its variables. Never empty: a hash without fields does not exist, nor does a set or a list without elements.
     pub(crate) fields: Fields,
 }
 
@@ -64,7 +68,7 @@ impl Key {
         self.fields.get(name)
     }
 
-    /// How many variables it has; for a hash that is HLEN.
+    /// How many variables it has; for all but a string that is the number of its elements.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
@@ -219,40 +223,12 @@ impl Session {
     /// Writes a field of a hash, making the hash if there is none. True if the field is new. The caller has looked that no
     /// living key of another type has the name.
     pub fn write_field(&mut self, name: &[u8], field: &[u8], value: Bytes, unix_ms: u64) -> bool {
-        let version = self.next_version();
-        let at = match self.keys.iter().position(|k| k.name.as_ref() == name && !k.is_expired(unix_ms)) {
-            Some(at) => at,
-            None => {
-                self.remove(name, unix_ms);
-                let name = Bytes::copy_from_slice(name);
-                self.keys.push(Key {
-                    name,
-                    layout: Layout::Hash,
-                    kind: Kind::Hash,
-                    expires_at_ms: None,
-                    fields: Fields::default(),
-                });
-                self.keys.len() - 1
-            }
-        };
-        let Some(key) = self.keys.get_mut(at) else { return false };
-        if let Some(variable) = key.fields.get_mut(field) {
-            if !matches!(variable.content, Content::Here(_)) {
-                self.missing -= 1;
-            }
-            variable.content = Content::Here(value);
-            variable.version = version;
-            variable.access.writes = variable.access.writes.saturating_add(1);
-            return false;
-        }
-        let access = Access { reads: 0, writes: 1 };
-        key.fields.insert(Bytes::copy_from_slice(field), Variable { content: Content::Here(value), version, access });
-        true
+        self.write_member(name, Kind::Hash, field, value, unix_ms)
     }
 
-    /// Removes a field; true if it existed. The hash goes with its last field.
+    /// Removes a field or a member; true if it existed. The key goes with its last one. A string has none.
     pub fn remove_field(&mut self, name: &[u8], field: &[u8], unix_ms: u64) -> bool {
-        let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) else { return false };
+        let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind != Kind::String) else { return false };
         let Some(variable) = key.fields.remove(field) else { return false };
         let emptied = key.is_empty();
         if !matches!(variable.content, Content::Here(_)) {
@@ -289,6 +265,14 @@ impl Session {
     pub(crate) fn adopt(&mut self, key: Key) {
         self.missing += count_missing(&key);
         self.keys.push(key);
+    }
+
+    /// Makes sure that the version given last is above `before`: so a change that gave none, such as a removal or another
+    /// expiry, is told from no change.
+    pub(crate) fn advance_beyond(&mut self, before: Version) {
+        if self.last_version == before {
+            self.next_version();
+        }
     }
 
     fn next_version(&mut self) -> Version {

@@ -49,6 +49,26 @@ pub enum Kind {
     String,
     /// A hash.
     Hash,
+    /// A set: each member names a variable without a value.
+    Set,
+    /// A sorted set: each member names a variable whose value is its score, the 64 bits of a float, big end first.
+    SortedSet,
+    /// A list: each element is a variable named by its place among the others, [`super::lists::PLACE_BYTES`] with the big end
+    /// first.
+    List,
+}
+
+impl Kind {
+    /// As `TYPE` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::Hash => "hash",
+            Kind::Set => "set",
+            Kind::SortedSet => "zset",
+            Kind::List => "list",
+        }
+    }
 }
 
 /// A variable whose value is with another node.
@@ -73,6 +93,17 @@ pub enum Content {
     Elsewhere(Box<Remote>),
     /// Its holder is gone for good: reads follow `on_lost`, an overwrite cures it.
     Lost,
+}
+
+impl Content {
+    /// The size of the value in bytes, wherever it is; 0 if it is lost.
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Content::Here(value) => value.len() as u64,
+            Content::Elsewhere(remote) => remote.size,
+            Content::Lost => 0,
+        }
+    }
 }
 
 /// How often a variable was used, for the profile.

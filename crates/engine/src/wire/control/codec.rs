@@ -326,6 +326,9 @@ pub(super) enum WireLayout {
 pub(super) enum WireKind {
     String,
     Hash,
+    Set,
+    SortedSet,
+    List,
 }
 
 #[derive(Encode, BorrowDecodeFields)]

@@ -41,7 +41,7 @@ same_variants!(Lane, WireLane: Control, Bulk);
 same_variants!(Proposer, WireProposer: Router, Origin, Target);
 same_variants!(Rejection, WireRejection: NotAccepting, Busy);
 same_variants!(Layout, WireLayout: Hash, Key, Json, Opaque, Msgpack, Php);
-same_variants!(Kind, WireKind: String, Hash);
+same_variants!(Kind, WireKind: String, Hash, Set, SortedSet, List);
 same_variants!(Class, WireClass: Carried, Streamed, Deferred, Dropped);
 
 /// The wire form of a message; it borrows all of its bytes.

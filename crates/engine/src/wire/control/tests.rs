@@ -120,7 +120,30 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::Leaving { id: 1 },
         ControlMessage::LeavingHeard { id: 1 },
     ]);
+    all.push(ControlMessage::Node(Message::Stage { handover: h, stage: Box::new(stage_of_members()) }));
     all
+}
+
+/// Keys of the kinds that have members: a set, a sorted set, a list.
+fn stage_of_members() -> Stage {
+    let key = |name: &'static str, kind, member: &[u8], value: &[u8]| ManifestKey {
+        name: Bytes::from(name),
+        layout: Layout::Hash,
+        kind,
+        expires_at_ms: None,
+        entries: vec![Entry {
+            name: Bytes::copy_from_slice(member),
+            version: Version(1),
+            access: Access { reads: 0, writes: 1 },
+            held: Held::Inline(Bytes::copy_from_slice(value)),
+        }],
+    };
+    let keys = vec![
+        key("s", Kind::Set, b"a", b""),
+        key("z", Kind::SortedSet, b"a", &1.5f64.to_be_bytes()),
+        key("l", Kind::List, &(1u64 << 63).to_be_bytes(), b"a"),
+    ];
+    Stage { manifest: Manifest { last_version: Version(3), keys }, ..stage() }
 }
 
 fn bytes_of(message: &ControlMessage) -> BytesMut {
@@ -298,6 +321,7 @@ fn each_message_has_its_lane_and_phase() {
     given Control None
     leaving Control None
     leaving_heard Control None
+    stage Bulk Some(Eager)
     ");
 }
 
@@ -339,7 +363,7 @@ fn keys() -> impl Strategy<Value = ManifestKey> {
     });
     let all = [Layout::Hash, Layout::Key, Layout::Json, Layout::Opaque, Layout::Msgpack, Layout::Php];
     let layout = proptest::sample::select(all.to_vec());
-    let kind = prop_oneof![Just(Kind::String), Just(Kind::Hash)];
+    let kind = prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::Set), Just(Kind::SortedSet), Just(Kind::List)];
     (bytes(), layout, kind, any::<Option<u64>>(), vec(entry, 0..4))
         .prop_map(|(name, layout, kind, expires_at_ms, entries)| ManifestKey { name, layout, kind, expires_at_ms, entries })
 }

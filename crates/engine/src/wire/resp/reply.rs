@@ -127,17 +127,18 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A floating-point number in its shortest exact form.
+    /// A floating-point number with the 17 digits that Redis 7.0 gives it.
     pub fn double(&mut self, value: f64) {
-        let text = match value {
-            v if v.is_nan() => "nan".to_string(),
-            v if v.is_infinite() => if v > 0.0 { "inf" } else { "-inf" }.to_string(),
-            v => v.to_string(),
-        };
+        let text = crate::command::format_double(value);
         match self.protocol {
             Protocol::Resp3 => self.line(b',', text.as_bytes()),
             Protocol::Resp2 => self.bulk(text.as_bytes()),
         }
+    }
+
+    /// The protocol that it writes.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Text for people, of a format of three letters such as `txt`.

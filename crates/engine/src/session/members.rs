@@ -1,0 +1,156 @@
+//! Keys with members: sets and sorted sets, and what every kind of key shares: a write of one variable, rename and copy.
+//!
+//! It never checks a type and never talks RESP: [`crate::command`] has looked that the key is of the kind that it names.
+//!
+//! A member's score is the value of its variable, so profile, plan, manifest and fetch treat it as any short value: it always
+//! crosses within the manifest. The order of a sorted set is computed when it is asked for ([`Key::ranked`]): by score, then by
+//! the bytes of the member.
+//!
+//! Invariant: a member of a sorted set always has a score (a manifest with another one does not open).
+
+use super::{Access, Content, Key, Kind, Layout, Session, Variable, fields::Fields};
+use bytes::Bytes;
+use std::cmp::Ordering;
+
+/// The score in the variable of a sorted set's member.
+pub(crate) fn score(variable: &Variable) -> Option<f64> {
+    match &variable.content {
+        Content::Here(value) => value.as_ref().try_into().ok().map(f64::from_be_bytes),
+        Content::Elsewhere(_) | Content::Lost => None,
+    }
+}
+
+/// By score, then by member. Scores are never NaN.
+fn order(a: &(f64, Bytes), b: &(f64, Bytes)) -> Ordering {
+    a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then_with(|| a.1.cmp(&b.1))
+}
+
+impl Key {
+    /// The score of a member.
+    pub(crate) fn score(&self, member: &[u8]) -> Option<f64> {
+        self.fields.get(member).and_then(score)
+    }
+
+    /// The members of a sorted set with their scores, in order. Costs a sort.
+    pub(crate) fn ranked(&self) -> Vec<(f64, Bytes)> {
+        let mut ranked: Vec<_> = self.fields.iter().filter_map(|(name, v)| Some((score(v)?, name.clone()))).collect();
+        ranked.sort_unstable_by(order);
+        ranked
+    }
+
+    /// The place of a member in order. Costs a look at every member.
+    pub(crate) fn rank(&self, member: &Bytes) -> Option<usize> {
+        let own = (self.score(member)?, member.clone());
+        let before = |(name, v): &(&Bytes, &Variable)| {
+            score(v).is_some_and(|s| s < own.0 || (s == own.0 && name.as_ref() < own.1.as_ref()))
+        };
+        Some(self.fields.iter().filter(before).count())
+    }
+}
+
+impl Session {
+    /// Writes one variable of a key, making a key of this kind if there is none. True if the variable is new. The caller has
+    /// looked that no living key of another kind has the name. Not for lists and strings.
+    pub(crate) fn write_member(&mut self, name: &[u8], kind: Kind, member: &[u8], value: Bytes, unix_ms: u64) -> bool {
+        let version = self.next_version();
+        let at = self.position_or_new(name, kind, unix_ms);
+        let Some(key) = self.keys.get_mut(at) else { return false };
+        if let Some(variable) = key.fields.get_mut(member) {
+            if !matches!(variable.content, Content::Here(_)) {
+                self.missing -= 1;
+            }
+            variable.content = Content::Here(value);
+            variable.version = version;
+            variable.access.writes = variable.access.writes.saturating_add(1);
+            return false;
+        }
+        let access = Access { reads: 0, writes: 1 };
+        key.fields.insert(Bytes::copy_from_slice(member), Variable { content: Content::Here(value), version, access });
+        true
+    }
+
+    /// Where the living key of this name is; a new one without variables takes the place of none or of an expired one. The
+    /// caller adds a variable at once.
+    pub(super) fn position_or_new(&mut self, name: &[u8], kind: Kind, unix_ms: u64) -> usize {
+        if let Some(at) = self.keys.iter().position(|k| k.name.as_ref() == name && !k.is_expired(unix_ms)) {
+            return at;
+        }
+        self.remove(name, unix_ms);
+        let name = Bytes::copy_from_slice(name);
+        self.keys.push(Key { name, layout: Layout::Hash, kind, expires_at_ms: None, fields: Fields::default() });
+        self.keys.len() - 1
+    }
+
+    /// Counts one read of every variable of a key.
+    pub(crate) fn count_reads(&mut self, name: &[u8], unix_ms: u64) {
+        let Some(key) = self.key_mut(name, unix_ms) else { return };
+        for (_, variable) in key.fields.iter_mut() {
+            variable.access.reads = variable.access.reads.saturating_add(1);
+        }
+    }
+
+    /// Gives what is under `from` to `to`, or a copy of it, with its expiry; what was under `to` is gone. `label` and `layout`
+    /// are those of `to`. Every value is here and the names differ, the caller has looked; false if there is no key `from`.
+    pub(crate) fn transfer(&mut self, from: &[u8], to: (&[u8], Layout, &[u8]), keep: bool, unix_ms: u64) -> bool {
+        let (to, layout, label) = to;
+        let Some(source) = self.key(from, unix_ms) else { return false };
+        let (kind, expires_at_ms) = (source.kind, source.expires_at_ms);
+        if kind == Kind::String {
+            let Some(value) = self.read_string(from, unix_ms) else { return false };
+            self.remove(to, unix_ms);
+            // A value of one piece may be shared with the old key, which is fine: both own it.
+            self.write_string(to, layout, label, value);
+        } else {
+            let mut fields = source.fields.clone();
+            let layout = source.layout;
+            for (_, variable) in fields.iter_mut() {
+                variable.version = self.next_version();
+            }
+            self.remove(to, unix_ms);
+            self.keys.push(Key { name: Bytes::copy_from_slice(to), layout, kind, expires_at_ms: None, fields });
+        }
+        if let Some(key) = self.key_mut(to, unix_ms) {
+            key.expires_at_ms = expires_at_ms;
+        }
+        if !keep {
+            self.remove(from, unix_ms);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_ranked_by_score_then_by_bytes() {
+        let mut s = Session::default();
+        for (member, score) in [("b", 1.0f64), ("a", 1.0), ("z", -0.5), ("i", f64::INFINITY), ("n", f64::NEG_INFINITY)] {
+            s.write_member(b"z", Kind::SortedSet, member.as_bytes(), Bytes::copy_from_slice(&score.to_be_bytes()), 0);
+        }
+        let key = s.key(b"z", 0).unwrap();
+        let names: Vec<_> = key.ranked().into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["n", "z", "a", "b", "i"]);
+        for (at, name) in names.iter().enumerate() {
+            assert_eq!(key.rank(name), Some(at));
+        }
+        assert_eq!((key.rank(&Bytes::from_static(b"x")), key.score(b"z")), (None, Some(-0.5)));
+    }
+
+    #[test]
+    fn a_renamed_key_keeps_values_and_time_and_gets_new_versions() {
+        let mut s = Session::default();
+        s.write_field(b"h", b"f", Bytes::from_static(b"1"), 0);
+        s.key_mut(b"h", 0).unwrap().expires_at_ms = Some(10);
+        let before = s.key(b"h", 0).unwrap().variable(b"f").unwrap().version;
+        s.write_string(b"to", Layout::Opaque, b"", Bytes::from_static(b"old"));
+        assert!(s.transfer(b"h", (b"to", Layout::Hash, b""), false, 0));
+        assert!(s.key(b"h", 0).is_none());
+        let key = s.key(b"to", 0).unwrap();
+        assert_eq!((key.kind, key.expires_at_ms, key.len()), (Kind::Hash, Some(10), 1));
+        assert!(key.variable(b"f").unwrap().version > before);
+        assert!(!s.transfer(b"h", (b"to", Layout::Hash, b""), false, 0));
+    }
+}
