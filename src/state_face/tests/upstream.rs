@@ -54,8 +54,8 @@ async fn what_is_no_sessions_goes_upstream_in_order() {
     check(&mut client, "MGET other cart:1 none cart:2\nDEL other cart:1 none\n", "*4\n$1\n1\n$1\na\n$-1\n$-1\n:2\n").await;
     check(
         &mut client,
-        "SADD cart:1 x\nEXISTS cart:1\n",
-        "-ERR unknown command 'SADD', with args beginning with: 'cart:1' 'x' \n:0\n",
+        "GEOADD cart:1 x\nEXISTS cart:1\n",
+        "-ERR unknown command 'GEOADD', with args beginning with: 'cart:1' 'x' \n:0\n",
     )
     .await;
     // What Redis knows and this table does not is the upstream's to judge.
