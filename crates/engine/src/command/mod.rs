@@ -17,12 +17,14 @@
 //! | `foreign` | where the keys of Redis's other commands are |
 //! | `action` | options of one command to a validated [`Action`] |
 //! | `execute`, `strings`, `hashes` | actions on a session |
+//! | [`compound`] | transactions, scripts, stamps: several commands as one operation |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
 //! | [`errors`] | the texts of Redis |
 //!
 //! Invariant: an operation either runs whole on values that are here, or changes nothing.
 
 mod action;
+pub mod compound;
 pub mod connection;
 pub mod errors;
 mod execute;
@@ -66,6 +68,8 @@ pub struct Op {
     args: Vec<Bytes>,
     action: Action,
     targets: Vec<Target>,
+    /// Of an operation that is more than one command; then `action` is not looked at.
+    body: Option<std::sync::Arc<compound::Body>>,
 }
 
 impl std::fmt::Debug for Op {
@@ -115,7 +119,7 @@ impl Op {
     pub fn part(&self, places: &[usize]) -> Op {
         let targets: Vec<Target> = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
         let args = self.args.iter().take(1).cloned().chain(targets.iter().map(|t| t.key.clone())).collect();
-        Op { row: self.row, args, action: self.action.clone(), targets }
+        Op { row: self.row, args, action: self.action.clone(), targets, body: None }
     }
 
     /// The bytes of its arguments: what it holds of a receive buffer while it waits.
@@ -127,6 +131,10 @@ impl Op {
     pub fn detach(&mut self) {
         self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
         self.targets.iter_mut().for_each(|t| t.key = Bytes::copy_from_slice(&t.key));
+    }
+
+    fn compound(row: &'static Row, args: Vec<Bytes>, targets: Vec<Target>, body: compound::Body) -> Op {
+        Op { row, args, action: Action::Count, targets, body: Some(std::sync::Arc::new(body)) }
     }
 
     fn arg(&self, at: usize) -> &Bytes {
@@ -197,7 +205,7 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
         Ok(action) => {
             let targets =
                 keys.iter().map(|key| Target { key: key.clone(), layout: Layout::Opaque, label: Bytes::new() }).collect();
-            Parsed::Keyed(Op { row, args, action, targets })
+            Parsed::Keyed(Op { row, args, action, targets, body: None })
         }
         Err(error) => {
             let keys = keys.to_vec();
@@ -246,13 +254,16 @@ pub fn execute_within(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Executed {
-    execute::execute(limits, session, op, unix_ms, protocol, out)
+    match op.body.as_deref() {
+        None => execute::execute(limits, session, op, unix_ms, protocol, out),
+        Some(body) => compound::run(session, op, body, (limits, unix_ms, protocol), out),
+    }
 }
 
 /// Appends the reply of `op` where there is no session at all.
 pub fn absent_reply(op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) {
     // An empty session has nothing that could be missing, so this always answers.
-    execute::execute(Limits::default(), &mut Session::default(), op, unix_ms, protocol, out);
+    execute(&mut Session::default(), op, unix_ms, protocol, out);
 }
 
 /// Writes `args` as a request, for another node or the upstream.

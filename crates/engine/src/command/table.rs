@@ -127,6 +127,13 @@ pub static ROWS: [Row; 42] = [
     many("unlink", true, Join::Sum, |_| Ok(A::Delete)),
 ];
 
+/// What an operation of several commands does in all. These rows are no commands: no name leads to them.
+pub(super) static READING: Row = read("several", -1, |_| Ok(A::Count));
+/// The same with a write among them.
+pub(super) static WRITING: Row = write("several", -1, |_| Ok(A::Count));
+/// The same with one that may create a key.
+pub(super) static CREATING: Row = create("several", -1, |_| Ok(A::Count));
+
 /// The row of a name in any case.
 pub fn row(name: &[u8]) -> Option<&'static Row> {
     let mut lower = [0u8; NAME_BYTES_MAX];

@@ -23,6 +23,9 @@ use std::collections::BTreeMap;
 /// A session without a key that nobody writes to ends after this: its record would keep a draining node for ever.
 const EMPTY_US_MAX: u64 = 1_000_000;
 
+/// A session's versions begin at its epoch times this.
+const VERSIONS_PER_EPOCH: u64 = 1 << 20;
+
 /// One operation that waits.
 type Waiter = (Purpose, Ticket);
 
@@ -215,8 +218,10 @@ impl Node {
     fn open_empty<T: Table>(&mut self, session: &SessionId, location: Location, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
         self.locate.expect_key(session.clone(), now_us);
+        // Epochs are never reused, so versions of a former life of this id cannot come again, and WATCH sees another life.
+        let born = Version(location.epoch.0.saturating_mul(VERSIONS_PER_EPOCH));
         turn.table.with(session, |slot| {
-            slot.get_or_insert_with(|| Resident::new(Session::new(Version::default()), location, now_us));
+            slot.get_or_insert_with(|| Resident::new(Session::new(born), location, now_us));
         });
     }
 
