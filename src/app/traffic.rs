@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use wayfarer_engine::command::compound::compose;
 use wayfarer_engine::command::{self, Op, Parsed};
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId};
@@ -198,9 +199,11 @@ impl Traffic {
 
     /// The command again, with this node's own idea of its keys; `None` if they are not all of this session.
     fn understand(&self, session: &SessionId, arguments: Vec<Bytes>) -> Option<Op> {
-        let Parsed::Keyed(mut op) = command::parse(arguments) else { return None };
-        let found = self.keys.fill_all(&mut op)?;
-        (found == session.0).then_some(op)
+        compose(arguments, &|arguments| {
+            let Parsed::Keyed(mut op) = command::parse(arguments) else { return None };
+            let found = self.keys.fill_all(&mut op)?;
+            (found == session.0).then_some(op)
+        })
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `dispatch` | what becomes of one command |
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
+//! | `transaction` | MULTI, EXEC, WATCH |
 //! | `upstream` | the client's own connection to the upstream |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
@@ -30,6 +31,7 @@ mod dispatch;
 mod keys;
 mod lanes;
 mod replies;
+mod transaction;
 mod upstream;
 
 pub use keys::SessionKeys;

@@ -18,7 +18,7 @@ use wayfarer_engine::wire::resp::frame::elements;
 use wayfarer_engine::wire::resp::{Protocol, Reply, parse_integer};
 
 /// A reply that is due, or one part of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Unit {
     command: u64,
     part: usize,

@@ -2,6 +2,7 @@
 //! `redis-server` as upstream.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)]
 
+mod oracle;
 mod upstream;
 
 use super::*;

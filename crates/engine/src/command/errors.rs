@@ -28,7 +28,7 @@ pub(crate) const EXPIRE_GT_LT: &str = "ERR GT and LT options at the same time ar
 pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 
 /// `name` is lower case, with a subcommand as `config|get`.
-pub(crate) fn arity(name: &str) -> Bytes {
+pub fn arity(name: &str) -> Bytes {
     format!("ERR wrong number of arguments for '{name}' command").into()
 }
 

@@ -1,0 +1,470 @@
+//! `MULTI`, `EXEC`, `DISCARD`, `WATCH`, `UNWATCH` of one client.
+//!
+//! It never executes a command of a transaction before `EXEC`, and never sends a session's key upstream. Called by
+//! [`super::dispatch`] for these commands and for every command between `MULTI` and `EXEC`.
+//!
+//! The *party* of a transaction is whose keys it has; a transaction has one party, and so do its watched keys:
+//! | party | while queueing | at EXEC |
+//! |---|---|---|
+//! | nobody yet | nothing is sent | the connection's own commands run here |
+//! | a session | commands wait here | one operation on that session, wherever it is, with the stamps of the watched keys |
+//! | the upstream | MULTI and commands are sent as they come, so that the upstream's own errors are right | EXEC is sent |
+//! | a second one | refused, and EXEC aborts | – |
+//!
+//! Commands about the connection (PING, SELECT, …) run here at EXEC; their replies take their places among the others.
+//! Bounds: [`TRANSACTION_COMMANDS_MAX`], `[state] frame_bytes_max` for the bytes of a queue, [`WATCHED_KEYS_MAX`].
+//! Invariant: *a transaction runs whole or not at all*; a WATCH whose memory was lost with the upstream counts as changed.
+
+use super::Sessions;
+use super::connection::Client;
+use super::lanes::Waiting;
+use super::replies::Unit;
+use bytes::{Bytes, BytesMut};
+use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
+use wayfarer_engine::command::connection::ConnectionCommand;
+use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, Target, errors};
+use wayfarer_engine::ids::SessionId;
+use wayfarer_engine::wire::resp::Reply;
+use wayfarer_engine::wire::resp::frame::elements;
+
+/// Watched keys of sessions, of one connection.
+const WATCHED_KEYS_MAX: usize = 1024;
+const NESTED: &str = "ERR MULTI calls can not be nested";
+const WATCH_INSIDE: &str = "ERR WATCH inside MULTI is not allowed";
+const EXEC_WITHOUT: &str = "ERR EXEC without MULTI";
+const DISCARD_WITHOUT: &str = "ERR DISCARD without MULTI";
+const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+const SEVERAL_PARTIES: &str = "ERR wayfarer: a transaction has keys of one session, or of the upstream, and no others";
+const WATCHED_ELSEWHERE: &str = "EXECABORT Transaction discarded because of: wayfarer: the watched keys are not of the same session as those of the transaction";
+const WATCH_OF_SEVERAL: &str = "ERR wayfarer: the keys of one WATCH must be of one session, or of the upstream";
+const TOO_MANY_WATCHED: &str = "ERR wayfarer: too many watched keys";
+const TOO_LONG: &str = "ERR wayfarer: the transaction is too long ([state] frame_bytes_max)";
+const SELECT_UPSTREAM: &str = "ERR wayfarer: a transaction of the upstream cannot change the database";
+const NOT_INSIDE: &str = "ERR wayfarer: this command is not allowed inside a transaction";
+
+/// Whose keys a transaction has.
+#[derive(Clone, PartialEq, Eq)]
+enum Party {
+    Nobody,
+    Session(SessionId),
+    Upstream,
+}
+
+/// A command that waits for EXEC.
+pub(super) enum Entry {
+    /// Runs here.
+    Local(ConnectionCommand),
+    Unwatch,
+    /// Of the party.
+    Keyed,
+}
+
+/// Between MULTI and EXEC.
+pub(super) struct Queue {
+    party: Party,
+    entries: Vec<Entry>,
+    ops: Vec<Op>,
+    bytes: usize,
+    /// A command was refused: EXEC aborts.
+    failed: bool,
+    /// The upstream has been sent MULTI, and holds its commands.
+    upstream: bool,
+    selects: bool,
+}
+
+/// What is watched.
+#[derive(Default)]
+pub(super) struct Watch {
+    keys: Vec<(SessionId, Target, Bytes)>,
+    /// WATCHes whose stamps have not come yet.
+    pending: usize,
+    upstream: bool,
+    /// What the upstream watched it has forgotten.
+    broken: bool,
+}
+
+/// What becomes of a reply before the client gets it.
+pub(super) enum Then {
+    /// These are stamps: keep them, and say OK.
+    Watched(SessionId, Vec<Target>),
+    /// These are the replies of the keyed commands: put those of the others between them.
+    Interleave(Vec<Entry>),
+}
+
+impl<S: Sessions> Client<S> {
+    /// One of the five commands. Given back if it has to wait for the stamps of an earlier WATCH.
+    pub(super) fn transactional(&mut self, command: Foreign) -> Option<Foreign> {
+        let name = command.name.unwrap_or_default();
+        if name != "multi" && self.watch.pending > 0 {
+            return Some(command);
+        }
+        let fits = if name == "watch" { command.args.len() > 1 } else { command.args.len() == 1 };
+        if !fits {
+            self.fail_queue();
+            self.error(errors::arity(name));
+            return None;
+        }
+        match (name, self.queue.is_some()) {
+            ("multi", true) => self.error(NESTED),
+            ("watch", true) => self.error(WATCH_INSIDE),
+            ("unwatch", true) => self.enqueue(Entry::Unwatch, 0),
+            ("exec", false) => self.error(EXEC_WITHOUT),
+            ("discard", false) => self.error(DISCARD_WITHOUT),
+            ("multi", false) => {
+                self.queue = Some(Queue {
+                    party: Party::Nobody,
+                    entries: Vec::new(),
+                    ops: Vec::new(),
+                    bytes: 0,
+                    failed: false,
+                    upstream: false,
+                    selects: false,
+                });
+                self.say_ok();
+            }
+            ("watch", false) => self.watch(&command),
+            ("unwatch", false) => {
+                self.unwatch();
+                self.say_ok();
+            }
+            ("discard", true) => {
+                self.drop_queue();
+                self.say_ok();
+            }
+            (_, _) => self.exec(),
+        }
+        None
+    }
+
+    fn say_ok(&mut self) {
+        self.replies.write(self.connection.protocol, |reply| reply.simple("OK"));
+    }
+
+    /// A command was refused: the transaction, if there is one, will abort.
+    pub(super) fn fail_queue(&mut self) {
+        self.queue.iter_mut().for_each(|queue| queue.failed = true);
+    }
+
+    fn refuse(&mut self, error: impl AsRef<[u8]>) {
+        self.fail_queue();
+        self.error(error);
+    }
+
+    /// A command between MULTI and EXEC.
+    pub(super) fn queue_up(&mut self, command: Parsed) {
+        match command {
+            Parsed::Connection(command) if matches!(command.name(), "quit" | "reset") => self.about_connection(&command),
+            Parsed::Connection(command) => self.queue_connection(command),
+            Parsed::Keyed(op) => self.queue_keyed(op),
+            Parsed::Refused(refused) => self.queue_refused(&refused),
+            Parsed::Foreign(foreign) => self.queue_foreign(&foreign),
+        }
+    }
+
+    fn queue_connection(&mut self, command: ConnectionCommand) {
+        if let Some(error) = command.arity_error() {
+            return self.refuse(error);
+        }
+        let selects = matches!(command.name(), "select" | "hello" | "auth");
+        if selects && self.queue.as_ref().is_some_and(|queue| queue.upstream) {
+            return self.refuse(SELECT_UPSTREAM);
+        }
+        let bytes = command.args().iter().map(Bytes::len).sum();
+        self.queue.iter_mut().for_each(|queue| queue.selects |= selects);
+        self.enqueue(Entry::Local(command), bytes);
+    }
+
+    fn queue_keyed(&mut self, mut op: Op) {
+        let mut party: Option<Party> = None;
+        for target in op.targets_mut() {
+            let of = match self.face.keys.fill(target) {
+                Some(session) => Party::Session(SessionId::copy_of(&session)),
+                None => Party::Upstream,
+            };
+            if party.get_or_insert_with(|| of.clone()) != &of {
+                return self.refuse(SEVERAL_PARTIES);
+            }
+        }
+        match party {
+            Some(Party::Session(session)) => self.queue_op(session, op),
+            _ => self.queue_upstream(op.args()),
+        }
+    }
+
+    /// An operation on a session, its keys filled in.
+    pub(super) fn queue_op(&mut self, session: SessionId, mut op: Op) {
+        if self.is_too_long(&op) {
+            return self.fail_queue();
+        }
+        if !self.joins(Party::Session(session)) {
+            return;
+        }
+        op.detach();
+        let bytes = op.size_bytes();
+        if self.enqueue_if_fits(Entry::Keyed, bytes) {
+            self.queue.iter_mut().for_each(|queue| queue.ops.push(op.clone()));
+        }
+    }
+
+    fn queue_refused(&mut self, refused: &Refused) {
+        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(key));
+        if of_session || refused.keys.is_empty() || !self.has_upstream() {
+            return self.refuse(&refused.error);
+        }
+        self.queue_upstream(&refused.args);
+    }
+
+    fn queue_foreign(&mut self, foreign: &Foreign) {
+        let connection_wide = matches!(
+            foreign.name,
+            Some(
+                "subscribe"
+                    | "psubscribe"
+                    | "ssubscribe"
+                    | "unsubscribe"
+                    | "punsubscribe"
+                    | "sunsubscribe"
+                    | "monitor"
+                    | "sync"
+                    | "psync"
+                    | "replconf"
+            )
+        );
+        if foreign.keys.iter().any(|key| self.face.keys.is_session(key)) {
+            self.refuse(errors::unknown_command(&foreign.args));
+        } else if connection_wide {
+            self.refuse(NOT_INSIDE);
+        } else if !self.has_upstream() {
+            self.refuse(errors::unknown_command(&foreign.args));
+        } else {
+            self.queue_upstream(&foreign.args);
+        }
+    }
+
+    /// Sends a command of the transaction to the upstream, which answers for it.
+    fn queue_upstream(&mut self, args: &[Bytes]) {
+        if !self.has_upstream() {
+            return self.refuse(super::dispatch::NO_UPSTREAM);
+        }
+        if !self.joins(Party::Upstream) {
+            return;
+        }
+        let Some(queue) = &mut self.queue else { return };
+        if queue.selects {
+            return self.refuse(SELECT_UPSTREAM);
+        }
+        if queue.failed && !queue.upstream {
+            // The upstream went away, or something was refused before: nothing of it will run.
+            return self.refuse(super::dispatch::NOT_QUEUED);
+        }
+        queue.entries.push(Entry::Keyed);
+        if !std::mem::replace(&mut queue.upstream, true) {
+            self.open_link();
+            self.link.iter_mut().for_each(|link| link.send_quietly(&[Bytes::from_static(b"MULTI")]));
+        }
+        self.relay(args);
+    }
+
+    /// Whether the transaction may have keys of this party; if not, it is refused.
+    fn joins(&mut self, party: Party) -> bool {
+        let Some(queue) = &mut self.queue else { return false };
+        if queue.party == Party::Nobody {
+            queue.party = party;
+        } else if queue.party != party {
+            self.refuse(SEVERAL_PARTIES);
+            return false;
+        }
+        true
+    }
+
+    fn enqueue(&mut self, entry: Entry, bytes: usize) {
+        self.enqueue_if_fits(entry, bytes);
+    }
+
+    fn enqueue_if_fits(&mut self, entry: Entry, bytes: usize) -> bool {
+        let Some(queue) = &mut self.queue else { return false };
+        queue.bytes = queue.bytes.saturating_add(bytes);
+        if queue.entries.len() >= TRANSACTION_COMMANDS_MAX || queue.bytes > self.face.state.frame_bytes_max {
+            self.refuse(TOO_LONG);
+            return false;
+        }
+        queue.entries.push(entry);
+        self.replies.write(self.connection.protocol, |reply| reply.simple("QUEUED"));
+        true
+    }
+
+    /// Forgets the transaction and what was watched, here and at the upstream.
+    pub(super) fn drop_queue(&mut self) {
+        if self.queue.take().is_some_and(|queue| queue.upstream) {
+            self.watch = Watch::default();
+            self.link.iter_mut().for_each(|link| link.send_quietly(&[Bytes::from_static(b"DISCARD")]));
+        }
+        self.unwatch();
+    }
+
+    fn unwatch(&mut self) {
+        if std::mem::take(&mut self.watch).upstream {
+            self.link.iter_mut().for_each(|link| link.send_quietly(&[Bytes::from_static(b"UNWATCH")]));
+        }
+    }
+
+    fn watch(&mut self, command: &Foreign) {
+        let keys = command.args.get(1..).unwrap_or_default();
+        let mut watched = targets(keys);
+        let sessions: Vec<Option<Bytes>> = watched.iter_mut().map(|target| self.face.keys.fill(target)).collect();
+        let first = sessions.first().cloned().flatten();
+        if sessions.iter().any(|session| *session != first) {
+            return self.error(WATCH_OF_SEVERAL);
+        }
+        let Some(session) = first else {
+            if !self.has_upstream() {
+                return self.error(super::dispatch::NO_UPSTREAM);
+            }
+            self.watch.upstream = true;
+            return self.relay(&command.args);
+        };
+        if self.watch.keys.len().saturating_add(watched.len()) > WATCHED_KEYS_MAX {
+            return self.error(TOO_MANY_WATCHED);
+        }
+        watched.iter_mut().for_each(|target| target.key = Bytes::copy_from_slice(&target.key));
+        let session = SessionId::copy_of(&session);
+        self.watch.pending = self.watch.pending.saturating_add(1);
+        self.compound(session.clone(), Op::stamps(watched.clone()), Some(Then::Watched(session, watched)));
+    }
+
+    fn exec(&mut self) {
+        let Some(queue) = self.queue.take() else { return };
+        if queue.failed {
+            self.queue = Some(queue);
+            self.drop_queue();
+            return self.replies.push(Bytes::from_static(ABORTED));
+        }
+        if self.watch.broken {
+            self.queue = Some(queue);
+            self.drop_queue();
+            return self.replies.write(self.connection.protocol, |reply| reply.null_array());
+        }
+        let watched = self.watch.keys.first().map(|(session, _, _)| session.clone());
+        let one_watched = self.watch.keys.iter().all(|(session, _, _)| Some(session) == watched.as_ref());
+        let party = match (&queue.party, &watched, self.watch.upstream) {
+            (_, Some(_), true) => None,
+            (_, Some(_), _) if !one_watched => None,
+            (Party::Nobody, Some(session), false) => Some(Party::Session(session.clone())),
+            (Party::Nobody, None, true) => Some(Party::Upstream),
+            (Party::Session(_), None, true) | (Party::Upstream, Some(_), _) => None,
+            (Party::Session(session), Some(watched), _) if session != watched => None,
+            (party, _, _) => Some(party.clone()),
+        };
+        match party {
+            None => {
+                self.queue = Some(queue);
+                self.drop_queue();
+                self.error(WATCHED_ELSEWHERE);
+            }
+            Some(Party::Nobody) => {
+                let unit = self.replies.due();
+                let reply = self.interleaved(&Bytes::from_static(b"*0\r\n"), queue.entries);
+                self.replies.fill(unit, reply);
+            }
+            Some(Party::Session(session)) => self.exec_on(session, queue),
+            Some(Party::Upstream) => self.exec_upstream(queue),
+        }
+    }
+
+    fn exec_on(&mut self, session: SessionId, queue: Queue) {
+        let stamps = std::mem::take(&mut self.watch).keys.into_iter().map(|(_, target, stamp)| (target, stamp)).collect();
+        let op = Op::transaction(queue.ops, stamps);
+        let plain = queue.entries.iter().all(|entry| matches!(entry, Entry::Keyed));
+        self.compound(session, op, (!plain).then_some(Then::Interleave(queue.entries)));
+    }
+
+    fn exec_upstream(&mut self, queue: Queue) {
+        self.watch = Watch::default();
+        self.open_link();
+        if !queue.upstream {
+            self.link.iter_mut().for_each(|link| link.send_quietly(&[Bytes::from_static(b"MULTI")]));
+        }
+        let unit = self.replies.due();
+        self.then(unit, Then::Interleave(queue.entries));
+        self.send(&[Bytes::from_static(b"EXEC")], unit);
+    }
+
+    /// The reply of `unit` will be changed. While the connection itself may change with it, no later command is begun.
+    fn then(&mut self, unit: Unit, then: Then) {
+        if matches!(&then, Then::Interleave(entries) if entries.iter().any(|e| matches!(e, Entry::Local(_)))) {
+            self.barrier = Some(unit);
+        }
+        self.changes.insert(unit, then);
+    }
+
+    /// Runs an operation of several commands in its session's lane.
+    pub(super) fn compound(&mut self, session: SessionId, op: Op, then: Option<Then>) {
+        let unit = self.replies.due();
+        then.into_iter().for_each(|then| self.then(unit, then));
+        let protocol = self.connection.protocol;
+        let busy = self.lanes.is_busy(&session);
+        let mut out = BytesMut::new();
+        if !busy && self.face.sessions.execute(&session.0, &op, protocol, &mut out) {
+            self.face.metrics.hot.increment(1);
+            return self.settle(unit, out.freeze());
+        }
+        self.begin(session, Waiting { unit, op, protocol }, busy);
+    }
+
+    /// A reply has come: what the client gets takes its place.
+    pub(super) fn settle(&mut self, unit: Unit, reply: Bytes) {
+        if self.changes.is_empty() {
+            return self.replies.fill(unit, reply);
+        }
+        let reply = match self.changes.remove(&unit) {
+            None => reply,
+            Some(Then::Watched(session, watched)) => self.watched(session, watched, reply),
+            Some(Then::Interleave(entries)) => self.interleaved(&reply, entries),
+        };
+        if self.barrier == Some(unit) {
+            self.barrier = None;
+        }
+        self.replies.fill(unit, reply);
+    }
+
+    fn watched(&mut self, session: SessionId, watched: Vec<Target>, reply: Bytes) -> Bytes {
+        self.watch.pending = self.watch.pending.saturating_sub(1);
+        let Some(stamps) = elements(&reply, watched.len()).filter(|stamps| stamps.len() == watched.len()) else { return reply };
+        for (target, stamp) in watched.into_iter().zip(stamps) {
+            self.watch.keys.push((session.clone(), target, content(stamp)));
+        }
+        Bytes::from_static(b"+OK\r\n")
+    }
+
+    /// The replies of keyed commands with those of the connection's own commands between them. An error or a null stays.
+    fn interleaved(&mut self, reply: &Bytes, entries: Vec<Entry>) -> Bytes {
+        let Some(keyed) = elements(reply, entries.len()) else { return reply.clone() };
+        let mut keyed = keyed.into_iter();
+        let mut out = BytesMut::new();
+        Reply::new(&mut out, self.connection.protocol).array(entries.len());
+        for entry in entries {
+            match entry {
+                Entry::Keyed => out.extend_from_slice(keyed.next().unwrap_or(b"_\r\n")),
+                Entry::Unwatch => out.extend_from_slice(b"+OK\r\n"),
+                Entry::Local(command) => self.run_about_connection(&command, &mut out),
+            }
+        }
+        out.freeze()
+    }
+
+    /// The upstream is gone, with all that it knew of this connection.
+    pub(super) fn upstream_forgot(&mut self) {
+        if let Some(queue) = self.queue.as_mut().filter(|queue| queue.upstream) {
+            (queue.failed, queue.upstream) = (true, false);
+        }
+        if std::mem::take(&mut self.watch.upstream) {
+            self.watch.broken = true;
+        }
+    }
+}
+
+/// The bytes of a bulk string.
+fn content(bulk: &[u8]) -> Bytes {
+    let from = bulk.iter().position(|b| *b == b'\n').map_or(bulk.len(), |at| at.saturating_add(1));
+    Bytes::copy_from_slice(bulk.get(from..).and_then(|rest| rest.strip_suffix(b"\r\n")).unwrap_or_default())
+}
