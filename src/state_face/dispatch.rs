@@ -27,7 +27,7 @@ use wayfarer_engine::wire::resp::reply::error_reply;
 
 pub(super) const NO_UPSTREAM: &str = "ERR wayfarer: this key belongs to no session and there is no upstream ([state] upstream)";
 const UPSTREAM_DOWN: &[u8] = b"-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\r\n";
-const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
+pub(super) const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
 const TOO_MANY_SESSIONS: &str = "ERR wayfarer: the keys of this command belong to too many sessions ([state] pipeline_depth_max)";
 const VALUE_TOO_LONG: &str = "ERR wayfarer: the value is too long for a session ([state] value_bytes_max)";
 const NOT_IN_TUNNEL: &str = "ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands";
@@ -58,6 +58,16 @@ fn effect(command: &Foreign) -> Effect {
     }
 }
 
+/// Without scripts their commands are like any other that is not executed here.
+#[cfg(not(feature = "lua"))]
+impl<S: Sessions> Client<S> {
+    pub(super) fn is_about_scripts(_: &Foreign) -> bool {
+        false
+    }
+
+    pub(super) fn scripted(&mut self, _: &Foreign) {}
+}
+
 impl<S: Sessions> Client<S> {
     /// Begins a command. One that has to wait until no reply is due is given back.
     pub(super) fn dispatch(&mut self, command: Parsed) -> Option<Parsed> {
@@ -75,6 +85,8 @@ impl<S: Sessions> Client<S> {
                 return self.transactional(foreign).map(Parsed::Foreign);
             }
             command if self.queue.is_some() => self.queue_up(command),
+            Parsed::Foreign(foreign) if Self::is_about_scripts(&foreign) => self.scripted(&foreign),
+            Parsed::Foreign(foreign) if Self::is_survey(&foreign) => self.survey(&foreign),
             Parsed::Connection(command) => self.about_connection(&command),
             Parsed::Keyed(op) => self.keyed(op),
             Parsed::Refused(refused) => self.refused(&refused),
@@ -123,8 +135,9 @@ impl<S: Sessions> Client<S> {
     }
 
     fn keyed(&mut self, mut op: Op) {
+        let database = self.connection.db;
         if let [target] = op.targets_mut() {
-            match self.face.keys.fill(target) {
+            match self.face.keys.fill(database, target) {
                 Some(session) => self.on_session(&session, op),
                 None => self.on_upstream(&op),
             }
@@ -134,7 +147,7 @@ impl<S: Sessions> Client<S> {
         let mut groups: Vec<(Option<Bytes>, Vec<usize>)> = Vec::new();
         let mut found: HashMap<Option<Bytes>, usize> = HashMap::new();
         for (place, target) in op.targets_mut().iter_mut().enumerate() {
-            let session = self.face.keys.fill(target);
+            let session = self.face.keys.fill(database, target);
             let group = *found.entry(session.clone()).or_insert(groups.len());
             match groups.get_mut(group) {
                 Some((_, places)) => places.push(place),
@@ -255,7 +268,8 @@ impl<S: Sessions> Client<S> {
     }
 
     fn refused(&mut self, refused: &Refused) {
-        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(key));
+        let database = self.connection.db;
+        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
             return self.error(&refused.error);
         }
@@ -264,8 +278,8 @@ impl<S: Sessions> Client<S> {
 
     /// A command that is not executed here. Given back if it has to wait.
     fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
-        let effect = effect(&command);
-        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.keys.is_session(key)) {
+        let (effect, database) = (effect(&command), self.connection.db);
+        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.keys.is_session(database, key)) {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
@@ -289,7 +303,7 @@ impl<S: Sessions> Client<S> {
             Parsed::Connection(command) if command.name() == "ping" => {
                 self.link.iter_mut().for_each(|l| l.send_through(command.args()))
             }
-            Parsed::Foreign(command) if !command.keys.iter().any(|key| self.face.keys.is_session(key)) => {
+            Parsed::Foreign(command) if !command.keys.iter().any(|key| self.face.keys.is_session(self.connection.db, key)) => {
                 self.link.iter_mut().for_each(|link| link.send_through(&command.args));
             }
             _ => self.error(NOT_IN_TUNNEL),

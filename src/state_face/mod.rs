@@ -20,6 +20,9 @@
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
+//! | `scripts` | EVAL, EVALSHA, SCRIPT |
+//! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
+//! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
@@ -31,10 +34,15 @@ mod dispatch;
 mod keys;
 mod lanes;
 mod replies;
+#[cfg(feature = "lua")]
+mod scripts;
+mod survey;
 mod transaction;
+mod understand;
 mod upstream;
 
 pub use keys::SessionKeys;
+pub use understand::Understanding;
 
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
@@ -71,12 +79,51 @@ pub trait Sessions: Send + Sync + 'static {
     /// Everything else: birth, miss, fetch, forward, wait. Always ends with one reply, an error in the worst case, within a
     /// bounded time.
     fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> impl Future<Output = Bytes> + Send;
+
+    /// Asks all members about the keys of their sessions. Always ends with one reply, as that of `slow`.
+    fn survey(self: Arc<Self>, survey: Survey, protocol: Protocol) -> impl Future<Output = Bytes> + Send;
+}
+
+/// A question about the keys of all sessions of the cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Survey {
+    /// How many there are.
+    Size {
+        /// In this database.
+        database: u8,
+    },
+    /// Their names, if they are not too many.
+    Keys {
+        /// In this database.
+        database: u8,
+        /// Those that match.
+        pattern: Bytes,
+    },
+    /// Their names, a part at a time.
+    Scan {
+        /// In this database.
+        database: u8,
+        /// What the part before gave; 0: from the start.
+        cursor: u64,
+        /// How many, about.
+        count: usize,
+        /// Those that match; `None`: all.
+        pattern: Option<Bytes>,
+        /// Those of this type; `None`: all.
+        kind: Option<Bytes>,
+    },
+    /// End them.
+    Flush {
+        /// In this database; `None`: in all.
+        database: Option<u8>,
+    },
 }
 
 /// What all connections share.
 struct Face<S> {
     state: State,
     keys: SessionKeys,
+    understanding: Understanding,
     sessions: Arc<S>,
     stall: Duration,
     port: u16,
@@ -108,6 +155,14 @@ impl Metrics {
 }
 
 impl<S> Face<S> {
+    /// Milliseconds since 1970, for a script without keys.
+    #[cfg(feature = "lua")]
+    #[allow(clippy::disallowed_methods, reason = "no decision about a session depends on it")]
+    fn unix_ms(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Compares in constant time; there is one user, as in a Redis without ACLs.
     fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
         let expected = self.state.password.as_ref().map(|p| p.expose().as_bytes());
@@ -138,9 +193,11 @@ impl<S: Sessions> StateFace<S> {
         let listener = TcpListener::bind(state.listen).await?;
         let port = listener.local_addr()?.port();
         let keys = SessionKeys::new(state.keys.clone());
+        let understanding = Understanding::new(&state);
         let face = Face {
             state,
             keys,
+            understanding,
             sessions,
             stall: STALL,
             port,

@@ -70,6 +70,8 @@ pub(super) struct Queue {
     /// The upstream has been sent MULTI, and holds its commands.
     upstream: bool,
     selects: bool,
+    /// The database that a queued SELECT will have chosen.
+    database: u8,
 }
 
 /// What is watched.
@@ -89,6 +91,10 @@ pub(super) enum Then {
     Watched(SessionId, Vec<Target>),
     /// These are the replies of the keyed commands: put those of the others between them.
     Interleave(Vec<Entry>),
+    /// A scan of sessions: behind its end the upstream's begins.
+    GoOnUpstream,
+    /// A scan of the upstream: mark its cursor.
+    MarkUpstream,
 }
 
 impl<S: Sessions> Client<S> {
@@ -119,6 +125,7 @@ impl<S: Sessions> Client<S> {
                     failed: false,
                     upstream: false,
                     selects: false,
+                    database: self.connection.db,
                 });
                 self.say_ok();
             }
@@ -134,6 +141,11 @@ impl<S: Sessions> Client<S> {
             (_, _) => self.exec(),
         }
         None
+    }
+
+    /// The database of the next command.
+    pub(super) fn database(&self) -> u8 {
+        self.queue.as_ref().map_or(self.connection.db, |queue| queue.database)
     }
 
     fn say_ok(&mut self) {
@@ -157,6 +169,7 @@ impl<S: Sessions> Client<S> {
             Parsed::Connection(command) => self.queue_connection(command),
             Parsed::Keyed(op) => self.queue_keyed(op),
             Parsed::Refused(refused) => self.queue_refused(&refused),
+            Parsed::Foreign(foreign) if Self::is_about_scripts(&foreign) => self.scripted(&foreign),
             Parsed::Foreign(foreign) => self.queue_foreign(&foreign),
         }
     }
@@ -170,14 +183,16 @@ impl<S: Sessions> Client<S> {
             return self.refuse(SELECT_UPSTREAM);
         }
         let bytes = command.args().iter().map(Bytes::len).sum();
+        let chosen = command.selected();
+        self.queue.iter_mut().for_each(|queue| queue.database = chosen.unwrap_or(queue.database));
         self.queue.iter_mut().for_each(|queue| queue.selects |= selects);
         self.enqueue(Entry::Local(command), bytes);
     }
 
     fn queue_keyed(&mut self, mut op: Op) {
-        let mut party: Option<Party> = None;
+        let (database, mut party): (u8, Option<Party>) = (self.database(), None);
         for target in op.targets_mut() {
-            let of = match self.face.keys.fill(target) {
+            let of = match self.face.keys.fill(database, target) {
                 Some(session) => Party::Session(SessionId::copy_of(&session)),
                 None => Party::Upstream,
             };
@@ -207,7 +222,8 @@ impl<S: Sessions> Client<S> {
     }
 
     fn queue_refused(&mut self, refused: &Refused) {
-        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(key));
+        let database = self.database();
+        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
             return self.refuse(&refused.error);
         }
@@ -230,9 +246,10 @@ impl<S: Sessions> Client<S> {
                     | "replconf"
             )
         );
-        if foreign.keys.iter().any(|key| self.face.keys.is_session(key)) {
+        let database = self.database();
+        if foreign.keys.iter().any(|key| self.face.keys.is_session(database, key)) {
             self.refuse(errors::unknown_command(&foreign.args));
-        } else if connection_wide {
+        } else if connection_wide || Self::is_survey(foreign) {
             self.refuse(NOT_INSIDE);
         } else if !self.has_upstream() {
             self.refuse(errors::unknown_command(&foreign.args));
@@ -242,7 +259,7 @@ impl<S: Sessions> Client<S> {
     }
 
     /// Sends a command of the transaction to the upstream, which answers for it.
-    fn queue_upstream(&mut self, args: &[Bytes]) {
+    pub(super) fn queue_upstream(&mut self, args: &[Bytes]) {
         if !self.has_upstream() {
             return self.refuse(super::dispatch::NO_UPSTREAM);
         }
@@ -310,8 +327,8 @@ impl<S: Sessions> Client<S> {
 
     fn watch(&mut self, command: &Foreign) {
         let keys = command.args.get(1..).unwrap_or_default();
-        let mut watched = targets(keys);
-        let sessions: Vec<Option<Bytes>> = watched.iter_mut().map(|target| self.face.keys.fill(target)).collect();
+        let (database, mut watched) = (self.connection.db, targets(keys));
+        let sessions: Vec<Option<Bytes>> = watched.iter_mut().map(|target| self.face.keys.fill(database, target)).collect();
         let first = sessions.first().cloned().flatten();
         if sessions.iter().any(|session| *session != first) {
             return self.error(WATCH_OF_SEVERAL);
@@ -420,6 +437,8 @@ impl<S: Sessions> Client<S> {
             None => reply,
             Some(Then::Watched(session, watched)) => self.watched(session, watched, reply),
             Some(Then::Interleave(entries)) => self.interleaved(&reply, entries),
+            Some(Then::GoOnUpstream) => self.with_cursor(&reply, true),
+            Some(Then::MarkUpstream) => self.with_cursor(&reply, false),
         };
         if self.barrier == Some(unit) {
             self.barrier = None;

@@ -291,9 +291,11 @@ fn could_end(resident: &Resident, op: &Op) -> bool {
     if op.is_script() {
         return true;
     }
+    // Of several commands one may leave what the next takes.
+    let several = op.commands().len() > 1;
     op.commands().iter().any(|op| match op.name() {
-        "del" | "unlink" | "getdel" => keys.len() <= op.targets().len(),
-        "hdel" => keys.first().is_some_and(|k| keys.len() == 1 && k.len() + 2 <= op.args().len()),
+        "del" | "unlink" | "getdel" => several || keys.len() <= op.targets().len(),
+        "hdel" => several || keys.first().is_some_and(|k| keys.len() == 1 && k.len() + 2 <= op.args().len()),
         _ => false,
     })
 }

@@ -269,6 +269,19 @@ pub static TABLE: &[Setting] = &[
     ),
     row("state.operation_ms_max", ms(1, 600_000), Some("5000"), "Longest time from command to reply, all waits together."),
     row(
+        "state.flush",
+        Kind::Flag,
+        Some("false"),
+        "Whether FLUSHDB and FLUSHALL end the service's sessions and are passed on to the upstream. Without it they are refused.",
+    ),
+    row("state.script_ms_max", ms(1, 60_000), Some("200"), "Longest run of a Lua script on a session; then it is undone."),
+    row(
+        "state.script_memory_bytes_max",
+        bytes(MIB, GIB),
+        Some("16777216"),
+        "Memory of a Lua script on a session; beyond it the script is undone.",
+    ),
+    row(
         "cluster.name",
         text(Shape::Name, 64),
         Some("wayfarer"),

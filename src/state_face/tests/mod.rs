@@ -51,6 +51,11 @@ impl Sessions for Plain {
         self.run(&session.0, &op, protocol, &mut out);
         out.freeze()
     }
+
+    async fn survey(self: Arc<Self>, _: Survey, _: Protocol) -> Bytes {
+        // Two keys on this one member, at the first question of a scan.
+        Bytes::from_static(b"*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n")
+    }
 }
 
 struct World {
@@ -81,6 +86,9 @@ fn state() -> State {
         park_ms_max: 1,
         fetch_ms_max: 1,
         operation_ms_max: 1,
+        flush: false,
+        script_ms_max: 1000,
+        script_memory_bytes_max: 8 << 20,
     }
 }
 

@@ -139,3 +139,143 @@ async fn transactions_are_as_in_redis_on_a_session_and_on_the_upstream() {
         }
     }
 }
+
+const HANDSHAKES: &str = "
+    SELECT 0
+    SELECT 15
+    SELECT 16
+    SELECT x
+    SELECT
+    SELECT -1
+    select 3
+    SELECT 0
+    CLIENT SETNAME a
+    CLIENT GETNAME
+    CLIENT SETNAME 'a b'
+    CLIENT SETNAME ''
+    CLIENT GETNAME
+    CLIENT NOSUCH
+    CLIENT
+    CLIENT SETNAME
+    CONFIG GET save
+    CONFIG GET notify-keyspace-events
+    CONFIG GET databases
+    CONFIG GET nosuch
+    CONFIG GET
+    AUTH x
+    AUTH default x
+    AUTH other x
+    AUTH a b c
+    AUTH
+    HELLO 4
+    HELLO x
+    HELLO 3 AUTH other x
+    HELLO 3 SETNAME 'a b'
+    HELLO 3 NOSUCH
+    ECHO
+    ECHO x
+    PING
+    PING x
+    PING x y
+    CLIENT MAINT_NOTIFICATIONS on
+    QUIT
+";
+
+#[tokio::test]
+async fn handshakes_are_as_in_redis() {
+    let Some(oracle) = redis(None).await else { return };
+    let world = start(state()).await;
+    compare(world.address, oracle.port, HANDSHAKES).await;
+}
+
+const DATABASES: &str = "
+    DEL K ; SELECT 1 ; DEL K
+    SET K one
+    GET K
+    SELECT 0 ; GET K ; EXISTS K
+    SET K nought ; SELECT 1 ; GET K ; MGET K K ; SELECT 0 ; GET K
+    MULTI ; SET K a ; SELECT 1 ; GET K ; EXEC ; GET K
+    SELECT 0 ; GET K
+    WATCH K
+    > SELECT 1 ; SET K other
+    MULTI ; GET K ; EXEC
+    WATCH K
+    > SELECT 0 ; SET K other
+    MULTI ; GET K ; EXEC
+    SELECT 1 ; WATCH K
+    > SELECT 1 ; SET K more
+    MULTI ; GET K ; EXEC
+    DEL K ; SELECT 0 ; GET K
+";
+
+#[tokio::test]
+async fn a_session_has_its_keys_in_each_database() {
+    let Some(oracle) = redis(None).await else { return };
+    let world = start(state()).await;
+    compare(world.address, oracle.port, &DATABASES.replace(" K", " cart:s")).await;
+    let sessions = world.sessions.sessions.lock().unwrap();
+    assert_eq!(sessions.keys().collect::<Vec<_>>(), [b"s"], "one session, whatever the database");
+}
+
+#[cfg(feature = "lua")]
+const SCRIPTS: &str = "
+    DEL K1 ; DEL K2
+    EVAL \"return 1\" 0
+    EVAL \"return {KEYS[1],ARGV[1]}\" 1 K1 x
+    EVAL \"return redis.call('set',KEYS[1],ARGV[1])\" 1 K1 v
+    EVAL \"return redis.call('get',KEYS[1])\" 1 K1
+    EVAL \"redis.call('set',KEYS[1],'a') redis.call('set',KEYS[2],'b') return redis.call('get',KEYS[1])\" 2 K1 K2
+    GET K2
+    EVAL \"if redis.call('get',KEYS[1]) == ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end\" 1 K1 x
+    EVAL \"if redis.call('get',KEYS[1]) == ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end\" 1 K1 a
+    EXISTS K1
+    EVALSHA 0000000000000000000000000000000000000000 1 K1
+    SCRIPT LOAD \"return redis.call('incr',KEYS[1])\"
+    EVALSHA dde1bf6d3e3ffca1ff79fb45bb2e25f7a2fcbe05 1 K1
+    SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0000000000000000000000000000000000000000
+    SCRIPT LOAD \"return (\"
+    SCRIPT LOAD
+    EVAL \"return redis.call('hgetall',KEYS[1])\" 1 K2
+    EVAL \"return nosuch\" 1 K1
+    EVAL \"return 1\" 2 K1
+    EVAL \"return 1\" -1 K1
+    EVAL \"return 1\" x K1
+    EVAL \"return 1\"
+    MULTI ; EVAL \"return redis.call('set',KEYS[1],'in')\" 1 K1 ; GET K1 ; EXEC
+    SCRIPT FLUSH
+    EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 K1
+";
+
+#[cfg(feature = "lua")]
+#[tokio::test]
+async fn scripts_are_as_in_redis_on_a_session_and_on_the_upstream() {
+    let Some(oracle) = redis(None).await else { return };
+    let Some(upstream) = redis(None).await else { return };
+    for state in [state(), with_upstream(&upstream)] {
+        let relays = state.upstream.is_some();
+        let world = start(state).await;
+        let digest = wayfarer_script::sha1hex(b"return redis.call('incr',KEYS[1])");
+        let script = SCRIPTS.replace("dde1bf6d3e3ffca1ff79fb45bb2e25f7a2fcbe05", &digest);
+        let on = |one: &str, two: &str| {
+            let script = script.replace(" K1", &format!(" {one}")).replace(" K2", &format!(" {two}"));
+            script.lines().filter(|line| !relays || !line.contains("SCRIPT LOAD \"return (")).collect::<Vec<_>>().join("\n")
+        };
+        compare(world.address, oracle.port, &on("cart:s", "sess:s")).await;
+        if relays {
+            compare(world.address, oracle.port, &on("other", "otherhash")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn questions_about_all_keys_go_to_sessions_first_and_to_the_upstream_then() {
+    let Some(upstream) = redis(None).await else { return };
+    let world = start(with_upstream(&upstream)).await;
+    let mut client = world.client().await;
+    check(&mut client, "SET other 1\nSCAN 0\n", "+OK\n*2\n$19\n4611686018427387904\n*2\n$1\na\n$1\nb\n").await;
+    check(&mut client, "SCAN 4611686018427387904 COUNT 100\n", "*2\n$1\n0\n*1\n$5\nother\n").await;
+    check(&mut client, "SCAN x\nSCAN 0 COUNT 0\nSCAN 0 NOSUCH 1\nKEYS\nDBSIZE x\n", "-ERR invalid cursor\n-ERR syntax error\n-ERR syntax error\n-ERR wrong number of arguments for 'keys' command\n-ERR wrong number of arguments for 'dbsize' command\n").await;
+    let refused = "-ERR wayfarer: this command would end all sessions of the service and empty the upstream; [state] flush = true allows it\n";
+    check(&mut client, "FLUSHDB\nFLUSHALL ASYNC\nGET other\n", &format!("{refused}{refused}$1\n1\n")).await;
+    check(&mut client, "MULTI\nFLUSHDB\nEXEC\nGET other\n", "+OK\n-ERR wayfarer: this command is not allowed inside a transaction\n-EXECABORT Transaction discarded because of previous errors.\n$1\n1\n").await;
+}

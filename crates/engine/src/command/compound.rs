@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | transaction | [`TRANSACTION`], count of watched keys, (key, stamp)*, (count of arguments, arguments)* | array, or null if a stamp differs |
 //! | stamps | [`STAMPS`], key* | array of stamps |
+//! | in another database | [`DATABASE`], its number, the arguments | the command's |
 //! | script | as the client sent them, with the text in place of its digest | the script's |
 //!
 //! A *stamp* stands for all that a key is: type, expiry, and the version and count of writes of each variable. Versions are never
@@ -28,6 +29,10 @@ use std::sync::Arc;
 pub const TRANSACTION: &[u8] = b"wayfarer:transaction";
 /// The name of a question for stamps between nodes.
 pub const STAMPS: &[u8] = b"wayfarer:stamps";
+/// Before a command of another database than 0: its number, then the command.
+pub const DATABASE: &[u8] = b"wayfarer:database";
+/// The first bytes of the names of keys of other databases within a session; the number follows.
+const OF_DATABASE: &[u8] = b"\0db";
 /// Commands of one transaction.
 pub const TRANSACTION_COMMANDS_MAX: usize = 65_536;
 /// So many commands behind the one that misses something are asked what they miss.
@@ -116,8 +121,9 @@ impl Op {
         let mut args = vec![Bytes::from_static(TRANSACTION), Bytes::from(watched.len().to_string())];
         args.extend(watched.iter().flat_map(|(target, stamp)| [target.key.clone(), stamp.clone()]));
         for op in &ops {
-            args.push(Bytes::from(op.args.len().to_string()));
-            args.extend(op.args.iter().cloned());
+            let crossing = op.crossing();
+            args.push(Bytes::from(crossing.len().to_string()));
+            args.extend(crossing);
         }
         let row = match (ops.iter().any(Op::creates), ops.iter().any(Op::is_write)) {
             (true, _) => &table::CREATING,
@@ -144,6 +150,24 @@ impl Op {
         Op::compound(&table::CREATING, args, targets, Body::Script(script))
     }
 
+    /// A question to another node that concerns no session: its answer is that node's, not this crate's.
+    pub fn question(args: Vec<Bytes>) -> Op {
+        Op::compound(&table::READING, args, Vec::new(), Body::Stamps)
+    }
+
+    /// Its arguments as they cross to another node.
+    pub fn crossing(&self) -> Vec<Bytes> {
+        let database = self.targets.first().map_or(0, |target| database_of(&target.key).0);
+        let composed = matches!(self.body.as_deref(), Some(Body::Transaction { .. } | Body::Stamps));
+        let mut args = if database == 0 || composed {
+            Vec::with_capacity(self.args.len())
+        } else {
+            vec![Bytes::from_static(DATABASE), Bytes::from(database.to_string())]
+        };
+        args.extend(self.args.iter().cloned());
+        args
+    }
+
     /// Whether it is a script or contains one: what it will do is not known before.
     pub fn is_script(&self) -> bool {
         match self.body.as_deref() {
@@ -162,9 +186,12 @@ impl Op {
     }
 }
 
+/// Understands one command of a database.
+pub type Single<'a> = &'a dyn Fn(u8, Vec<Bytes>) -> Option<Op>;
+
 /// Composes what another node forwarded. `single` understands one command, with its keys filled in; `None` from it, or
 /// arguments that are none of ours, make `None`.
-pub fn compose(arguments: Vec<Bytes>, single: &dyn Fn(Vec<Bytes>) -> Option<Op>) -> Option<Op> {
+pub fn compose(arguments: Vec<Bytes>, single: Single<'_>) -> Option<Op> {
     match arguments.first()?.as_ref() {
         TRANSACTION => {
             let mut rest = arguments.into_iter().skip(1);
@@ -179,18 +206,41 @@ pub fn compose(arguments: Vec<Bytes>, single: &dyn Fn(Vec<Bytes>) -> Option<Op>)
                 if args.is_empty() || ops.len() >= TRANSACTION_COMMANDS_MAX {
                     return None;
                 }
-                ops.push(single(args)?);
+                ops.push(one(args, single)?);
             }
             Some(Op::transaction(ops, stamps))
         }
         STAMPS => arguments.into_iter().skip(1).map(|key| target(key, single)).collect::<Option<_>>().map(Op::stamps),
-        _ => single(arguments),
+        _ => one(arguments, single),
+    }
+}
+
+/// One command, perhaps with its database before it.
+fn one(mut arguments: Vec<Bytes>, single: Single<'_>) -> Option<Op> {
+    if arguments.first()?.as_ref() != DATABASE {
+        return single(0, arguments);
+    }
+    let command = if arguments.len() > 2 { arguments.split_off(2) } else { return None };
+    single(u8::try_from(count(arguments.get(1)?)?).ok()?, command)
+}
+
+/// The name within its session of a key of a database.
+pub fn in_database(database: u8, key: &Bytes) -> Bytes {
+    if database == 0 { key.clone() } else { [OF_DATABASE, &[database], key].concat().into() }
+}
+
+/// The database of a key by its name within its session, and its name there.
+pub fn database_of(name: &Bytes) -> (u8, Bytes) {
+    match name.strip_prefix(OF_DATABASE).and_then(<[u8]>::split_first) {
+        Some((database, key)) => (*database, name.slice_ref(key)),
+        None => (0, name.clone()),
     }
 }
 
 /// A key as `single` understands it.
-fn target(key: Bytes, single: &dyn Fn(Vec<Bytes>) -> Option<Op>) -> Option<Target> {
-    single(vec![Bytes::from_static(b"EXISTS"), key])?.targets.first().cloned()
+fn target(key: Bytes, single: Single<'_>) -> Option<Target> {
+    let (database, key) = database_of(&key);
+    single(database, vec![Bytes::from_static(b"EXISTS"), key])?.targets.first().cloned()
 }
 
 fn count(text: &[u8]) -> Option<usize> {

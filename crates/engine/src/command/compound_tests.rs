@@ -8,15 +8,18 @@ use crate::session::{Class, Content, Remote, VariableId};
 
 const NOW: u64 = 1_000_000;
 
-fn single(args: Vec<Bytes>) -> Option<Op> {
+fn single(database: u8, args: Vec<Bytes>) -> Option<Op> {
     match parse(args) {
-        Parsed::Keyed(op) => Some(op),
+        Parsed::Keyed(mut op) => {
+            op.targets_mut().iter_mut().for_each(|t| t.key = in_database(database, &t.key));
+            Some(op)
+        }
         _ => None,
     }
 }
 
 fn op(command: &str) -> Op {
-    single(command.split(' ').map(|w| Bytes::copy_from_slice(w.as_bytes())).collect()).unwrap()
+    single(0, command.split(' ').map(|w| Bytes::copy_from_slice(w.as_bytes())).collect()).unwrap()
 }
 
 fn run_op(session: &mut Session, op: &Op) -> (Executed, String) {
@@ -159,6 +162,22 @@ fn a_script_keeps_to_its_keys_and_to_all_or_nothing() {
     let (executed, _) = run_op(&mut session, &script_of(&["SET here 3"], false, &["here"]));
     assert_eq!(executed, Executed::Done { wrote: false });
     assert_eq!(run_op(&mut session, &op("GET here")).1, "$1 2 ", "a script that was stopped has done nothing");
+}
+
+#[test]
+fn a_database_crosses_with_its_command() {
+    let args = |command: &str| command.split(' ').map(|w| Bytes::copy_from_slice(w.as_bytes())).collect::<Vec<_>>();
+    let set = single(3, args("SET k v")).unwrap();
+    assert_eq!(set.crossing(), args("wayfarer:database 3 SET k v"));
+    let both = Op::transaction(vec![set.clone(), single(0, args("GET k")).unwrap()], vec![(set.targets[0].clone(), "st".into())]);
+    let again = compose(both.crossing(), &single).unwrap();
+    assert_eq!((again.targets(), again.args()), (both.targets(), both.args()));
+    assert_eq!(again.targets().len(), 2, "the same name in two databases is two keys");
+    assert_eq!(database_of(&set.targets[0].key), (3, "k".into()));
+    assert_eq!(compose(set.crossing(), &single).unwrap().targets(), set.targets());
+    assert!(compose(args("wayfarer:database 3"), &single).is_none());
+    let many = single(2, args("MGET a b c")).unwrap().part(&[0, 2]);
+    assert_eq!((many.args().to_vec(), database_of(&many.targets()[1].key)), (args("MGET a c"), (2, "c".into())));
 }
 
 #[test]

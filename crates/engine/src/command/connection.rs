@@ -41,6 +41,12 @@ impl ConnectionCommand {
         &self.args
     }
 
+    /// The database that it selects, if it is a SELECT that succeeds.
+    pub fn selected(&self) -> Option<u8> {
+        let database = self.args.get(1).filter(|_| self.kind == Kind::Select).and_then(|text| parse_integer(text))?;
+        u8::try_from(database).ok().filter(|database| i64::from(*database) < DATABASES)
+    }
+
     /// Redis's error if it has a wrong number of arguments.
     pub fn arity_error(&self) -> Option<Bytes> {
         let arity = KINDS.iter().find(|(_, kind, _)| *kind == self.kind).map_or(-1, |(_, _, arity)| *arity);

@@ -61,7 +61,7 @@ pub fn unknown_command(args: &[Bytes]) -> Bytes {
 }
 
 /// A subcommand that is not known, of the command `name` in upper case.
-pub(crate) fn unknown_subcommand(subcommand: &[u8], name: &str) -> Bytes {
+pub fn unknown_subcommand(subcommand: &[u8], name: &str) -> Bytes {
     let shown: Vec<u8> = c_string(subcommand).iter().copied().take(128).collect();
     concat(&[b"ERR unknown subcommand '", &shown, b"'. Try ", name.as_bytes(), b" HELP."])
 }

@@ -18,6 +18,7 @@
 //! | `action` | options of one command to a validated [`Action`] |
 //! | `execute`, `strings`, `hashes` | actions on a session |
 //! | [`compound`] | transactions, scripts, stamps: several commands as one operation |
+//! | [`glob`] | patterns of `KEYS` and `SCAN` |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
 //! | [`errors`] | the texts of Redis |
 //!
@@ -29,6 +30,7 @@ pub mod connection;
 pub mod errors;
 mod execute;
 mod foreign;
+pub mod glob;
 mod hashes;
 mod server;
 mod strings;
@@ -118,7 +120,9 @@ impl Op {
     /// The same command on some of its keys only, by their places in [`Op::targets`]. For commands with [`Op::join`].
     pub fn part(&self, places: &[usize]) -> Op {
         let targets: Vec<Target> = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
-        let args = self.args.iter().take(1).cloned().chain(targets.iter().map(|t| t.key.clone())).collect();
+        // The arguments, not the targets: those have the names of keys within the session.
+        let keys = self.row.keys.of(&self.args);
+        let args = self.args.iter().take(1).chain(places.iter().filter_map(|at| keys.get(*at))).cloned().collect();
         Op { row: self.row, args, action: self.action.clone(), targets, body: None }
     }
 
