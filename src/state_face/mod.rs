@@ -20,6 +20,7 @@
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
+//! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
 //! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
@@ -31,6 +32,7 @@
 
 mod connection;
 mod dispatch;
+mod exec;
 mod keys;
 mod lanes;
 mod replies;
@@ -155,14 +157,6 @@ impl Metrics {
 }
 
 impl<S> Face<S> {
-    /// Milliseconds since 1970, for a script without keys.
-    #[cfg(feature = "lua")]
-    #[allow(clippy::disallowed_methods, reason = "no decision about a session depends on it")]
-    fn unix_ms(&self) -> u64 {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// Compares in constant time; there is one user, as in a Redis without ACLs.
     fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
         let expected = self.state.password.as_ref().map(|p| p.expose().as_bytes());

@@ -11,21 +11,17 @@
 //! | the upstream | MULTI and commands are sent as they come, so that the upstream's own errors are right | EXEC is sent |
 //! | a second one | refused, and EXEC aborts | – |
 //!
-//! Commands about the connection (PING, SELECT, …) run here at EXEC; their replies take their places among the others.
+//! What follows EXEC, and what becomes of replies that are changed on their way, is in [`super::exec`].
 //! Bounds: [`TRANSACTION_COMMANDS_MAX`], `[state] frame_bytes_max` for the bytes of a queue, [`WATCHED_KEYS_MAX`].
 //! Invariant: *a transaction runs whole or not at all*; a WATCH whose memory was lost with the upstream counts as changed.
 
 use super::Sessions;
 use super::connection::Client;
-use super::lanes::Waiting;
-use super::replies::Unit;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;
 use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, Target, errors};
 use wayfarer_engine::ids::SessionId;
-use wayfarer_engine::wire::resp::Reply;
-use wayfarer_engine::wire::resp::frame::elements;
 
 /// Watched keys of sessions, of one connection.
 const WATCHED_KEYS_MAX: usize = 1024;
@@ -33,9 +29,7 @@ const NESTED: &str = "ERR MULTI calls can not be nested";
 const WATCH_INSIDE: &str = "ERR WATCH inside MULTI is not allowed";
 const EXEC_WITHOUT: &str = "ERR EXEC without MULTI";
 const DISCARD_WITHOUT: &str = "ERR DISCARD without MULTI";
-const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
 const SEVERAL_PARTIES: &str = "ERR wayfarer: a transaction has keys of one session, or of the upstream, and no others";
-const WATCHED_ELSEWHERE: &str = "EXECABORT Transaction discarded because of: wayfarer: the watched keys are not of the same session as those of the transaction";
 const WATCH_OF_SEVERAL: &str = "ERR wayfarer: the keys of one WATCH must be of one session, or of the upstream";
 const TOO_MANY_WATCHED: &str = "ERR wayfarer: too many watched keys";
 const TOO_LONG: &str = "ERR wayfarer: the transaction is too long ([state] frame_bytes_max)";
@@ -44,7 +38,7 @@ const NOT_INSIDE: &str = "ERR wayfarer: this command is not allowed inside a tra
 
 /// Whose keys a transaction has.
 #[derive(Clone, PartialEq, Eq)]
-enum Party {
+pub(super) enum Party {
     Nobody,
     Session(SessionId),
     Upstream,
@@ -61,14 +55,14 @@ pub(super) enum Entry {
 
 /// Between MULTI and EXEC.
 pub(super) struct Queue {
-    party: Party,
-    entries: Vec<Entry>,
-    ops: Vec<Op>,
+    pub(super) party: Party,
+    pub(super) entries: Vec<Entry>,
+    pub(super) ops: Vec<Op>,
     bytes: usize,
     /// A command was refused: EXEC aborts.
-    failed: bool,
+    pub(super) failed: bool,
     /// The upstream has been sent MULTI, and holds its commands.
-    upstream: bool,
+    pub(super) upstream: bool,
     selects: bool,
     /// The database that a queued SELECT will have chosen.
     database: u8,
@@ -77,12 +71,12 @@ pub(super) struct Queue {
 /// What is watched.
 #[derive(Default)]
 pub(super) struct Watch {
-    keys: Vec<(SessionId, Target, Bytes)>,
+    pub(super) keys: Vec<(SessionId, Target, Bytes)>,
     /// WATCHes whose stamps have not come yet.
-    pending: usize,
-    upstream: bool,
+    pub(super) pending: usize,
+    pub(super) upstream: bool,
     /// What the upstream watched it has forgotten.
-    broken: bool,
+    pub(super) broken: bool,
 }
 
 /// What becomes of a reply before the client gets it.
@@ -348,142 +342,4 @@ impl<S: Sessions> Client<S> {
         self.watch.pending = self.watch.pending.saturating_add(1);
         self.compound(session.clone(), Op::stamps(watched.clone()), Some(Then::Watched(session, watched)));
     }
-
-    fn exec(&mut self) {
-        let Some(queue) = self.queue.take() else { return };
-        if queue.failed {
-            self.queue = Some(queue);
-            self.drop_queue();
-            return self.replies.push(Bytes::from_static(ABORTED));
-        }
-        if self.watch.broken {
-            self.queue = Some(queue);
-            self.drop_queue();
-            return self.replies.write(self.connection.protocol, |reply| reply.null_array());
-        }
-        let watched = self.watch.keys.first().map(|(session, _, _)| session.clone());
-        let one_watched = self.watch.keys.iter().all(|(session, _, _)| Some(session) == watched.as_ref());
-        let party = match (&queue.party, &watched, self.watch.upstream) {
-            (_, Some(_), true) => None,
-            (_, Some(_), _) if !one_watched => None,
-            (Party::Nobody, Some(session), false) => Some(Party::Session(session.clone())),
-            (Party::Nobody, None, true) => Some(Party::Upstream),
-            (Party::Session(_), None, true) | (Party::Upstream, Some(_), _) => None,
-            (Party::Session(session), Some(watched), _) if session != watched => None,
-            (party, _, _) => Some(party.clone()),
-        };
-        match party {
-            None => {
-                self.queue = Some(queue);
-                self.drop_queue();
-                self.error(WATCHED_ELSEWHERE);
-            }
-            Some(Party::Nobody) => {
-                let unit = self.replies.due();
-                let reply = self.interleaved(&Bytes::from_static(b"*0\r\n"), queue.entries);
-                self.replies.fill(unit, reply);
-            }
-            Some(Party::Session(session)) => self.exec_on(session, queue),
-            Some(Party::Upstream) => self.exec_upstream(queue),
-        }
-    }
-
-    fn exec_on(&mut self, session: SessionId, queue: Queue) {
-        let stamps = std::mem::take(&mut self.watch).keys.into_iter().map(|(_, target, stamp)| (target, stamp)).collect();
-        let op = Op::transaction(queue.ops, stamps);
-        let plain = queue.entries.iter().all(|entry| matches!(entry, Entry::Keyed));
-        self.compound(session, op, (!plain).then_some(Then::Interleave(queue.entries)));
-    }
-
-    fn exec_upstream(&mut self, queue: Queue) {
-        self.watch = Watch::default();
-        self.open_link();
-        if !queue.upstream {
-            self.link.iter_mut().for_each(|link| link.send_quietly(&[Bytes::from_static(b"MULTI")]));
-        }
-        let unit = self.replies.due();
-        self.then(unit, Then::Interleave(queue.entries));
-        self.send(&[Bytes::from_static(b"EXEC")], unit);
-    }
-
-    /// The reply of `unit` will be changed. While the connection itself may change with it, no later command is begun.
-    fn then(&mut self, unit: Unit, then: Then) {
-        if matches!(&then, Then::Interleave(entries) if entries.iter().any(|e| matches!(e, Entry::Local(_)))) {
-            self.barrier = Some(unit);
-        }
-        self.changes.insert(unit, then);
-    }
-
-    /// Runs an operation of several commands in its session's lane.
-    pub(super) fn compound(&mut self, session: SessionId, op: Op, then: Option<Then>) {
-        let unit = self.replies.due();
-        then.into_iter().for_each(|then| self.then(unit, then));
-        let protocol = self.connection.protocol;
-        let busy = self.lanes.is_busy(&session);
-        let mut out = BytesMut::new();
-        if !busy && self.face.sessions.execute(&session.0, &op, protocol, &mut out) {
-            self.face.metrics.hot.increment(1);
-            return self.settle(unit, out.freeze());
-        }
-        self.begin(session, Waiting { unit, op, protocol }, busy);
-    }
-
-    /// A reply has come: what the client gets takes its place.
-    pub(super) fn settle(&mut self, unit: Unit, reply: Bytes) {
-        if self.changes.is_empty() {
-            return self.replies.fill(unit, reply);
-        }
-        let reply = match self.changes.remove(&unit) {
-            None => reply,
-            Some(Then::Watched(session, watched)) => self.watched(session, watched, reply),
-            Some(Then::Interleave(entries)) => self.interleaved(&reply, entries),
-            Some(Then::GoOnUpstream) => self.with_cursor(&reply, true),
-            Some(Then::MarkUpstream) => self.with_cursor(&reply, false),
-        };
-        if self.barrier == Some(unit) {
-            self.barrier = None;
-        }
-        self.replies.fill(unit, reply);
-    }
-
-    fn watched(&mut self, session: SessionId, watched: Vec<Target>, reply: Bytes) -> Bytes {
-        self.watch.pending = self.watch.pending.saturating_sub(1);
-        let Some(stamps) = elements(&reply, watched.len()).filter(|stamps| stamps.len() == watched.len()) else { return reply };
-        for (target, stamp) in watched.into_iter().zip(stamps) {
-            self.watch.keys.push((session.clone(), target, content(stamp)));
-        }
-        Bytes::from_static(b"+OK\r\n")
-    }
-
-    /// The replies of keyed commands with those of the connection's own commands between them. An error or a null stays.
-    fn interleaved(&mut self, reply: &Bytes, entries: Vec<Entry>) -> Bytes {
-        let Some(keyed) = elements(reply, entries.len()) else { return reply.clone() };
-        let mut keyed = keyed.into_iter();
-        let mut out = BytesMut::new();
-        Reply::new(&mut out, self.connection.protocol).array(entries.len());
-        for entry in entries {
-            match entry {
-                Entry::Keyed => out.extend_from_slice(keyed.next().unwrap_or(b"_\r\n")),
-                Entry::Unwatch => out.extend_from_slice(b"+OK\r\n"),
-                Entry::Local(command) => self.run_about_connection(&command, &mut out),
-            }
-        }
-        out.freeze()
-    }
-
-    /// The upstream is gone, with all that it knew of this connection.
-    pub(super) fn upstream_forgot(&mut self) {
-        if let Some(queue) = self.queue.as_mut().filter(|queue| queue.upstream) {
-            (queue.failed, queue.upstream) = (true, false);
-        }
-        if std::mem::take(&mut self.watch.upstream) {
-            self.watch.broken = true;
-        }
-    }
-}
-
-/// The bytes of a bulk string.
-fn content(bulk: &[u8]) -> Bytes {
-    let from = bulk.iter().position(|b| *b == b'\n').map_or(bulk.len(), |at| at.saturating_add(1));
-    Bytes::copy_from_slice(bulk.get(from..).and_then(|rest| rest.strip_suffix(b"\r\n")).unwrap_or_default())
 }

@@ -141,7 +141,9 @@ fn a_session_that_hangs_stalls_no_other_on_its_connection() {
     assert_eq!(shared.say("SET k:goes before"), Reply::ok());
     a.freeze();
     let mut pipeline = Vec::new();
-    for command in ["HINCRBY s:hangs n 1", "SET k:goes on", "HINCRBY s:hangs n 1", "INCR k:count", "MULTI", "INCR k:count", "EXEC"] {
+    for command in
+        ["HINCRBY s:hangs n 1", "SET k:goes on", "HINCRBY s:hangs n 1", "INCR k:count", "MULTI", "INCR k:count", "EXEC"]
+    {
         pipeline.extend_from_slice(format!("{command}\r\n").as_bytes());
     }
     shared.send(&pipeline).unwrap();
@@ -151,7 +153,6 @@ fn a_session_that_hangs_stalls_no_other_on_its_connection() {
     a.signal(rustix::process::Signal::CONT);
     let replies: Vec<Reply> = (0..7).map(|_| shared.read().unwrap()).collect();
     let queued = Reply::Simple("QUEUED".into());
-    let expected =
-        [Reply::Int(1), Reply::ok(), Reply::Int(2), Reply::Int(1), Reply::ok(), queued, array(vec![Reply::Int(2)])];
+    let expected = [Reply::Int(1), Reply::ok(), Reply::Int(2), Reply::Int(1), Reply::ok(), queued, array(vec![Reply::Int(2)])];
     assert_eq!(replies, expected, "in order, each once");
 }

@@ -213,6 +213,12 @@ pub static TABLE: &[Setting] = &[
         None,
         "What clients of the state face must send with AUTH. Without it everybody is served.",
     ),
+    row(
+        "state.open",
+        Kind::Flag,
+        Some("false"),
+        "Whether a listener beyond loopback serves everybody who reaches it, without a password.",
+    ),
     row("state.password_file", Kind::SecretFile, None, "A file that holds state.password."),
     row(
         "state.keys",

@@ -86,6 +86,7 @@ fn state() -> State {
         park_ms_max: 1,
         fetch_ms_max: 1,
         operation_ms_max: 1,
+        open: false,
         flush: false,
         script_ms_max: 1000,
         script_memory_bytes_max: 8 << 20,
