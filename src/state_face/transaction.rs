@@ -28,6 +28,7 @@ const WATCHED_KEYS_MAX: usize = 1024;
 const NESTED: &str = "ERR MULTI calls can not be nested";
 const WATCH_INSIDE: &str = "ERR WATCH inside MULTI is not allowed";
 const EXEC_WITHOUT: &str = "ERR EXEC without MULTI";
+const EXEC_ARITY: &str = "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command";
 const DISCARD_WITHOUT: &str = "ERR DISCARD without MULTI";
 const SEVERAL_PARTIES: &str = "ERR wayfarer: a transaction has keys of one session, or of the upstream, and no others";
 const WATCH_OF_SEVERAL: &str = "ERR wayfarer: the keys of one WATCH must be of one session, or of the upstream";
@@ -99,6 +100,12 @@ impl<S: Sessions> Client<S> {
             return Some(command);
         }
         let fits = if name == "watch" { command.args.len() > 1 } else { command.args.len() == 1 };
+        if !fits && name == "exec" {
+            // Redis gives the whole transaction up here.
+            self.drop_queue();
+            self.error(EXEC_ARITY);
+            return None;
+        }
         if !fits {
             self.fail_queue();
             self.error(errors::arity(name));

@@ -164,7 +164,7 @@ fn a_script_is_stopped_at_its_bounds_and_undone() {
     let (long, large) = ("-ERR wayfarer: the script ran too long", "-ERR wayfarer: the script used too much memory");
     check("redis.call('set',KEYS[1],'x') while true do end", long);
     check("redis.call('set',KEYS[1],'x') while true do pcall(function() while true do end end) end", long);
-    check("redis.call('set',KEYS[1],'x') local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(10000) .. i end", large);
+    check("redis.call('set',KEYS[1],'x') local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(200000) .. i end", large);
     check("redis.call('set',KEYS[1],'x') return ('x'):rep(1e9)", large);
     check("return redis.call('exists',KEYS[1])", ":0");
     for escape in [

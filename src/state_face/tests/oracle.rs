@@ -132,6 +132,13 @@ async fn transactions_are_as_in_redis_on_a_session_and_on_the_upstream() {
     for state in [state(), with_upstream(&upstream)] {
         let relays = state.upstream.is_some();
         let world = start(state).await;
+        // As empty as the new world.
+        check(
+            &mut TcpStream::connect((Ipv4Addr::LOCALHOST, oracle.port)).await.unwrap(),
+            "FLUSHALL\nSCRIPT FLUSH\n",
+            "+OK\n+OK\n",
+        )
+        .await;
         let script = TRANSACTIONS.replace("K1", "cart:s").replace("K2", "sess:s").replace("H1", "h:s");
         compare(world.address, oracle.port, &script).await;
         if relays {
@@ -254,6 +261,13 @@ async fn scripts_are_as_in_redis_on_a_session_and_on_the_upstream() {
     for state in [state(), with_upstream(&upstream)] {
         let relays = state.upstream.is_some();
         let world = start(state).await;
+        // As empty as the new world.
+        check(
+            &mut TcpStream::connect((Ipv4Addr::LOCALHOST, oracle.port)).await.unwrap(),
+            "FLUSHALL\nSCRIPT FLUSH\n",
+            "+OK\n+OK\n",
+        )
+        .await;
         let digest = wayfarer_script::sha1hex(b"return redis.call('incr',KEYS[1])");
         let script = SCRIPTS.replace("dde1bf6d3e3ffca1ff79fb45bb2e25f7a2fcbe05", &digest);
         let on = |one: &str, two: &str| {

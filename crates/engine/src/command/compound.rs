@@ -37,6 +37,7 @@ const OF_DATABASE: &[u8] = b"\0db";
 pub const TRANSACTION_COMMANDS_MAX: usize = 65_536;
 /// So many commands behind the one that misses something are asked what they miss.
 const LOOK_AHEAD: usize = 64;
+const ARITY_IN_SCRIPT: &[u8] = b"ERR Wrong number of args calling Redis command from script";
 /// A stamp is the first bytes of a digest; a key that is not there has an empty one.
 const STAMP_BYTES: usize = 16;
 
@@ -78,7 +79,9 @@ impl Calls<'_> {
         let mut op = match parse(args) {
             Parsed::Keyed(op) => op,
             Parsed::Refused(refused) => {
-                reply.error(refused.error);
+                let arity = refused.error.starts_with(b"ERR wrong number of arguments");
+                let error = if arity { Bytes::from_static(ARITY_IN_SCRIPT) } else { refused.error };
+                reply.error(error);
                 return Ok(());
             }
             Parsed::Connection(_) => {
