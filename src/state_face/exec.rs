@@ -137,6 +137,7 @@ impl<S: Sessions> Client<S> {
         for entry in entries {
             match entry {
                 Entry::Keyed => out.extend_from_slice(keyed.next().unwrap_or(b"_\r\n")),
+                Entry::Fails(error) => Reply::new(&mut out, self.connection.protocol).error(error),
                 Entry::Unwatch => out.extend_from_slice(b"+OK\r\n"),
                 Entry::Local(command) => self.run_about_connection(&command, &mut out),
             }

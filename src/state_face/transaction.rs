@@ -50,6 +50,8 @@ pub(super) enum Entry {
     /// Runs here.
     Local(ConnectionCommand),
     Unwatch,
+    /// Of a session, with options that are wrong: Redis says so at EXEC.
+    Fails(Bytes),
     /// Of the party.
     Keyed,
 }
@@ -224,6 +226,18 @@ impl<S: Sessions> Client<S> {
 
     fn queue_refused(&mut self, refused: &Refused) {
         let database = self.database();
+        let mut sessions = targets(&refused.keys);
+        let database = self.database();
+        let mut sessions = sessions.iter_mut().map(|target| self.face.keys.fill(database, target));
+        let first = sessions.next().flatten();
+        let one = sessions.all(|session| session == first);
+        let of_wrong_number = refused.error.starts_with(b"ERR wrong number of arguments");
+        if let Some(session) = first.filter(|_| one && !of_wrong_number) {
+            if self.joins(Party::Session(SessionId::copy_of(&session))) {
+                self.enqueue(Entry::Fails(refused.error.clone()), refused.error.len());
+            }
+            return;
+        }
         let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
             return self.refuse(&refused.error);

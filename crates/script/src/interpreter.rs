@@ -51,7 +51,6 @@ local base = {
   select = select, setmetatable = setmetatable, getmetatable = getmetatable, tonumber = tonumber, tostring = tostring,
   type = type, unpack = unpack, _VERSION = _VERSION,
   string = read_only(string), table = read_only(table), math = read_only(math), redis = read_only(redis),
-  os = read_only({ clock = function() return 0 end }),
 }
 string.dump = nil
 getmetatable("").__metatable = false

@@ -1,8 +1,7 @@
 //! Operations that are made of several commands and run as one: transactions, scripts, and the stamps that `WATCH` compares.
 //!
-//! It never runs half: while a value is missing, nothing has changed. It knows no script language (a [`Script`] does), and whose
-//! keys they are has been decided for each command before. The state face composes; an owner composes again what another node
-//! forwarded.
+//! It never runs half: while a value is missing, nothing has changed. It knows no script language (a [`Script`] does). The state
+//! face composes; an owner composes again what another node forwarded.
 //!
 //! | operation | arguments that cross between nodes | reply |
 //! |---|---|---|
@@ -162,13 +161,11 @@ impl Op {
     pub fn crossing(&self) -> Vec<Bytes> {
         let database = self.targets.first().map_or(0, |target| database_of(&target.key).0);
         let composed = matches!(self.body.as_deref(), Some(Body::Transaction { .. } | Body::Stamps));
-        let mut args = if database == 0 || composed {
-            Vec::with_capacity(self.args.len())
-        } else {
-            vec![Bytes::from_static(DATABASE), Bytes::from(database.to_string())]
-        };
-        args.extend(self.args.iter().cloned());
-        args
+        if database == 0 || composed {
+            return self.args.clone();
+        }
+        let before = [Bytes::from_static(DATABASE), Bytes::from(database.to_string())];
+        before.into_iter().chain(self.args.iter().cloned()).collect()
     }
 
     /// Whether it is a script or contains one: what it will do is not known before.
