@@ -226,9 +226,8 @@ impl<S: Sessions> Client<S> {
 
     fn queue_refused(&mut self, refused: &Refused) {
         let database = self.database();
-        let mut sessions = targets(&refused.keys);
-        let database = self.database();
-        let mut sessions = sessions.iter_mut().map(|target| self.face.keys.fill(database, target));
+        let mut keys = targets(&refused.keys);
+        let mut sessions = keys.iter_mut().map(|target| self.face.keys.fill(database, target));
         let first = sessions.next().flatten();
         let one = sessions.all(|session| session == first);
         let of_wrong_number = refused.error.starts_with(b"ERR wrong number of arguments");
