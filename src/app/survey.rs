@@ -239,7 +239,9 @@ async fn scan(operations: &Arc<Operations>, members: &[Incarnation], asked: Surv
     let Some(answer) = ask(operations, member, Survey::Scan { database, cursor: part, count, pattern, kind }).await else {
         return Bytes::from_static(SILENT);
     };
-    let Some([next, keys]) = elements(&answer, 2).and_then(|both| <[&[u8]; 2]>::try_from(both).ok()) else { return answer };
+    let Some([next, keys]) = elements(&answer, usize::MAX).and_then(|both| <[&[u8]; 2]>::try_from(both).ok()) else {
+        return answer;
+    };
     let next = next.split(|b| *b == b'\n').nth(1).and_then(|line| parse_integer(line.strip_suffix(b"\r")?));
     let next = match (next.and_then(|next| u64::try_from(next).ok()), later.next()) {
         (None, _) => return Bytes::from_static(UNFIT),

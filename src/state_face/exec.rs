@@ -130,7 +130,7 @@ impl<S: Sessions> Client<S> {
 
     /// The replies of keyed commands with those of the connection's own commands between them. An error or a null stays.
     fn interleaved(&mut self, reply: &Bytes, entries: Vec<Entry>) -> Bytes {
-        let Some(keyed) = elements(reply, entries.len()) else { return reply.clone() };
+        let Some(keyed) = elements(reply, usize::MAX) else { return reply.clone() };
         let mut keyed = keyed.into_iter();
         let mut out = BytesMut::new();
         Reply::new(&mut out, self.connection.protocol).array(entries.len());

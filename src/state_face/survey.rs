@@ -102,7 +102,7 @@ impl<S: Sessions> Client<S> {
 
     /// The reply of a scan with another cursor: sessions are at their end and the upstream follows, or the cursor is the upstream's.
     pub(super) fn with_cursor(&self, reply: &Bytes, goes_on: bool) -> Bytes {
-        let Some([cursor, keys]) = elements(reply, 2).and_then(|both| <[&[u8]; 2]>::try_from(both).ok()) else {
+        let Some([cursor, keys]) = elements(reply, usize::MAX).and_then(|both| <[&[u8]; 2]>::try_from(both).ok()) else {
             return reply.clone();
         };
         let line = cursor.split(|b| *b == b'\n').nth(1).and_then(|line| line.strip_suffix(b"\r"));

@@ -74,6 +74,9 @@ const TRANSACTIONS: &str = "
     GET K1
     MULTI ; SET K1 dropped ; DISCARD ; GET K1
     MULTI ; EXEC
+    HSET H1 a 1 b 2 c 3
+    MULTI ; PING ; HGETALL H1 ; EXEC
+    DEL H1
     MULTI ; HSET H1 f v g w ; HGETALL H1 ; HGET K1 f ; TTL H1 ; DEL H1 ; HGETALL H1 ; EXEC
     MULTI ; SETEX K1 100 x ; TTL K1 ; PERSIST K1 ; DEL K1 K1 ; EXISTS K1 ; EXEC
     SET K1 1

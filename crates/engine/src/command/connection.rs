@@ -51,8 +51,7 @@ impl ConnectionCommand {
     pub fn arity_error(&self) -> Option<Bytes> {
         let arity = KINDS.iter().find(|(_, kind, _)| *kind == self.kind).map_or(-1, |(_, _, arity)| *arity);
         let (wanted, count) = (usize::from(arity.unsigned_abs()), self.args.len());
-        let too_many = self.kind == Kind::Ping && count > 2;
-        let wrong = too_many || if arity < 0 { count < wanted } else { count != wanted };
+        let wrong = if arity < 0 { count < wanted } else { count != wanted };
         wrong.then(|| errors::arity(self.name()))
     }
 
@@ -166,7 +165,9 @@ impl Connection {
     pub fn run(&mut self, command: &ConnectionCommand, facts: ServerFacts<'_>, out: &mut BytesMut) -> After {
         let args = &command.args;
         let mut reply = Reply::new(out, self.protocol);
-        if let Some(error) = command.arity_error() {
+        // Redis's table lets PING have any number, and only its execution refuses more than one.
+        let too_many = command.kind == Kind::Ping && args.len() > 2;
+        if let Some(error) = command.arity_error().or_else(|| too_many.then(|| errors::arity("ping"))) {
             reply.error(error);
             return After::Continue;
         }
