@@ -39,10 +39,10 @@ fn a_transaction_runs_where_its_session_is() {
     assert_eq!(at_a.say("HINCRBY s:far n 1"), Reply::Int(3));
     assert_eq!(queue(&mut at_b, &["HSET s:far n 0"]), Reply::Nil);
     // A move alone changes nothing; and what was left behind is there when the transaction runs.
-    assert_eq!(at_a.say("WATCH s:far k:far"), Reply::ok());
+    assert_eq!(at_b.say("WATCH s:far k:far"), Reply::ok());
     a.ask_drain();
     until("the move", || b.owns("far").then_some(()));
-    assert_eq!(queue(&mut at_a, &["HGET s:far bag"]), array(vec![Reply::Bulk(filler("bag", 5000))]));
+    assert_eq!(queue(&mut at_b, &["HGET s:far bag"]), array(vec![Reply::Bulk(filler("bag", 5000))]));
 }
 
 #[test]
