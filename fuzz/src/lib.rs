@@ -20,8 +20,14 @@ use wayfarer_engine::wire::control;
 use wayfarer_engine::wire::resp::{RequestLimits, RequestParser, frame_len};
 use wayfarer_settings::{Settings, Sources};
 
+/// Takes any bytes and panics if something that must hold does not.
+pub type Target = fn(&[u8]);
+
+/// The version and the value of each member by its name; no value: it is elsewhere.
+type Members = HashMap<Bytes, (u64, Option<Bytes>)>;
+
 /// All targets by name, as their folders of seeds are called.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("resp_request", resp_request),
     ("control_frame", control_frame),
     ("layout_split", layout_split),
@@ -125,7 +131,7 @@ fn check_split(layout: Layout, value: &Bytes) {
 
 fn check_rewrites(layout: Layout, values: &[Bytes]) {
     let mut session = Session::default();
-    let mut before: Option<(Bytes, HashMap<Bytes, (u64, Option<Bytes>)>)> = None;
+    let mut before: Option<(Bytes, Members)> = None;
     for value in values {
         let changed = session.write_string(b"k", layout, b"", value.clone());
         assert_eq!(session.read_string(b"k", 0).as_ref(), Some(value), "it reads back as it was written");

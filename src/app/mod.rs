@@ -15,6 +15,7 @@
 mod child;
 mod leave;
 mod start;
+mod survey;
 mod traffic;
 
 use crate::admin::{Admin, InstanceState};

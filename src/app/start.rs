@@ -13,7 +13,7 @@ use crate::driver::{Driver, Handle, Journal, Parked, Parts};
 use crate::operations::{Forwards, OperationLimits, Operations};
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
-use crate::state_face::{SessionKeys, StateFace};
+use crate::state_face::{StateFace, Understanding};
 use crate::store::Store;
 use crate::telemetry;
 use std::net::SocketAddr;
@@ -251,7 +251,7 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
         operations: operations.clone(),
         rebalancer: rebalancer.clone(),
         control: node.control.clone(),
-        keys: SessionKeys::new(settings.state.keys.clone()),
+        keys: Understanding::new(&settings.state),
         tasks: work.clone(),
     });
     tasks.spawn(live(node.control.clone(), inbound, node.lives.clone(), stopping.clone()));

@@ -4,12 +4,13 @@
 //! set is full, an operation is answered so at once: to wait for a place would hold up the messages behind it, and one of those
 //! may be the very commit that the operations in the set wait for. Gifts have places of their own.
 
+use super::survey;
 use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
 use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
-use crate::state_face::{SessionKeys, Sessions as StateSessions};
+use crate::state_face::{Sessions as StateSessions, Survey, Understanding};
 use crate::store::{Call, Tried};
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
@@ -17,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use wayfarer_engine::command::{self, Op, Parsed};
+use wayfarer_engine::command::Op;
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
@@ -108,7 +109,7 @@ pub(super) struct Traffic {
     pub(super) operations: Arc<Operations>,
     pub(super) rebalancer: Arc<Rebalancer>,
     pub(super) control: Arc<Control>,
-    pub(super) keys: SessionKeys,
+    pub(super) keys: Understanding,
     pub(super) tasks: Tasks,
 }
 
@@ -167,6 +168,9 @@ impl Traffic {
         protocol: Protocol,
     ) -> Option<Forwarded> {
         let Origin::Node { from, .. } = origin else { return None };
+        if arguments.first().is_some_and(|name| name.as_ref() == survey::NAME) {
+            return self.surveyed(from, id, &arguments);
+        }
         let Some(op) = self.understand(&session, arguments) else {
             let line = Bytes::from_static(
                 b"-ERR wayfarer: the owner of this session does not know this key: do all nodes have the same [state] keys?\r\n",
@@ -196,11 +200,21 @@ impl Traffic {
         no_place.then(|| Forwarded::Failed(Bytes::from_static(TOO_MANY_WAIT)))
     }
 
+    /// A question about the keys of all sessions of this node.
+    fn surveyed(&self, from: Incarnation, id: u64, arguments: &[Bytes]) -> Option<Forwarded> {
+        let Some(asked) = survey::understand(arguments) else {
+            let line = Bytes::from_static(b"-ERR wayfarer: this member does not know the question\r\n");
+            return Some(Forwarded::Failed(line));
+        };
+        let (operations, control) = (self.operations.clone(), self.control.clone());
+        let task = Box::pin(async move { reply(&control, from, id, Forwarded::Reply(survey::here(operations, asked).await)) });
+        let no_place = self.tasks.operations.try_send(task).is_err();
+        no_place.then(|| Forwarded::Failed(Bytes::from_static(TOO_MANY_WAIT)))
+    }
+
     /// The command again, with this node's own idea of its keys; `None` if they are not all of this session.
     fn understand(&self, session: &SessionId, arguments: Vec<Bytes>) -> Option<Op> {
-        let Parsed::Keyed(mut op) = command::parse(arguments) else { return None };
-        let found = self.keys.fill_all(&mut op)?;
-        (found == session.0).then_some(op)
+        self.keys.forwarded(&session.0, arguments)
     }
 }
 
@@ -238,6 +252,10 @@ impl StateSessions for Operations {
             // Only forwarded operations end so.
             Ran::NotHere => Bytes::from_static(b"-TRYAGAIN wayfarer: the session moved\r\n"),
         }
+    }
+
+    async fn survey(self: Arc<Self>, asked: Survey, protocol: Protocol) -> Bytes {
+        survey::everywhere(self, asked, protocol).await
     }
 }
 

@@ -128,7 +128,7 @@ impl Forwards {
         let message = |id| ControlMessage::Operation {
             id,
             session: session.clone(),
-            arguments: op.args().to_vec(),
+            arguments: op.crossing(),
             resp3: protocol == Protocol::Resp3,
             create,
         };

@@ -176,6 +176,15 @@ impl Operations {
         drop(self.foreign.subscribe().wait_for(|n| *n == 0).await);
     }
 
+    /// Asks another node a question that concerns no session; `None`: it does not answer.
+    pub async fn ask(&self, member: Incarnation, question: &Op) -> Option<Bytes> {
+        let nobodys = SessionId(Bytes::new());
+        match self.forwards.forward(member, &nobodys, question, Protocol::Resp2, false).await {
+            Away::Ran(Ran::Reply(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+
     /// Runs an operation to its end.
     pub async fn run(&self, session: &SessionId, op: &Op, protocol: Protocol, origin: Origin) -> Ran {
         if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.limits.parked_max {

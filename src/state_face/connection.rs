@@ -18,10 +18,12 @@
 
 use super::lanes::Lanes;
 use super::replies::{Replies, Unit};
+use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, close, stopped};
 use crate::telemetry::names;
 use bytes::{Buf, Bytes, BytesMut};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,10 +55,13 @@ pub(super) struct Client<S> {
     /// Operations under way: their session, unit and reply.
     pub(super) slow: JoinSet<(SessionId, Unit, Bytes)>,
     pub(super) link: Option<Link>,
-    /// Between MULTI and EXEC at the upstream; true: a command of it was refused here.
-    pub(super) transaction: Option<bool>,
-    /// After WATCH at the upstream.
-    pub(super) watching: bool,
+    /// Between MULTI and EXEC.
+    pub(super) queue: Option<Queue>,
+    pub(super) watch: Watch,
+    /// Replies that are changed before the client gets them.
+    pub(super) changes: HashMap<Unit, Then>,
+    /// No later command is begun before this reply has come.
+    pub(super) barrier: Option<Unit>,
     /// After SUBSCRIBE and the like: everything is the upstream's.
     pub(super) tunnel: bool,
     /// Takes no more commands, and closes when the replies are sent.
@@ -92,8 +97,10 @@ impl<S: Sessions> Client<S> {
             lanes: Lanes::default(),
             slow: JoinSet::new(),
             link: None,
-            transaction: None,
-            watching: false,
+            queue: None,
+            watch: Watch::default(),
+            changes: HashMap::new(),
+            barrier: None,
             tunnel: false,
             closing: false,
             held: None,
@@ -255,7 +262,10 @@ impl<S: Sessions> Client<S> {
     fn is_full(&self) -> bool {
         let outgoing = self.link.as_ref().map_or(0, Link::outgoing_bytes);
         let in_flight = self.replies.slots().max(self.slow.len());
-        in_flight >= self.face.state.pipeline_depth_max || self.is_over() || outgoing > self.face.state.output_bytes_max
+        self.barrier.is_some()
+            || in_flight >= self.face.state.pipeline_depth_max
+            || self.is_over()
+            || outgoing > self.face.state.output_bytes_max
     }
 
     fn is_finished(&self) -> bool {

@@ -9,13 +9,14 @@
 //! | of no session, upstream | relay | relay |
 //! | of no session, no upstream | error | error, or unknown command |
 //!
-//! Between MULTI and EXEC everything belongs to the upstream: a session's key is refused there and aborts the transaction.
+//! Between MULTI and EXEC commands are queued ([`super::transaction`]).
 //! Invariant: a key of a session is never sent to the upstream.
 
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
 use super::replies::Unit;
+use super::transaction::Watch;
 use super::upstream::{Event, Link};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -24,23 +25,21 @@ use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, errors};
 use wayfarer_engine::ids::SessionId;
 use wayfarer_engine::wire::resp::reply::error_reply;
 
-const NO_UPSTREAM: &str = "ERR wayfarer: this key belongs to no session and there is no upstream ([state] upstream)";
+pub(super) const NO_UPSTREAM: &str = "ERR wayfarer: this key belongs to no session and there is no upstream ([state] upstream)";
 const UPSTREAM_DOWN: &[u8] = b"-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\r\n";
-const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
+pub(super) const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
 const TOO_MANY_SESSIONS: &str = "ERR wayfarer: the keys of this command belong to too many sessions ([state] pipeline_depth_max)";
 const VALUE_TOO_LONG: &str = "ERR wayfarer: the value is too long for a session ([state] value_bytes_max)";
-const NOT_IN_TRANSACTION: &str = "ERR wayfarer: a transaction of the upstream cannot contain this command";
 const NOT_IN_TUNNEL: &str = "ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands";
-const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+/// For a command of a transaction that the upstream has forgotten.
+pub(super) const NOT_QUEUED: &str =
+    "ERR wayfarer: the transaction has failed already: the upstream Redis does not answer ([state] upstream)";
 
 /// What a command does to the connection at the upstream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    Multi,
-    Exec,
-    Discard,
-    Watch,
-    Unwatch,
+    /// MULTI and its like.
+    Transaction,
     /// Its replies cannot be counted.
     Tunnel,
     /// A stream of bytes that is not RESP.
@@ -49,18 +48,24 @@ enum Effect {
 }
 
 fn effect(command: &Foreign) -> Effect {
-    match (command.name, command.args.len()) {
-        (Some("multi"), 1) => Effect::Multi,
-        (Some("exec"), 1) => Effect::Exec,
-        (Some("discard"), 1) => Effect::Discard,
-        (Some("watch"), 2..) => Effect::Watch,
-        (Some("unwatch"), 1) => Effect::Unwatch,
-        (Some("subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe" | "monitor"), _) => {
+    match command.name {
+        Some("multi" | "exec" | "discard" | "watch" | "unwatch") => Effect::Transaction,
+        Some("subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe" | "monitor") => {
             Effect::Tunnel
         }
-        (Some("sync" | "psync" | "replconf"), _) => Effect::NotRelayed,
+        Some("sync" | "psync" | "replconf") => Effect::NotRelayed,
         _ => Effect::None,
     }
+}
+
+/// Without scripts their commands are like any other that is not executed here.
+#[cfg(not(feature = "lua"))]
+impl<S: Sessions> Client<S> {
+    pub(super) fn is_about_scripts(_: &Foreign) -> bool {
+        false
+    }
+
+    pub(super) fn scripted(&mut self, _: &Foreign) {}
 }
 
 impl<S: Sessions> Client<S> {
@@ -74,8 +79,15 @@ impl<S: Sessions> Client<S> {
             Parsed::Connection(command) if command.name() == "reset" && self.replies.slots() > 0 => {
                 return Some(Parsed::Connection(command));
             }
-            Parsed::Connection(command) => self.about_connection(&command),
+            Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            Parsed::Foreign(foreign) if effect(&foreign) == Effect::Transaction => {
+                return self.transactional(foreign).map(Parsed::Foreign);
+            }
+            command if self.queue.is_some() => self.queue_up(command),
+            Parsed::Foreign(foreign) if Self::is_about_scripts(&foreign) => self.scripted(&foreign),
+            Parsed::Foreign(foreign) if Self::is_survey(&foreign) => self.survey(&foreign),
+            Parsed::Connection(command) => self.about_connection(&command),
             Parsed::Keyed(op) => self.keyed(op),
             Parsed::Refused(refused) => self.refused(&refused),
             Parsed::Foreign(foreign) => return self.foreign(foreign).map(Parsed::Foreign),
@@ -83,21 +95,24 @@ impl<S: Sessions> Client<S> {
         None
     }
 
-    fn error(&mut self, text: impl AsRef<[u8]>) {
+    pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
         self.face.metrics.refused.increment(1);
         self.replies.write(self.connection.protocol, |reply| reply.error(text));
     }
 
-    fn has_upstream(&self) -> bool {
+    pub(super) fn has_upstream(&self) -> bool {
         self.face.state.upstream.is_some()
     }
 
-    fn about_connection(&mut self, command: &ConnectionCommand) {
-        match (self.transaction, command.name()) {
-            (None, _) | (Some(_), "quit" | "reset") => {}
-            (Some(_), "ping" | "echo") => return self.relay(command.args()),
-            (Some(_), _) => return self.fail_transaction(),
-        }
+    /// Runs a command about the connection and says its reply.
+    pub(super) fn about_connection(&mut self, command: &ConnectionCommand) {
+        let mut out = BytesMut::new();
+        self.run_about_connection(command, &mut out);
+        self.replies.push(out.freeze());
+    }
+
+    /// Runs a command about the connection, and does to the upstream's connection what it did to this.
+    pub(super) fn run_about_connection(&mut self, command: &ConnectionCommand, out: &mut BytesMut) {
         let face = &self.face;
         let check = |user: &[u8], password: &[u8]| face.is_right_password(user, password);
         let facts = ServerFacts {
@@ -107,18 +122,9 @@ impl<S: Sessions> Client<S> {
             clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
         };
         let (protocol, db) = (self.connection.protocol, self.connection.db);
-        let after = match self.replies.direct() {
-            Some(out) => self.connection.run(command, facts, out),
-            None => {
-                let mut out = BytesMut::new();
-                let after = self.connection.run(command, facts, &mut out);
-                self.replies.push(out.freeze());
-                after
-            }
-        };
-        match after {
+        match self.connection.run(command, facts, out) {
             After::Close => self.closing = true,
-            After::Reset => (self.link, self.transaction, self.watching) = (None, None, false),
+            After::Reset => (self.link, self.queue, self.watch) = (None, None, Watch::default()),
             After::Continue => {
                 let now = &self.connection;
                 if let (Some(link), Some(upstream)) = (&mut self.link, &self.face.state.upstream) {
@@ -129,8 +135,9 @@ impl<S: Sessions> Client<S> {
     }
 
     fn keyed(&mut self, mut op: Op) {
+        let database = self.connection.db;
         if let [target] = op.targets_mut() {
-            match self.face.keys.fill(target) {
+            match self.face.keys.fill(database, target) {
                 Some(session) => self.on_session(&session, op),
                 None => self.on_upstream(&op),
             }
@@ -140,7 +147,7 @@ impl<S: Sessions> Client<S> {
         let mut groups: Vec<(Option<Bytes>, Vec<usize>)> = Vec::new();
         let mut found: HashMap<Option<Bytes>, usize> = HashMap::new();
         for (place, target) in op.targets_mut().iter_mut().enumerate() {
-            let session = self.face.keys.fill(target);
+            let session = self.face.keys.fill(database, target);
             let group = *found.entry(session.clone()).or_insert(groups.len());
             match groups.get_mut(group) {
                 Some((_, places)) => places.push(place),
@@ -154,12 +161,8 @@ impl<S: Sessions> Client<S> {
         }
     }
 
-    /// Whether the operation is refused on a session, with the error said.
-    fn is_refused(&mut self, op: &Op) -> bool {
-        if self.transaction.is_some() {
-            self.fail_transaction();
-            return true;
-        }
+    /// Whether an operation has a value that is too long for a session; then the error is said.
+    pub(super) fn is_too_long(&mut self, op: &Op) -> bool {
         let too_long = op.is_write() && op.args().iter().any(|arg| arg.len() > self.face.state.value_bytes_max);
         if too_long {
             self.error(VALUE_TOO_LONG);
@@ -168,7 +171,7 @@ impl<S: Sessions> Client<S> {
     }
 
     fn on_session(&mut self, session: &Bytes, op: Op) {
-        if self.is_refused(&op) {
+        if self.is_too_long(&op) {
             return;
         }
         let protocol = self.connection.protocol;
@@ -195,7 +198,7 @@ impl<S: Sessions> Client<S> {
     }
 
     /// Lets an operation go its slow way: behind the one under way on its session, or at once.
-    fn begin(&mut self, session: SessionId, mut waiting: Waiting, busy: bool) {
+    pub(super) fn begin(&mut self, session: SessionId, mut waiting: Waiting, busy: bool) {
         // It may wait for long: it must not keep the buffer alive in which it was received.
         waiting.op.detach();
         if busy {
@@ -218,19 +221,19 @@ impl<S: Sessions> Client<S> {
 
     /// An operation under way has ended: its reply, and those behind it in its lane as far as they need not wait.
     pub(super) fn finished(&mut self, session: SessionId, unit: Unit, reply: Bytes) {
-        self.replies.fill(unit, reply);
+        self.settle(unit, reply);
         while let Some(waiting) = self.lanes.next(&session) {
             let mut out = BytesMut::new();
             if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, &mut out) {
                 return self.start(session, waiting);
             }
             self.face.metrics.hot.increment(1);
-            self.replies.fill(waiting.unit, out.freeze());
+            self.settle(waiting.unit, out.freeze());
         }
     }
 
     fn split(&mut self, op: &Op, groups: Vec<(Option<Bytes>, Vec<usize>)>) {
-        if self.is_refused(op) {
+        if self.is_too_long(op) {
             return;
         }
         let Some(join) = op.join() else { return self.error(SEVERAL_SESSIONS) };
@@ -265,11 +268,9 @@ impl<S: Sessions> Client<S> {
     }
 
     fn refused(&mut self, refused: &Refused) {
-        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(key));
+        let database = self.connection.db;
+        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
-            if let Some(failed) = &mut self.transaction {
-                *failed = true;
-            }
             return self.error(&refused.error);
         }
         self.relay(&refused.args);
@@ -277,11 +278,8 @@ impl<S: Sessions> Client<S> {
 
     /// A command that is not executed here. Given back if it has to wait.
     fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
-        let effect = effect(&command);
-        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.keys.is_session(key)) {
-            if let Some(failed) = &mut self.transaction {
-                *failed = true;
-            }
+        let (effect, database) = (effect(&command), self.connection.db);
+        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.keys.is_session(database, key)) {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
@@ -294,34 +292,9 @@ impl<S: Sessions> Client<S> {
             self.open_link();
             self.link.iter_mut().for_each(|link| link.send_through(&command.args));
         } else {
-            self.in_transaction(effect, &command.args);
+            self.relay(&command.args);
         }
         None
-    }
-
-    /// Relays a command that may begin or end a transaction.
-    fn in_transaction(&mut self, effect: Effect, args: &[Bytes]) {
-        match effect {
-            Effect::Exec if self.transaction == Some(true) => {
-                let unit = self.replies.due();
-                self.open_link();
-                let discard = [Bytes::from_static(b"DISCARD")];
-                self.link.iter_mut().for_each(|link| link.send_answering(&discard, unit, Bytes::from_static(ABORTED)));
-            }
-            _ => self.relay(args),
-        }
-        match effect {
-            Effect::Multi => self.transaction = self.transaction.or(Some(false)),
-            Effect::Exec | Effect::Discard => (self.transaction, self.watching) = (None, false),
-            Effect::Watch => self.watching = true,
-            Effect::Unwatch => self.watching = false,
-            Effect::Tunnel | Effect::NotRelayed | Effect::None => {}
-        }
-    }
-
-    fn fail_transaction(&mut self) {
-        self.transaction = Some(true);
-        self.error(NOT_IN_TRANSACTION);
     }
 
     fn in_tunnel(&mut self, command: Parsed) {
@@ -330,14 +303,14 @@ impl<S: Sessions> Client<S> {
             Parsed::Connection(command) if command.name() == "ping" => {
                 self.link.iter_mut().for_each(|l| l.send_through(command.args()))
             }
-            Parsed::Foreign(command) if !command.keys.iter().any(|key| self.face.keys.is_session(key)) => {
+            Parsed::Foreign(command) if !command.keys.iter().any(|key| self.face.keys.is_session(self.connection.db, key)) => {
                 self.link.iter_mut().for_each(|link| link.send_through(&command.args));
             }
             _ => self.error(NOT_IN_TUNNEL),
         }
     }
 
-    fn open_link(&mut self) {
+    pub(super) fn open_link(&mut self) {
         if self.link.is_none()
             && let Some(upstream) = &self.face.state.upstream
         {
@@ -346,12 +319,12 @@ impl<S: Sessions> Client<S> {
         }
     }
 
-    fn relay(&mut self, args: &[Bytes]) {
+    pub(super) fn relay(&mut self, args: &[Bytes]) {
         let unit = self.replies.due();
         self.send(args, unit);
     }
 
-    fn send(&mut self, args: &[Bytes], unit: Unit) {
+    pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
         self.face.metrics.upstream.increment(1);
         self.open_link();
         match &mut self.link {
@@ -363,13 +336,14 @@ impl<S: Sessions> Client<S> {
     /// Takes in what the upstream has said.
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
-            Event::Reply(unit, reply) => self.replies.fill(unit, reply),
+            Event::Reply(unit, reply) => self.settle(unit, reply),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::Down(units) => {
-                units.into_iter().for_each(|unit| self.replies.fill(unit, Bytes::from_static(UPSTREAM_DOWN)));
                 self.link = None;
-                // The upstream has forgotten what the client believes it is in the middle of: only a new connection is honest.
-                self.closing |= self.transaction.is_some() || self.watching || self.tunnel;
+                self.upstream_forgot();
+                units.into_iter().for_each(|unit| self.settle(unit, Bytes::from_static(UPSTREAM_DOWN)));
+                // Who has subscribed must do so again: only a new connection is honest.
+                self.closing |= self.tunnel;
             }
         }
     }

@@ -3,11 +3,14 @@
 //! It never sees a value. It wraps the [`KeyMatcher`] of the settings, and fills the targets of an operation in without copying
 //! what it can share.
 //!
+//! A key of another database than 0 has the number of that database before its name within its session
+//! ([`wayfarer_engine::command::compound::in_database`]): one client has one session, whatever databases its service uses.
 //! Invariant: an operation is only handed on with every target filled in.
 
 use bytes::Bytes;
+use wayfarer_engine::command::compound::in_database;
 use wayfarer_engine::command::{Op, Target};
-use wayfarer_settings::KeyMatcher;
+use wayfarer_settings::{KeyMatcher, Match};
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -25,15 +28,19 @@ impl SessionKeys {
         SessionKeys { matcher, labels }
     }
 
-    /// Whether `key` belongs to a session.
-    pub fn is_session(&self, key: &[u8]) -> bool {
-        self.matcher.classify(key).is_some()
+    fn classify<'a>(&'a self, _database: u8, key: &'a [u8]) -> Option<Match<'a>> {
+        self.matcher.classify(key)
+    }
+
+    /// Whether `key` of a database belongs to a session.
+    pub fn is_session(&self, database: u8, key: &[u8]) -> bool {
+        self.classify(database, key).is_some()
     }
 
     /// Fills a target in and says its session, as a slice of the key; `None`: the key is no session's.
-    pub fn fill(&self, target: &mut Target) -> Option<Bytes> {
+    pub fn fill(&self, database: u8, target: &mut Target) -> Option<Bytes> {
         let key = &target.key;
-        let found = self.matcher.classify(key)?;
+        let found = self.classify(database, key)?;
         let session = key.slice_ref(found.session);
         let fixed = self.labels.get(found.pattern).filter(|label| !label.is_empty());
         let label = match (fixed, found.variable) {
@@ -42,14 +49,17 @@ impl SessionKeys {
             (None, None) => Bytes::new(),
         };
         (target.layout, target.label) = (found.layout, label);
+        if database != 0 {
+            target.key = in_database(database, &target.key);
+        }
         Some(session)
     }
 
     /// Fills in all targets of an operation that concerns one session, and says which; `None`: it concerns none, or several.
-    pub fn fill_all(&self, op: &mut Op) -> Option<Bytes> {
+    pub fn fill_all(&self, database: u8, op: &mut Op) -> Option<Bytes> {
         let mut session: Option<Bytes> = None;
         for target in op.targets_mut() {
-            let found = self.fill(target)?;
+            let found = self.fill(database, target)?;
             if session.as_ref().is_some_and(|s| *s != found) {
                 return None;
             }

@@ -19,6 +19,11 @@
 //! | `dispatch` | what becomes of one command |
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
+//! | `transaction` | MULTI, EXEC, WATCH |
+//! | `exec` | EXEC, and replies that are changed |
+//! | `scripts` | EVAL, EVALSHA, SCRIPT |
+//! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
+//! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
@@ -27,12 +32,19 @@
 
 mod connection;
 mod dispatch;
+mod exec;
 mod keys;
 mod lanes;
 mod replies;
+#[cfg(feature = "lua")]
+mod scripts;
+mod survey;
+mod transaction;
+mod understand;
 mod upstream;
 
 pub use keys::SessionKeys;
+pub use understand::Understanding;
 
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
@@ -69,12 +81,51 @@ pub trait Sessions: Send + Sync + 'static {
     /// Everything else: birth, miss, fetch, forward, wait. Always ends with one reply, an error in the worst case, within a
     /// bounded time.
     fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> impl Future<Output = Bytes> + Send;
+
+    /// Asks all members about the keys of their sessions. Always ends with one reply, as that of `slow`.
+    fn survey(self: Arc<Self>, survey: Survey, protocol: Protocol) -> impl Future<Output = Bytes> + Send;
+}
+
+/// A question about the keys of all sessions of the cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Survey {
+    /// How many there are.
+    Size {
+        /// In this database.
+        database: u8,
+    },
+    /// Their names, if they are not too many.
+    Keys {
+        /// In this database.
+        database: u8,
+        /// Those that match.
+        pattern: Bytes,
+    },
+    /// Their names, a part at a time.
+    Scan {
+        /// In this database.
+        database: u8,
+        /// What the part before gave; 0: from the start.
+        cursor: u64,
+        /// How many, about.
+        count: usize,
+        /// Those that match; `None`: all.
+        pattern: Option<Bytes>,
+        /// Those of this type; `None`: all.
+        kind: Option<Bytes>,
+    },
+    /// End them.
+    Flush {
+        /// In this database; `None`: in all.
+        database: Option<u8>,
+    },
 }
 
 /// What all connections share.
 struct Face<S> {
     state: State,
     keys: SessionKeys,
+    understanding: Understanding,
     sessions: Arc<S>,
     stall: Duration,
     port: u16,
@@ -136,9 +187,11 @@ impl<S: Sessions> StateFace<S> {
         let listener = TcpListener::bind(state.listen).await?;
         let port = listener.local_addr()?.port();
         let keys = SessionKeys::new(state.keys.clone());
+        let understanding = Understanding::new(&state);
         let face = Face {
             state,
             keys,
+            understanding,
             sessions,
             stall: STALL,
             port,

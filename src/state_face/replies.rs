@@ -7,6 +7,8 @@
 //! |---|---|---|
 //! | sum | integers | their sum |
 //! | array | arrays | the elements at the places of their keys |
+//! | concat | arrays | all elements, in order |
+//! | last | any | the last part |
 //! | any | one of them an error | that error |
 //!
 //! Invariant: `out` holds whole replies only, each behind all earlier ones.
@@ -18,10 +20,30 @@ use wayfarer_engine::wire::resp::frame::elements;
 use wayfarer_engine::wire::resp::{Protocol, Reply, parse_integer};
 
 /// A reply that is due, or one part of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Unit {
     command: u64,
     part: usize,
+}
+
+/// How the parts of one reply become it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whole {
+    Sum,
+    Array,
+    Concat,
+    Last,
+    Done,
+}
+
+impl From<Join> for Whole {
+    fn from(join: Join) -> Whole {
+        match join {
+            Join::Sum => Whole::Sum,
+            Join::Array => Whole::Array,
+            Join::Done => Whole::Done,
+        }
+    }
 }
 
 /// One part: the places of its keys among those of the command, and its reply.
@@ -33,7 +55,7 @@ struct Part {
 enum Slot {
     Ready(Bytes),
     Due,
-    Parts { join: Join, parts: Vec<Part>, due: usize },
+    Parts { join: Whole, parts: Vec<Part>, due: usize },
 }
 
 /// See the head of this file.
@@ -87,10 +109,10 @@ impl Replies {
     }
 
     /// The reply of the next command will come in these parts; says their units in the same order.
-    pub(super) fn due_parts(&mut self, join: Join, places: Vec<Vec<usize>>) -> Vec<Unit> {
+    pub(super) fn due_parts(&mut self, join: impl Into<Whole>, places: Vec<Vec<usize>>) -> Vec<Unit> {
         let due = places.len();
         let parts: Vec<Part> = places.into_iter().map(|places| Part { places, reply: None }).collect();
-        self.slots.push_back(Slot::Parts { join, parts, due });
+        self.slots.push_back(Slot::Parts { join: join.into(), parts, due });
         let command = self.last();
         (0..due).map(|part| Unit { command, part }).collect()
     }
@@ -142,15 +164,17 @@ impl Replies {
     }
 }
 
-fn joined(join: Join, parts: &[Part]) -> Bytes {
+fn joined(join: Whole, parts: &[Part]) -> Bytes {
     let replies = || parts.iter().filter_map(|p| p.reply.as_ref());
     if let Some(error) = replies().find(|r| r.first() == Some(&b'-')) {
         return error.clone();
     }
     let whole = match join {
-        Join::Sum => sum(replies()),
-        Join::Array => array(parts),
-        Join::Done => Some(Bytes::from_static(b"+OK\r\n")),
+        Whole::Sum => sum(replies()),
+        Whole::Array => array(parts),
+        Whole::Concat => concat(replies()),
+        Whole::Last => replies().last().cloned(),
+        Whole::Done => Some(Bytes::from_static(b"+OK\r\n")),
     };
     whole.unwrap_or(Bytes::from_static(UNFIT))
 }
@@ -163,6 +187,18 @@ fn sum<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
     }
     let mut out = BytesMut::new();
     Reply::new(&mut out, Protocol::Resp2).integer(sum);
+    Some(out.freeze())
+}
+
+fn concat<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
+    let mut all: Vec<&[u8]> = Vec::new();
+    for reply in replies {
+        all.extend(elements(reply, usize::MAX)?);
+    }
+    let mut out = BytesMut::new();
+    let mut reply = Reply::new(&mut out, Protocol::Resp2);
+    reply.array(all.len());
+    all.iter().for_each(|element| reply.raw(element));
     Some(out.freeze())
 }
 

@@ -33,8 +33,6 @@ const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 /// For whom a reply of the upstream is.
 enum Expected {
     Client(Unit),
-    /// For the client, who gets these bytes instead.
-    Instead(Unit, Bytes),
     /// For nobody; if it is an error, the link is not in the state that the client thinks.
     Ours,
 }
@@ -93,10 +91,10 @@ impl Link {
         self.expected.push_back(Expected::Client(unit));
     }
 
-    /// Sends a command for `unit`, which gets `reply` when the upstream has answered.
-    pub(super) fn send_answering(&mut self, args: &[Bytes], unit: Unit, reply: Bytes) {
+    /// Sends a command whose reply is for nobody.
+    pub(super) fn send_quietly(&mut self, args: &[Bytes]) {
         encode_request(args, &mut self.outgoing);
-        self.expected.push_back(Expected::Instead(unit, reply));
+        self.expected.push_back(Expected::Ours);
     }
 
     /// Sends a command in a tunnel.
@@ -164,7 +162,6 @@ impl Link {
         }
         match self.expected.pop_front() {
             Some(Expected::Client(unit)) => Some(Event::Reply(unit, reply)),
-            Some(Expected::Instead(unit, instead)) => Some(Event::Reply(unit, instead)),
             Some(Expected::Ours) if reply.first() != Some(&b'-') => None,
             // An error of ours, or a reply that nobody asked for: replies and questions do not fit any more.
             Some(Expected::Ours) | None => Some(self.down()),
@@ -173,7 +170,7 @@ impl Link {
 
     fn down(&mut self) -> Event {
         let unit = |expected| match expected {
-            Expected::Client(unit) | Expected::Instead(unit, _) => Some(unit),
+            Expected::Client(unit) => Some(unit),
             Expected::Ours => None,
         };
         Event::Down(self.expected.drain(..).filter_map(unit).collect())

@@ -288,11 +288,16 @@ impl Store {
 /// expiry is in the past is found by [`Store::expire`].
 fn could_end(resident: &Resident, op: &Op) -> bool {
     let keys = resident.session.keys();
-    match op.name() {
-        "del" | "unlink" | "getdel" => keys.len() <= op.targets().len(),
-        "hdel" => keys.first().is_some_and(|k| keys.len() == 1 && k.len() + 2 <= op.args().len()),
-        _ => false,
+    if op.is_script() {
+        return true;
     }
+    // Of several commands one may leave what the next takes.
+    let several = op.commands().len() > 1;
+    op.commands().iter().any(|op| match op.name() {
+        "del" | "unlink" | "getdel" => several || keys.len() <= op.targets().len(),
+        "hdel" => several || keys.first().is_some_and(|k| keys.len() == 1 && k.len() + 2 <= op.args().len()),
+        _ => false,
+    })
 }
 
 impl Table for Store {

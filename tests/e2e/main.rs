@@ -16,6 +16,7 @@ mod harness;
 
 mod admin;
 mod adopt;
+mod commands;
 mod instance;
 mod lazy;
 mod leave;

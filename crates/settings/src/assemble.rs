@@ -73,6 +73,10 @@ fn state(read: &mut Reader<'_>) -> State {
         park_ms_max: read.number("state.park_ms_max"),
         fetch_ms_max: read.number("state.fetch_ms_max"),
         operation_ms_max: read.number("state.operation_ms_max"),
+        open: read.flag("state.open"),
+        flush: read.flag("state.flush"),
+        script_ms_max: read.number("state.script_ms_max"),
+        script_memory_bytes_max: read.count("state.script_memory_bytes_max"),
     }
 }
 

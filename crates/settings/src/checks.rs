@@ -26,6 +26,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     leases(settings, &mut checks);
     bounds(settings, &mut checks);
     addresses(settings, &mut checks);
+    strangers(settings, &mut checks);
     checks.found
 }
 
@@ -129,6 +130,16 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
     }
 }
 
+/// Who is served without a password.
+fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
+    let state = &settings.state;
+    if state.enabled && !state.open && state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
+        let message = "other machines could read and write all sessions: there is no state.password".to_owned();
+        let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
+        checks.report(&["state.listen", "state.password", "state.open"], message, remedy);
+    }
+}
+
 /// Whether a listener on `a` and one on `b` would be in each other's way.
 fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
@@ -157,7 +168,7 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
-        if state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
+        if state.open && state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
             let message = "other machines can read and write all sessions: there is no state.password";
             warn("state.listen", message, "set state.password or state.password_file, or listen on loopback");
         }

@@ -77,6 +77,10 @@ pub struct State {
     pub park_ms_max: u64,
     pub fetch_ms_max: u64,
     pub operation_ms_max: u64,
+    pub open: bool,
+    pub flush: bool,
+    pub script_ms_max: u64,
+    pub script_memory_bytes_max: usize,
 }
 
 /// `[cluster]`: who this node is, and how it finds and meets the others.

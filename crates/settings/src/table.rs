@@ -213,6 +213,12 @@ pub static TABLE: &[Setting] = &[
         None,
         "What clients of the state face must send with AUTH. Without it everybody is served.",
     ),
+    row(
+        "state.open",
+        Kind::Flag,
+        Some("false"),
+        "Whether a listener beyond loopback serves everybody who reaches it, without a password.",
+    ),
     row("state.password_file", Kind::SecretFile, None, "A file that holds state.password."),
     row(
         "state.keys",
@@ -268,6 +274,19 @@ pub static TABLE: &[Setting] = &[
         "Longest wait of an operation for the value of a variable that is elsewhere.",
     ),
     row("state.operation_ms_max", ms(1, 600_000), Some("5000"), "Longest time from command to reply, all waits together."),
+    row(
+        "state.flush",
+        Kind::Flag,
+        Some("false"),
+        "Whether FLUSHDB and FLUSHALL end the service's sessions and are passed on to the upstream. Without it they are refused.",
+    ),
+    row("state.script_ms_max", ms(1, 60_000), Some("200"), "Longest run of a Lua script on a session; then it is undone."),
+    row(
+        "state.script_memory_bytes_max",
+        bytes(MIB, GIB),
+        Some("16777216"),
+        "Memory of a Lua script on a session; beyond it the script is undone.",
+    ),
     row(
         "cluster.name",
         text(Shape::Name, 64),

@@ -4,9 +4,9 @@
 
 use super::*;
 
-struct Redis {
-    child: Child,
-    port: u16,
+pub(super) struct Redis {
+    pub(super) child: Child,
+    pub(super) port: u16,
 }
 
 impl Drop for Redis {
@@ -17,7 +17,7 @@ impl Drop for Redis {
 }
 
 /// A server of our own; `None` (with the reason said) if there is no `redis-server`.
-async fn redis(port: Option<u16>) -> Option<Redis> {
+pub(super) async fn redis(port: Option<u16>) -> Option<Redis> {
     let free = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let port = port.unwrap_or_else(free);
     let settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
@@ -37,7 +37,7 @@ async fn redis(port: Option<u16>) -> Option<Redis> {
     Some(redis)
 }
 
-fn with_upstream(redis: &Redis) -> State {
+pub(super) fn with_upstream(redis: &Redis) -> State {
     State { upstream: Some(Upstream::parse(&format!("redis://127.0.0.1:{}/0", redis.port)).unwrap()), ..state() }
 }
 
@@ -60,13 +60,7 @@ async fn what_is_no_sessions_goes_upstream_in_order() {
     .await;
     // What Redis knows and this table does not is the upstream's to judge.
     check(&mut client, "SET other 1 NONSENSE\nGET other x\nNOSUCH x\n", "-ERR syntax error\n-ERR wrong number of arguments for 'get' command\n-ERR unknown command 'NOSUCH', with args beginning with: 'x' \n").await;
-    check(
-        &mut client,
-        "EVAL \"return 1\" 1 cart:1\n",
-        "-ERR unknown command 'EVAL', with args beginning with: 'return 1' '1' 'cart:1' \n",
-    )
-    .await;
-    check(&mut client, "SELECT 3\nSET other three\nDBSIZE\nSELECT 0\nDBSIZE\nGET other\n", "+OK\n+OK\n:1\n+OK\n:1\n$-1\n").await;
+    check(&mut client, "SELECT 3\nSET other three\nSELECT 0\nGET other\n", "+OK\n+OK\n+OK\n$-1\n").await;
     send(&mut client, "HELLO 3\nGET none\n").await;
     expect(&mut client, "%7\n$6\nserver\n$5\nredis\n$7\nversion\n$6\n7.0.15\n$5\nproto\n:3\n$2\nid\n:1\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n$7\nmodules\n*0\n_\n").await;
     // Another connection is in database 3 before it first needs the upstream.
@@ -90,20 +84,50 @@ async fn a_blocking_command_of_the_upstream_stalls_only_replies() {
 }
 
 #[tokio::test]
-async fn transactions_belong_to_the_upstream() {
+async fn a_transaction_has_one_party() {
     let Some(redis) = redis(None).await else { return };
     let world = start(with_upstream(&redis)).await;
     let mut client = world.client().await;
-    check(&mut client, "MULTI\nSET other 1\nPING\nEXEC\n", "+OK\n+QUEUED\n+QUEUED\n*2\n+OK\n+PONG\n").await;
-    let refused = "-ERR wayfarer: a transaction of the upstream cannot contain this command\n";
+    let refused = "-ERR wayfarer: a transaction has keys of one session, or of the upstream, and no others\n";
     let aborted = "-EXECABORT Transaction discarded because of previous errors.\n";
+    check(&mut client, "MULTI\nSET other 1\nPING\nEXEC\n", "+OK\n+QUEUED\n+QUEUED\n*2\n+OK\n+PONG\n").await;
+    for (first, second) in [("SET other 2", "SET cart:1 a"), ("SET cart:1 a", "SET other 2"), ("SET cart:1 a", "SET cart:2 a")] {
+        let commands = format!("MULTI\n{first}\n{second}\nEXEC\nGET other\nEXISTS cart:1 cart:2\n");
+        check(&mut client, &commands, &format!("+OK\n+QUEUED\n{refused}{aborted}$1\n1\n:0\n")).await;
+    }
+    check(&mut client, "MULTI\nMGET cart:1 cart:2\nEXEC\n", &format!("+OK\n{refused}{aborted}")).await;
+    let elsewhere = "-EXECABORT Transaction discarded because of: wayfarer: the watched keys are not of the same session as those of the transaction\n";
+    for (watched, key) in [("other", "cart:1"), ("cart:1", "other"), ("cart:2", "cart:1")] {
+        let commands = format!("WATCH {watched}\nMULTI\nSET {key} x\nEXEC\nGET other\nEXISTS cart:1\n");
+        check(&mut client, &commands, &format!("+OK\n+OK\n+QUEUED\n{elsewhere}$1\n1\n:0\n")).await;
+    }
     check(
         &mut client,
-        "MULTI\nSET other 2\nSET cart:1 a\nEXEC\nGET other\nGET cart:1\n",
-        &format!("+OK\n+QUEUED\n{refused}{aborted}$1\n1\n$-1\n"),
+        "WATCH cart:1 other\n",
+        "-ERR wayfarer: the keys of one WATCH must be of one session, or of the upstream\n",
     )
     .await;
-    check(&mut client, "MULTI\nSET cart:1 a\nDISCARD\nSET cart:1 a\n", &format!("+OK\n{refused}+OK\n+OK\n")).await;
+    check(
+        &mut client,
+        "MULTI\nSET cart:1 a\nSUBSCRIBE x\nEXEC\nGET cart:1\n",
+        &format!("+OK\n+QUEUED\n-ERR wayfarer: this command is not allowed inside a transaction\n{aborted}$-1\n"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_transaction_waits_with_its_session_and_stalls_no_other() {
+    let world = start(state()).await;
+    let mut client = world.client().await;
+    // The stamps of WATCH take the slow way as well; EXEC waits for them, and PING's reply for EXEC's.
+    send(&mut client, "WATCH cart:slow\nMULTI\nSET cart:slow 1\nECHO between\nGET cart:slow\nEXEC\nGET cart:2\n").await;
+    world.wait_for_slow(1).await;
+    world.sessions.gate.add_permits(1);
+    expect(&mut client, "+OK\n+OK\n+QUEUED\n+QUEUED\n+QUEUED\n").await;
+    world.wait_for_slow(2).await;
+    check(&mut world.client().await, "SET cart:2 b\n", "+OK\n").await;
+    world.sessions.gate.add_permits(1);
+    expect(&mut client, "*3\n+OK\n$7\nbetween\n$1\n1\n$1\nb\n").await;
 }
 
 #[tokio::test]
@@ -142,11 +166,35 @@ async fn a_dead_upstream_fails_only_its_own_commands_and_comes_back() {
 }
 
 #[tokio::test]
-async fn whoever_is_in_the_middle_of_something_at_a_dead_upstream_is_disconnected() {
-    let Some(server) = redis(None).await else { return };
+async fn what_a_dead_upstream_has_forgotten_counts_as_failed() {
+    let Some(mut server) = redis(None).await else { return };
     let world = start(with_upstream(&server)).await;
-    let mut client = world.client().await;
-    check(&mut client, "MULTI\nSET other 1\n", "+OK\n+QUEUED\n").await;
+    let (mut queueing, mut watching) = (world.client().await, world.client().await);
+    check(&mut queueing, "MULTI\nSET other 1\n", "+OK\n+QUEUED\n").await;
+    check(&mut watching, "WATCH other\n", "+OK\n").await;
+    let port = server.port;
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let gone = "-ERR wayfarer: the transaction has failed already: the upstream Redis does not answer ([state] upstream)\n";
+    let down = "-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\n";
+    // A command of its own shows each connection that the upstream is gone, whichever comes first.
+    let mut first = vec![0; 12];
+    send(&mut queueing, "SET other 2\n").await;
+    timeout(PATIENCE, queueing.read_exact(&mut first)).await.unwrap().unwrap();
+    let rest = if String::from_utf8_lossy(&first).starts_with("-ERR wayfare") {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.push(timeout(PATIENCE, queueing.read_u8()).await.unwrap().unwrap());
+        }
+        format!("{}{}", String::from_utf8_lossy(&first), String::from_utf8_lossy(&line))
+    } else {
+        panic!("{:?}", String::from_utf8_lossy(&first))
+    };
+    assert!([gone, down].iter().any(|line| lines(line) == rest.as_bytes()), "{rest}");
+    check(&mut queueing, "EXEC\nSET cart:1 a\n", "-EXECABORT Transaction discarded because of previous errors.\n+OK\n").await;
+    check(&mut watching, "GET other\n", down).await;
     drop(server);
-    expect_end(&mut client).await;
+    let Some(_server) = redis(Some(port)).await else { return };
+    check(&mut watching, "MULTI\nSET other 3\nEXEC\nMULTI\nSET other 3\nEXEC\n", "+OK\n+QUEUED\n*-1\n+OK\n+QUEUED\n*1\n+OK\n")
+        .await;
 }

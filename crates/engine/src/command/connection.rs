@@ -41,6 +41,20 @@ impl ConnectionCommand {
         &self.args
     }
 
+    /// The database that it selects, if it is a SELECT that succeeds.
+    pub fn selected(&self) -> Option<u8> {
+        let database = self.args.get(1).filter(|_| self.kind == Kind::Select).and_then(|text| parse_integer(text))?;
+        u8::try_from(database).ok().filter(|database| i64::from(*database) < DATABASES)
+    }
+
+    /// Redis's error if it has a wrong number of arguments.
+    pub fn arity_error(&self) -> Option<Bytes> {
+        let arity = KINDS.iter().find(|(_, kind, _)| *kind == self.kind).map_or(-1, |(_, _, arity)| *arity);
+        let (wanted, count) = (usize::from(arity.unsigned_abs()), self.args.len());
+        let wrong = if arity < 0 { count < wanted } else { count != wanted };
+        wrong.then(|| errors::arity(self.name()))
+    }
+
     /// Its name in lower case: a label for metrics.
     pub fn name(&self) -> &'static str {
         KINDS.iter().find(|(_, kind, _)| *kind == self.kind).map_or("connection", |(name, _, _)| name)
@@ -150,12 +164,11 @@ impl Connection {
     /// Runs a command and appends its reply.
     pub fn run(&mut self, command: &ConnectionCommand, facts: ServerFacts<'_>, out: &mut BytesMut) -> After {
         let args = &command.args;
-        let arity = KINDS.iter().find(|(_, kind, _)| *kind == command.kind).map_or(-1, |(_, _, arity)| *arity);
         let mut reply = Reply::new(out, self.protocol);
-        let wanted = usize::from(arity.unsigned_abs());
+        // Redis's table lets PING have any number, and only its execution refuses more than one.
         let too_many = command.kind == Kind::Ping && args.len() > 2;
-        if too_many || if arity < 0 { args.len() < wanted } else { args.len() != wanted } {
-            reply.error(errors::arity(command.name()));
+        if let Some(error) = command.arity_error().or_else(|| too_many.then(|| errors::arity("ping"))) {
+            reply.error(error);
             return After::Continue;
         }
         if !self.may_run(command) {

@@ -85,7 +85,7 @@ pub(crate) const EXPIRE_GT_LT: &str = "ERR GT and LT options at the same time ar
 pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 
 /// `name` is lower case, with a subcommand as `config|get`.
-pub(crate) fn arity(name: &str) -> Bytes {
+pub fn arity(name: &str) -> Bytes {
     format!("ERR wrong number of arguments for '{name}' command").into()
 }
 
@@ -118,7 +118,7 @@ pub fn unknown_command(args: &[Bytes]) -> Bytes {
 }
 
 /// A subcommand that is not known, of the command `name` in upper case.
-pub(crate) fn unknown_subcommand(subcommand: &[u8], name: &str) -> Bytes {
+pub fn unknown_subcommand(subcommand: &[u8], name: &str) -> Bytes {
     let shown: Vec<u8> = c_string(subcommand).iter().copied().take(128).collect();
     concat(&[b"ERR unknown subcommand '", &shown, b"'. Try ", name.as_bytes(), b" HELP."])
 }

@@ -18,6 +18,7 @@
 //! | `action` | options of one command to a validated [`Action`] |
 //! | `execute`, `keyspace` | what an action needs, then the action; actions on keys of any type |
 //! | `strings`, `pieces`, `hashes`, `lists`, `sets`, `sorted_sets`, `ranges` | actions on keys of one type |
+//! | [`compound`] | transactions, scripts, stamps: several commands as one operation |
 //! | `scan`, `sampling` | actions that several types share |
 //! | `numbers`, `long_double`, [`glob`] | numbers with fractions and patterns, as Redis reads them |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
@@ -26,6 +27,7 @@
 //! Invariant: an operation either runs whole on values that are here, or changes nothing.
 
 mod action;
+pub mod compound;
 pub mod connection;
 pub mod errors;
 mod execute;
@@ -84,6 +86,8 @@ pub struct Op {
     targets: Vec<Target>,
     /// The value that the writer had read, if that is known and its write is to be merged with what others have written since.
     read: Option<Bytes>,
+    /// Of an operation that is more than one command; then `action` is not looked at.
+    body: Option<std::sync::Arc<compound::Body>>,
 }
 
 impl std::fmt::Debug for Op {
@@ -136,7 +140,7 @@ impl Op {
         for place in places {
             args.extend_from_slice(self.row.keys.with_its_own(&self.args, *place));
         }
-        Op { row: self.row, args, action: self.action.clone(), targets, read: None }
+        Op { row: self.row, args, action: self.action.clone(), targets, read: None, body: None }
     }
 
     /// Whether its reply is the whole value of its one key.
@@ -171,6 +175,10 @@ impl Op {
     pub fn detach(&mut self) {
         self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
         self.targets.iter_mut().for_each(|t| t.key = Bytes::copy_from_slice(&t.key));
+    }
+
+    fn compound(row: &'static Row, args: Vec<Bytes>, targets: Vec<Target>, body: compound::Body) -> Op {
+        Op { row, args, action: Action::Count, targets, read: None, body: Some(std::sync::Arc::new(body)) }
     }
 
     fn arg(&self, at: usize) -> &Bytes {
@@ -242,7 +250,7 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
             // Most commands have one key: no more room than that.
             let mut targets = Vec::with_capacity(keys.size_hint().0);
             targets.extend(keys.map(|key| Target { key, layout: Layout::Opaque, label: Bytes::new() }));
-            Parsed::Keyed(Op { row, args, action, targets, read: None })
+            Parsed::Keyed(Op { row, args, action, targets, read: None, body: None })
         }
         Err(error) => {
             let keys = keys.collect();
@@ -291,13 +299,16 @@ pub fn execute_within(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Executed {
-    execute::execute(limits, session, op, unix_ms, protocol, out)
+    match op.body.as_deref() {
+        None => execute::execute(limits, session, op, unix_ms, protocol, out),
+        Some(body) => compound::run(session, op, body, (limits, unix_ms, protocol), out),
+    }
 }
 
 /// Appends the reply of `op` where there is no session at all.
 pub fn absent_reply(op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) {
     // An empty session has nothing that could be missing, so this always answers.
-    execute::execute(Limits::default(), &mut Session::default(), op, unix_ms, protocol, out);
+    execute(&mut Session::default(), op, unix_ms, protocol, out);
 }
 
 /// Writes `args` as a request, for another node or the upstream.

@@ -282,6 +282,13 @@ const fn letters() -> [u8; 27] {
     ends
 }
 
+/// What an operation of several commands does in all. These rows are no commands: no name leads to them.
+pub(super) static READING: Row = read(ANY, "several", -1, |_| Ok(A::Count));
+/// The same with a write among them.
+pub(super) static WRITING: Row = write(ANY, "several", -1, |_| Ok(A::Count));
+/// The same with one that may create a key.
+pub(super) static CREATING: Row = create(ANY, "several", -1, |_| Ok(A::Count));
+
 /// The row of a name in any case.
 pub fn row(name: &[u8]) -> Option<&'static Row> {
     let mut lower = [0u8; NAME_BYTES_MAX];

@@ -25,6 +25,8 @@ const EMPTY_US_MAX: u64 = 1_000_000;
 
 /// Lost sessions that are remembered. Beyond it the memory begins anew, and one that is read again is counted again.
 const LOST_REMEMBERED_MAX: usize = 65_536;
+/// A session's versions begin at its epoch times this.
+const VERSIONS_PER_EPOCH: u64 = 1 << 20;
 
 /// One operation that waits.
 type Waiter = (Purpose, Ticket);
@@ -236,8 +238,10 @@ impl Node {
     fn open_empty<T: Table>(&mut self, session: &SessionId, location: Location, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
         self.locate.expect_key(session.clone(), now_us);
+        // Epochs are never reused, so versions of a former life of this id cannot come again, and WATCH sees another life.
+        let born = Version(location.epoch.0.saturating_mul(VERSIONS_PER_EPOCH));
         turn.table.with(session, |slot| {
-            slot.get_or_insert_with(|| Resident::new(Session::new(Version::default()), location, now_us));
+            slot.get_or_insert_with(|| Resident::new(Session::new(born), location, now_us));
         });
     }
 

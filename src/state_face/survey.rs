@@ -1,0 +1,149 @@
+//! Questions about all keys: `SCAN`, `KEYS`, `DBSIZE`, `FLUSHDB`, `FLUSHALL`.
+//!
+//! It never looks at a session itself: [`super::Sessions::survey`] asks this node and the others. Called by [`super::dispatch`].
+//!
+//! | command | sessions | upstream |
+//! |---|---|---|
+//! | DBSIZE | keys of all members | added |
+//! | KEYS | of all members, up to a bound | appended |
+//! | SCAN | member after member | after them: its cursor with [`UPSTREAM`] set |
+//! | FLUSHDB, FLUSHALL | refused, unless `[state] flush = true` | the same |
+//!
+//! Invariant: nobody's data goes by a command that a library may send without thinking.
+
+use super::connection::Client;
+use super::replies::Whole;
+use super::transaction::Then;
+use super::{Sessions, Survey};
+use bytes::Bytes;
+use wayfarer_engine::command::{Foreign, errors};
+use wayfarer_engine::ids::SessionId;
+use wayfarer_engine::wire::resp::frame::elements;
+use wayfarer_engine::wire::resp::{Reply, parse_integer};
+
+/// Set in a cursor that is the upstream's. Redis's own cursors have no more bits than its table has slots.
+pub(super) const UPSTREAM: u64 = 1 << 62;
+const REFUSED: &str =
+    "ERR wayfarer: this command would end all sessions of the service and empty the upstream; [state] flush = true allows it";
+const INVALID_CURSOR: &str = "ERR invalid cursor";
+
+impl<S: Sessions> Client<S> {
+    /// Whether the command is one of these.
+    pub(super) fn is_survey(command: &Foreign) -> bool {
+        matches!(command.name, Some("scan" | "keys" | "dbsize" | "flushdb" | "flushall"))
+    }
+
+    /// One of them.
+    pub(super) fn survey(&mut self, command: &Foreign) {
+        let database = self.connection.db;
+        let asked = match (command.name.unwrap_or_default(), command.args.as_slice()) {
+            ("dbsize", [_]) => Ok(Survey::Size { database }),
+            ("keys", [_, pattern]) => Ok(Survey::Keys { database, pattern: Bytes::copy_from_slice(pattern) }),
+            ("scan", [_, cursor, options @ ..]) => scan(database, cursor, options),
+            ("flushdb" | "flushall", [_, mode @ ..]) => self.flush(command.name == Some("flushall"), mode),
+            (name, _) => Err(errors::arity(name)),
+        };
+        match asked {
+            Err(error) => self.error(error),
+            Ok(Survey::Scan { cursor, .. }) if cursor & UPSTREAM != 0 => self.scan_upstream(cursor & !UPSTREAM, &command.args),
+            Ok(survey @ Survey::Scan { .. }) => {
+                let unit = self.replies.due();
+                if self.has_upstream() {
+                    self.changes.insert(unit, Then::GoOnUpstream);
+                }
+                self.ask_sessions(survey, unit);
+            }
+            Ok(survey) if self.has_upstream() => {
+                let whole = match &survey {
+                    Survey::Size { .. } => Whole::Sum,
+                    Survey::Keys { .. } => Whole::Concat,
+                    _ => Whole::Last,
+                };
+                let units = self.replies.due_parts(whole, vec![vec![0], vec![0]]);
+                let [sessions, upstream] = units.as_slice() else { return };
+                self.ask_sessions(survey, *sessions);
+                self.send(&command.args, *upstream);
+            }
+            Ok(survey) => {
+                let unit = self.replies.due();
+                self.ask_sessions(survey, unit);
+            }
+        }
+    }
+
+    fn flush(&self, all: bool, mode: &[Bytes]) -> Result<Survey, Bytes> {
+        match mode {
+            [] => {}
+            [mode] if mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async") => {}
+            _ => return Err(Bytes::from_static(b"ERR syntax error")),
+        }
+        if !self.face.state.flush {
+            return Err(Bytes::from_static(REFUSED.as_bytes()));
+        }
+        Ok(Survey::Flush { database: (!all).then_some(self.connection.db) })
+    }
+
+    fn ask_sessions(&mut self, survey: Survey, unit: super::replies::Unit) {
+        self.face.metrics.slow.increment(1);
+        let (sessions, protocol) = (self.face.sessions.clone(), self.connection.protocol);
+        // No session has this id, so no lane waits for it.
+        self.slow.spawn(async move { (SessionId(Bytes::new()), unit, sessions.survey(survey, protocol).await) });
+    }
+
+    fn scan_upstream(&mut self, cursor: u64, args: &[Bytes]) {
+        let mut args = args.to_vec();
+        if let Some(place) = args.get_mut(1) {
+            *place = Bytes::from(cursor.to_string());
+        }
+        let unit = self.replies.due();
+        self.changes.insert(unit, Then::MarkUpstream);
+        self.send(&args, unit);
+    }
+
+    /// The reply of a scan with another cursor: sessions are at their end and the upstream follows, or the cursor is the upstream's.
+    pub(super) fn with_cursor(&self, reply: &Bytes, goes_on: bool) -> Bytes {
+        let Some([cursor, keys]) = elements(reply, usize::MAX).and_then(|both| <[&[u8]; 2]>::try_from(both).ok()) else {
+            return reply.clone();
+        };
+        let line = cursor.split(|b| *b == b'\n').nth(1).and_then(|line| line.strip_suffix(b"\r"));
+        let Some(now) = line.and_then(number) else { return reply.clone() };
+        let next = match (goes_on, now) {
+            (true, 0) => UPSTREAM,
+            (true, now) => now,
+            (false, 0) => 0,
+            (false, now) => now | UPSTREAM,
+        };
+        let mut out = bytes::BytesMut::new();
+        let mut writer = Reply::new(&mut out, self.connection.protocol);
+        writer.array(2);
+        writer.bulk(next.to_string().as_bytes());
+        writer.raw(keys);
+        out.freeze()
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// `SCAN cursor [MATCH pattern] [COUNT n] [TYPE type]`
+fn scan(database: u8, cursor: &[u8], options: &[Bytes]) -> Result<Survey, Bytes> {
+    let cursor = number(cursor).ok_or(Bytes::from_static(INVALID_CURSOR.as_bytes()))?;
+    let (mut count, mut pattern, mut kind) = (10, None, None);
+    let mut options = options;
+    while let [option, rest @ ..] = options {
+        let [value, rest @ ..] = rest else { return Err(Bytes::from_static(b"ERR syntax error")) };
+        if option.eq_ignore_ascii_case(b"count") {
+            let number = parse_integer(value).ok_or(Bytes::from_static(b"ERR value is not an integer or out of range"))?;
+            count = usize::try_from(number).ok().filter(|n| *n > 0).ok_or(Bytes::from_static(b"ERR syntax error"))?;
+        } else if option.eq_ignore_ascii_case(b"match") {
+            pattern = Some(Bytes::copy_from_slice(value));
+        } else if option.eq_ignore_ascii_case(b"type") {
+            kind = Some(Bytes::copy_from_slice(value));
+        } else {
+            return Err(Bytes::from_static(b"ERR syntax error"));
+        }
+        options = rest;
+    }
+    Ok(Survey::Scan { database, cursor, count, pattern, kind })
+}
