@@ -7,7 +7,7 @@
 //! ```
 //! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
 //! [`operations`] is the way of what the store cannot answer · [`driver`] runs the engine · [`control`] talks to other nodes ·
-//! [`questions`] joins their answers · [`rebalance`] evens out · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+//! [`questions`] joins their answers · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`admin`] talks to operators · [`telemetry`] · [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod driver;
 pub mod operations;
 pub mod questions;
 pub mod rebalance;
+pub mod rest;
 pub mod state_face;
 pub mod store;
 pub mod telemetry;

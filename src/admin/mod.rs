@@ -11,6 +11,7 @@
 //! | `GET /api/v1/status` | [`view::Status`] |
 //! | `GET /api/v1/sessions?limit=N` | sessions of this node |
 //! | `GET /api/v1/moves?after=SEQ` | the latest moves |
+//! | `POST /api/v1/checkin` | every session of this node goes to rest: how many went, how many did not |
 //! | `POST /api/v1/rebalance`, `/api/v1/cordon?on=BOOL` | |
 //! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
 //! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use wayfarer_engine::directory::MemberState;
-use wayfarer_engine::node::Input;
+use wayfarer_engine::node::{Input, NodeStatus};
 use wayfarer_engine::residence::Table;
 
 /// Sessions that one page of the list shows at most.
@@ -80,6 +81,8 @@ pub struct Admin {
     pub rebalancer: Arc<Rebalancer>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
+    /// Whether sessions are at rest in an upstream.
+    pub has_rest: bool,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Set while the node leaves.
@@ -105,6 +108,31 @@ impl Admin {
         } else {
             None
         }
+    }
+
+    /// How old the oldest change is that the upstream lacks, by impact; 0: it has everything.
+    fn staleness_us(&self) -> [(&'static str, u64); 4] {
+        let now_us = clock::now().boot_us;
+        // What has just been written is behind too, by less than the clock shows.
+        let age_us = |at: Option<u64>| at.map_or(0, |at| now_us.saturating_sub(at).max(1));
+        let [critical, high, medium, low] = self.store.unwritten_since().0.map(age_us);
+        [("critical", critical), ("high", high), ("medium", medium), ("low", low)]
+    }
+
+    fn rest(&self, node: &NodeStatus) -> Option<view::Rest> {
+        let totals = &self.journal.totals;
+        let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+        self.has_rest.then(|| view::Rest {
+            upstream_answers: !node.upstream_fails,
+            staleness_ms: self.staleness_us().map(|(impact, age_us)| (impact.to_owned(), age_us.div_ceil(1000))).into(),
+            unwritten_sessions: node.unwritten as u64,
+            unwritten_bytes: self.store.unwritten_bytes(),
+            checking_in: node.checking_in as u64,
+            checked_out: count(&totals.checked_out),
+            checked_in: count(&totals.checked_in),
+            flushes: count(&totals.flushed),
+            foreign_writes: count(&totals.foreign),
+        })
     }
 
     /// The status of this node; `None` if it is stopping.
@@ -150,6 +178,7 @@ impl Admin {
             variables_lost: count(&totals.lost),
             residuals: node.residuals as u64,
             residual_bytes: node.residual_bytes,
+            rest: self.rest(&node),
             members: members.collect(),
         })
     }
@@ -163,6 +192,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/moves", get(moves))
         .route("/api/v1/rebalance", post(rebalance))
         .route("/api/v1/cordon", post(cordon))
+        .route("/api/v1/checkin", post(check_in))
         .route("/api/v1/drain", post(drain))
         .route("/drain", post(drain))
         .with_state(admin.clone())
@@ -189,6 +219,12 @@ async fn render_metrics(State(admin): State<Arc<Admin>>) -> Response {
     let leased = clock::now().boot_us < admin.store.lease_until_us();
     metrics::gauge!(names::LEASE_VALID).set(f64::from(u8::from(leased)));
     metrics::gauge!(names::SESSIONS_OWNED).set(admin.store.count() as f64);
+    if admin.has_rest {
+        for (impact, age_us) in admin.staleness_us() {
+            metrics::gauge!(names::STALENESS_SECONDS, "impact" => impact).set(age_us as f64 / 1e6);
+        }
+        metrics::gauge!(names::UNWRITTEN_BYTES).set(admin.store.unwritten_bytes() as f64);
+    }
     if let Ok(node) = admin.driver.status().await {
         metrics::gauge!(names::RESIDUAL_BYTES).set(node.residual_bytes as f64);
     }
@@ -233,6 +269,17 @@ async fn rebalance(State(admin): State<Arc<Admin>>) -> Response {
     match admin.rebalancer.rebalance().await {
         Ok(done) => Json(BTreeMap::from([("moved", done.moved), ("failed", done.failed)])).into_response(),
         Err(trouble) => (StatusCode::SERVICE_UNAVAILABLE, Json(BTreeMap::from([("error", trouble.to_string())]))).into_response(),
+    }
+}
+
+async fn check_in(State(admin): State<Arc<Admin>>) -> Response {
+    if !admin.has_rest {
+        let why = "sessions are not at rest anywhere: there is no [state] upstream, or [rest] enabled is false";
+        return (StatusCode::CONFLICT, Json(BTreeMap::from([("error", why)]))).into_response();
+    }
+    match admin.driver.check_in(admin.store.ids()).await {
+        Ok((done, failed)) => Json(BTreeMap::from([("at_rest", done), ("failed", failed)])).into_response(),
+        Err(_) => stopping(),
     }
 }
 

@@ -46,8 +46,34 @@ pub struct Status {
     pub residuals: u64,
     /// Bytes of those.
     pub residual_bytes: u64,
+    /// Sessions at rest; nothing where there is no upstream for them.
+    #[serde(default)]
+    pub rest: Option<Rest>,
     /// All members.
     pub members: Vec<MemberStatus>,
+}
+
+/// What the upstream has, and lacks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rest {
+    /// Whether the upstream answered when it was asked last.
+    pub upstream_answers: bool,
+    /// Milliseconds by which it is behind, by impact; 0: it has everything.
+    pub staleness_ms: std::collections::BTreeMap<String, u64>,
+    /// Sessions of which something is due or under way to it.
+    pub unwritten_sessions: u64,
+    /// Bytes of commands whose effect it lacks, about.
+    pub unwritten_bytes: u64,
+    /// Sessions that go to rest now, or wait for that.
+    pub checking_in: u64,
+    /// Sessions that were at rest and became owned here, since the start of the process.
+    pub checked_out: u64,
+    /// Sessions that went to rest.
+    pub checked_in: u64,
+    /// Batches that it has taken.
+    pub flushes: u64,
+    /// Keys that somebody else had written while their session was owned here.
+    pub foreign_writes: u64,
 }
 
 /// Handovers since the start of the process.
@@ -130,6 +156,7 @@ impl SessionStatus {
             Gate::Open => "open",
             Gate::Frozen(_) => "frozen",
             Gate::Ending => "ending",
+            Gate::Resting => "resting",
         };
         let keys = resident.session.keys();
         SessionStatus {

@@ -239,10 +239,12 @@ async fn give_all_away(running: &Running) -> bool {
     let (alive, accepting) = others(running).await;
     let count = running.store.count();
     tracing::info!(sessions = count, accepting, budget_ms = running.settings.drain.budget_ms, "draining");
-    if alive == 0 {
+    if alive == 0 && running.settings.rest_upstream().is_none() {
         return last_one_leaves(running, settle).await;
     }
-    if accepting == 0 && count > 0 {
+    if running.settings.rest_upstream().is_some() && accepting == 0 {
+        tracing::info!(sessions = count, "no other member takes sessions: they go to rest in the upstream");
+    } else if accepting == 0 && count > 0 {
         tracing::warn!(members = alive, "no other member takes sessions now (cordoned or draining); waiting for one");
     }
     if running.driver.tell(Input::Drain).await.is_err() {

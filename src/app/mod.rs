@@ -14,6 +14,7 @@
 
 mod child;
 mod leave;
+mod resting;
 mod start;
 mod survey;
 mod traffic;

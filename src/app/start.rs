@@ -6,6 +6,7 @@
 //! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
 //! taken.
 
+use super::resting::check_in_unused;
 use super::{Running, StartError, cannot, expire, first_lease, live, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
 use crate::control::{Control, ControlSettings};
@@ -13,6 +14,7 @@ use crate::driver::{Driver, Handle, Journal, Parked, Parts};
 use crate::operations::{Forwards, OperationLimits, Operations};
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
+use crate::rest::AtRest;
 use crate::state_face::{StateFace, Understanding};
 use crate::store::Store;
 use crate::telemetry;
@@ -29,6 +31,7 @@ use wayfarer_engine::ids::{IdKey, Incarnation};
 use wayfarer_engine::lease::LeaseTimes;
 use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
+use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
 use wayfarer_settings::{Codec, DirectoryPlace, Settings};
 
@@ -53,6 +56,7 @@ pub(super) async fn start(
     let admin = Arc::new(Admin {
         node: settings.cluster.node.clone(),
         store: node.store.clone(),
+        has_rest: settings.rest_upstream().is_some(),
         driver: node.driver.clone(),
         journal: node.journal,
         rebalancer: talk.rebalancer,
@@ -169,7 +173,30 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         sweep_us: 5_000_000,
         frame_bytes_max: settings.cluster.frame_bytes_max as u64,
         waiting_max: settings.state.parked_operations_max,
+        rest: settings.rest_upstream().map(|_| rest_settings(settings)),
     }
+}
+
+fn rest_settings(settings: &Settings) -> RestSettings {
+    let rest = &settings.rest;
+    RestSettings {
+        high_us: rest.high_ms * 1000,
+        medium_us: rest.medium_ms * 1000,
+        low_us: rest.low_ms * 1000,
+        in_flight_max: rest.batches_max,
+        pause_us: 50_000,
+        pause_us_max: 2_000_000,
+        check_ins_max: rest.batches_max,
+    }
+}
+
+/// Where sessions are at rest, if anywhere.
+fn at_rest(settings: &Settings, directory: &SqliteDirectory) -> Result<Option<Arc<AtRest>>, StartError> {
+    let Some(upstream) = settings.rest_upstream() else { return Ok(None) };
+    let patience = Duration::from_millis(settings.rest.upstream_ms_max);
+    let keys = settings.state.keys.clone();
+    let rest = AtRest::new(upstream, keys, directory.made_unix_ms(), settings.state.value_bytes_max, patience);
+    Ok(Some(Arc::new(rest.map_err(cannot("[state] upstream cannot be used"))?)))
 }
 
 /// This node as a member: registered, its driver running.
@@ -190,6 +217,10 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
     let directory = Arc::new(directory);
     let store = Store::new(adoption_rule(settings)).with_value_bytes_max(settings.state.value_bytes_max);
+    let store = match settings.rest_upstream() {
+        Some(_) => store.with_rest(Arc::new(settings.policy.clone()), settings.rest.unwritten_bytes_max),
+        None => store,
+    };
     let store = Arc::new(store);
     let key = settings.admin.id_key.as_ref().map_or_else(random_key, |key| Ok(IdKey(key.0)))?;
     let journal = Arc::new(Journal::new(key));
@@ -204,6 +235,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         settings: node_settings(settings),
         directory_ms_max: settings.handover.commit_ms_max,
         journal: journal.clone(),
+        rest: at_rest(settings, &directory)?,
     };
     let draft = MemberDraft {
         name: settings.cluster.node.clone(),
@@ -255,6 +287,9 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
         tasks: work.clone(),
     });
     tasks.spawn(live(node.control.clone(), inbound, node.lives.clone(), stopping.clone()));
+    if settings.rest_upstream().is_some() {
+        tasks.spawn(check_in_unused(store.clone(), driver.clone(), settings.rest.after_ms, stopping.clone()));
+    }
     tasks.spawn(expire(store, driver, stopping.clone()));
     Talk { operations, rebalancer, work }
 }

@@ -187,7 +187,8 @@ impl Traffic {
                 return Some(Forwarded::Reply(out.freeze()));
             }
             Tried::Unanswered => return Some(Forwarded::Failed(Bytes::from_static(UNANSWERED))),
-            Tried::Ended | Tried::Missing(_) | Tried::NoLease | Tried::NotOpen => {}
+            Tried::Ended | Tried::Critical(_) | Tried::Missing(_) | Tried::NoLease | Tried::NotOpen => {}
+            Tried::Unknown | Tried::Full => {}
         }
         let (operations, control) = (self.operations.clone(), self.control.clone());
         let begun = operations.begin_foreign();

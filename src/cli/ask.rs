@@ -18,6 +18,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(150);
 /// How long a drain may take; its budget is the sidecar's setting.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a check-in of everything may take.
+const CHECK_IN_PATIENCE: Duration = Duration::from_secs(3600);
 /// How often a drain is looked at.
 const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
@@ -41,6 +43,15 @@ pub(super) struct SessionsArgs {
     /// How many to list
     #[arg(long, default_value_t = 20)]
     limit: usize,
+}
+
+#[derive(Args)]
+pub(super) struct CheckInArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Every session of this sidecar
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Args)]
@@ -155,6 +166,21 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
             s.handovers.given, s.handovers.taken, s.handovers.aborted, s.handovers.in_progress, s.handovers.queued
         );
         println!("residuals   {} ({} B) kept for others", s.residuals, s.residual_bytes);
+        if let Some(r) = &s.rest {
+            let behind = r.staleness_ms.iter().map(|(impact, ms)| format!("{impact} {ms} ms"));
+            println!(
+                "at rest     {} checked out, {} checked in, {} going; {} foreign writes",
+                r.checked_out, r.checked_in, r.checking_in, r.foreign_writes
+            );
+            println!(
+                "upstream    {}, behind by {}; {} sessions, {} B unwritten; {} flushes",
+                if r.upstream_answers { "answers" } else { "DOES NOT ANSWER" },
+                behind.collect::<Vec<_>>().join(", "),
+                r.unwritten_sessions,
+                r.unwritten_bytes,
+                r.flushes
+            );
+        }
         println!("sent        {} B eager, {} B late, {} B other", s.bytes.eager, s.bytes.late, s.bytes.other);
         println!("{:<16} {:>12} {:<10} {:>9}", "member", "incarnation", "state", "sessions");
         for m in s.members {
@@ -208,6 +234,18 @@ async fn order(patience: Duration, args: &AskArgs, path: &str) -> Result<Order, 
 /// Exit code 1 if a session that was to move did not.
 pub(super) async fn rebalance(args: AskArgs) -> ExitCode {
     match order(PATIENCE, &args, "/api/v1/rebalance").await {
+        Ok(answer) if answer.get("failed").and_then(serde_json::Value::as_u64) != Some(0) => ExitCode::FAILURE,
+        other => end(other.map(|_| ())),
+    }
+}
+
+/// Exit code 1 if a session did not go to rest.
+pub(super) async fn check_in(args: CheckInArgs) -> ExitCode {
+    if !args.all {
+        return Trouble::Usage(vec!["wayfarer checkin needs --all: every session of the sidecar goes to rest".to_owned()])
+            .report();
+    }
+    match order(CHECK_IN_PATIENCE, &args.ask, "/api/v1/checkin").await {
         Ok(answer) if answer.get("failed").and_then(serde_json::Value::as_u64) != Some(0) => ExitCode::FAILURE,
         other => end(other.map(|_| ())),
     }

@@ -37,6 +37,8 @@ enum Command {
     Sessions(ask::SessionsArgs),
     /// Give every accepting member its share of the sessions
     Rebalance(ask::AskArgs),
+    /// Send every session of a sidecar to rest in the upstream; they come back when they are used
+    Checkin(ask::CheckInArgs),
     /// Take no more sessions (--off: take them again)
     Cordon(ask::CordonArgs),
     /// Give every session away and end
@@ -103,6 +105,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Status(args) => ask::status(args).await,
         Command::Sessions(args) => ask::sessions(args).await,
         Command::Rebalance(args) => ask::rebalance(args).await,
+        Command::Checkin(args) => ask::check_in(args).await,
         Command::Cordon(args) => ask::cordon(args).await,
         Command::Drain(args) => ask::drain(args).await,
     }

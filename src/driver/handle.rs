@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
+use wayfarer_engine::command::Target;
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
 use wayfarer_engine::node::message::{Message, Proposer};
@@ -19,6 +20,8 @@ pub(super) enum Told {
     Ask(Ticket, Input, oneshot::Sender<Verdict>),
     /// A gift; answered with moved and failed.
     Give(Input, u64, oneshot::Sender<(u64, u64)>),
+    /// A batch of check-ins; answered with done and failed.
+    CheckIn(Input, u64, oneshot::Sender<(u64, u64)>),
     /// Numbers, please.
     Status(oneshot::Sender<NodeStatus>),
 }
@@ -81,6 +84,25 @@ impl Handle {
     /// Fetches variables that are elsewhere.
     pub async fn need(&self, session: SessionId, variables: Vec<VariableId>) -> Result<Verdict, Stopped> {
         self.ask(|ticket| Input::Need { session, variables, ticket }).await
+    }
+
+    /// An operation of impact `critical` has run: resolves when the upstream has it, or does not answer.
+    pub async fn flush(&self, session: SessionId) -> Result<Verdict, Stopped> {
+        self.ask(|ticket| Input::Flush { session, ticket }).await
+    }
+
+    /// Looks whether keys of an open session are at rest.
+    pub async fn reach(&self, session: SessionId, keys: Vec<Target>) -> Result<Verdict, Stopped> {
+        self.ask(|ticket| Input::Reach { session, keys, ticket }).await
+    }
+
+    /// Sends sessions to rest; how many went, and how many did not.
+    pub async fn check_in(&self, sessions: Vec<SessionId>) -> Result<(u64, u64), Stopped> {
+        let batch = self.ticket();
+        let (sender, receiver) = oneshot::channel();
+        let input = Input::CheckIn { sessions, batch: Some(batch) };
+        self.told.send(Told::CheckIn(input, batch, sender)).await.map_err(|_| Stopped)?;
+        receiver.await.map_err(|_| Stopped)
     }
 
     async fn ask(&self, input: impl FnOnce(Ticket) -> Input) -> Result<Verdict, Stopped> {

@@ -76,6 +76,16 @@ pub struct Totals {
     pub sessions_lost: AtomicU64,
     /// Times that a session was not handed over because a message could not be sent.
     pub unsendable: AtomicU64,
+    /// Sessions that were at rest and became owned here.
+    pub checked_out: AtomicU64,
+    /// Sessions that went to rest.
+    pub checked_in: AtomicU64,
+    /// Batches of changes that the upstream has taken.
+    pub flushed: AtomicU64,
+    /// Keys that somebody else had written at rest.
+    pub foreign: AtomicU64,
+    /// Loads and stores that the upstream refused, because a later owner had been there.
+    pub stale: AtomicU64,
 }
 
 /// See the head of this file.
@@ -165,6 +175,30 @@ impl Journal {
                 self.name(&session, &totals.unsendable, "could not be handed over: a message about it could not be sent");
             }
             Note::AdoptionSkipped => metrics::counter!(names::ADOPTIONS_SKIPPED).increment(1),
+            Note::CheckedOut => count(&totals.checked_out, names::CHECK_OUTS, 1),
+            Note::CheckedIn => count(&totals.checked_in, names::CHECK_INS, 1),
+            Note::CheckInFailed => {
+                tracing::warn!("a session could not go to rest and stays: the upstream did not take it in time");
+                metrics::counter!(names::CHECK_INS_FAILED).increment(1);
+            }
+            Note::Flushed { bytes } => {
+                count(&totals.flushed, names::FLUSHES, 1);
+                metrics::counter!(names::FLUSHED_BYTES).increment(bytes);
+            }
+            // The shell has said why, and has counted it.
+            Note::UpstreamFailed => {}
+            Note::Foreign(session, keys) => {
+                count(&totals.foreign, names::FOREIGN_WRITES, keys as u64);
+                self.name(
+                    &session,
+                    &totals.foreign,
+                    "at rest was written to by somebody else while it was owned here, which wins",
+                );
+            }
+            Note::Stale(session) => {
+                count(&totals.stale, names::STALE_STORES, 1);
+                self.name(&session, &totals.stale, "has a later owner in the upstream: do all nodes of it share one directory?");
+            }
             Note::ResidualEnded => metrics::counter!(names::RESIDUALS_ENDED).increment(1),
         }
     }

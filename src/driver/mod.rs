@@ -9,6 +9,7 @@
 //!  directory's watch ─► View ─┤                   └─► store: lease, wake                        │
 //!  clock ─────────────► Tick ─┘◄──────────────────────────── Outcome, Placement, Probed ────────┘
 //! ```
+//! Longer than 400 lines because one loop performs every effect.
 //! Invariant: every request to the directory comes back as an input, also if its task broke; and a node that was fenced has in
 //! its new life the last wish of its operator (cordon, drain).
 
@@ -33,7 +34,9 @@ use wayfarer_engine::directory::{Directory, DirectoryError, MemberDraft, MemberS
 use wayfarer_engine::ids::{Incarnation, Now, Ticket};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Verdict};
+use wayfarer_engine::rest::change::Loaded;
 
+use crate::rest::AtRest;
 use crate::store::Store;
 
 /// Pauses between the looks of one probe: a process that was killed closes its connections a moment before its lock.
@@ -72,6 +75,8 @@ pub struct Parts<P> {
     pub directory_ms_max: u64,
     /// What happened to which session, for operators.
     pub journal: Arc<Journal>,
+    /// Where sessions are at rest; `None`: nowhere.
+    pub rest: Option<Arc<AtRest>>,
 }
 
 /// A driver before its loop runs.
@@ -85,6 +90,7 @@ pub struct Driver<P> {
     standing: watch::Sender<Standing>,
     asked: HashMap<Ticket, oneshot::Sender<Verdict>>,
     gifts: HashMap<u64, oneshot::Sender<(u64, u64)>>,
+    check_ins: HashMap<u64, oneshot::Sender<(u64, u64)>>,
     under_way: JoinSet<Input>,
     /// What a task under way brings if it breaks: that nobody knows.
     unknown: HashMap<Id, Input>,
@@ -141,6 +147,7 @@ impl<P: Post> Driver<P> {
             standing,
             asked: HashMap::new(),
             gifts: HashMap::new(),
+            check_ins: HashMap::new(),
             under_way: JoinSet::new(),
             unknown: HashMap::new(),
             wish: Wish::default(),
@@ -187,6 +194,7 @@ impl<P: Post> Driver<P> {
         self.gifts.clear();
         // No note will tell how those handovers ended.
         self.parts.journal.forget_frozen();
+        self.check_ins.clear();
         self.standing.send_modify(|s| {
             s.ready = false;
             s.lives_lost += u64::from(!s.drained);
@@ -229,6 +237,10 @@ impl<P: Post> Driver<P> {
             }
             Told::Give(input, batch, answer) => {
                 self.gifts.insert(batch, answer);
+                self.feed(input);
+            }
+            Told::CheckIn(input, batch, answer) => {
+                self.check_ins.insert(batch, answer);
                 self.feed(input);
             }
             // Whoever asked may have gone meanwhile; then nobody needs the answer.
@@ -331,9 +343,39 @@ impl<P: Post> Driver<P> {
                     let _ = answer.send((moved, failed));
                 }
             }
+            Effect::CheckedIn { batch, done, failed } => {
+                if let Some(answer) = self.check_ins.remove(&batch) {
+                    let _ = answer.send((done, failed));
+                }
+            }
+            Effect::Look { request, session } => self.at_rest(Input::Looked { request, found: None }, move |rest| async move {
+                Input::Looked { request, found: rest.look(session).await }
+            }),
+            Effect::Load { request, session, epoch, keys } => {
+                self.at_rest(Input::Loaded { request, loaded: Loaded::Unknown }, move |rest| async move {
+                    Input::Loaded { request, loaded: rest.load(session, epoch, keys).await }
+                });
+            }
+            Effect::Store { request, session, batch } => {
+                self.at_rest(Input::Stored { request, stored: None }, move |rest| async move {
+                    Input::Stored { request, stored: rest.store(session, batch).await }
+                });
+            }
             Effect::Note(note) => self.parts.journal.note(note),
         }
         None
+    }
+
+    /// Asks the upstream; its answers have a deadline of their own. `otherwise` where there is none.
+    fn at_rest<F: Future<Output = Input> + Send + 'static>(&mut self, otherwise: Input, ask: impl FnOnce(Arc<AtRest>) -> F) {
+        let task = match &self.parts.rest {
+            Some(rest) => self.under_way.spawn(ask(rest.clone())),
+            None => {
+                let otherwise = otherwise.clone();
+                self.under_way.spawn(async move { otherwise })
+            }
+        };
+        self.unknown.insert(task.id(), otherwise);
     }
 
     /// Asks the directory with a deadline; what brings no answer is an unknown outcome.

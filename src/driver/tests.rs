@@ -166,6 +166,7 @@ async fn stage(directory: Memory) -> Stage {
         sweep_us: 1_000_000,
         waiting_max: 64,
         frame_bytes_max: 1 << 20,
+        rest: None,
     };
     let parts = Parts {
         directory: directory.clone(),
@@ -175,6 +176,7 @@ async fn stage(directory: Memory) -> Stage {
         settings,
         directory_ms_max: 10_000,
         journal: journal.clone(),
+        rest: None,
     };
     let (driver, handle) = Driver::register(parts, draft("a"), 1).await.unwrap();
     let mut running = JoinSet::new();

@@ -237,6 +237,25 @@ impl Operations {
                 Ok(Verdict::Ended) if !out.is_empty() => Next::End(Ran::Reply(out.freeze())),
                 _ => Next::End(failed(replies::TAKEN)),
             },
+            Tried::Critical(adopt) => {
+                if let Some(to) = adopt {
+                    self.driver.adopt(session.clone(), to);
+                }
+                match self.driver.flush(session.clone()).await {
+                    Ok(Verdict::Written) if self.store.may_answer(life, clock::System.boot_us()) => {
+                        Next::End(Ran::Reply(out.freeze()))
+                    }
+                    Ok(Verdict::Written) => Next::End(failed(replies::UNANSWERED)),
+                    _ => Next::End(failed(replies::NOT_CONFIRMED)),
+                }
+            }
+            Tried::Unknown => match self.driver.reach(session.clone(), op.targets().to_vec()).await {
+                Ok(Verdict::Fetched | Verdict::Here) => Next::Again,
+                Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+                Ok(_) => Next::Later,
+                Err(_) => Next::End(failed(replies::STOPPING)),
+            },
+            Tried::Full => Next::End(failed(replies::TOO_MUCH_UNWRITTEN)),
             Tried::Missing(Missing::Fetch(variables)) => match self.driver.need(session.clone(), variables).await {
                 Ok(Verdict::Fetched) => Next::Again,
                 Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
@@ -279,7 +298,7 @@ impl Operations {
         let purpose = if op.creates() && may_create { Purpose::Create } else { Purpose::Read };
         match self.driver.locate(session.clone(), purpose).await {
             Err(_) => Next::End(failed(replies::STOPPING)),
-            Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended) => Next::Again,
+            Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended | Verdict::Written) => Next::Again,
             Ok(Verdict::Absent) if op.creates() && origin == Origin::Client => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Absent) if op.creates() => Next::End(Ran::NotHere),
             Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life)),

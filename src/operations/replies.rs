@@ -28,11 +28,23 @@ pub(super) const UNKNOWN: &[u8] =
 pub(super) const LOST: &[u8] =
     b"-ERR wayfarer: a variable of this session was lost with the node that held it; an overwrite cures it (policy on_lost)\r\n";
 
+/// A change of impact `critical` has run, and the upstream has not confirmed it.
+pub(super) const NOT_CONFIRMED: &[u8] =
+    b"-TRYAGAIN wayfarer: the upstream did not confirm this write of impact critical; whether it lasts is unknown\r\n";
+pub(super) const TOO_MUCH_UNWRITTEN: &[u8] =
+    b"-TRYAGAIN wayfarer: the upstream lacks too much already; the write did not run ([rest] unwritten_bytes_max)\r\n";
+const UNFIT: &[u8] =
+    b"-ERR wayfarer: this session is at rest with a key that cannot be served: of another type, or too large\r\n";
+
 /// The line for a reason of the engine.
 pub(super) fn of(reason: Reason) -> &'static [u8] {
     match reason {
         Reason::Directory => b"-TRYAGAIN wayfarer: the directory does not answer\r\n",
         Reason::Holder => b"-TRYAGAIN wayfarer: the node that holds a variable of this session does not answer\r\n",
+        Reason::Upstream => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not answer ([state] upstream)\r\n"
+        }
+        Reason::Unfit => UNFIT,
         Reason::Full => TOO_MANY_WAIT,
         Reason::NoOwner => b"-TRYAGAIN wayfarer: no node takes new sessions\r\n",
         Reason::Taken => TAKEN,

@@ -6,20 +6,25 @@
 //! An operation reads two clocks: the wall clock before the access, for expiry, and CLOCK_BOOTTIME after it, for the lease. It
 //! does not look at the lease's end before: whoever finds it over says so in `lease_until_us`, and the next ones do not run.
 //!
+//! Longer than 400 lines because the hot path and the table behind it share one lock and one schedule.
 //! Invariants: *one owner* (only an open gate answers); *no lease, no answer*: the lease is checked after the access to state and
 //! before the reply is queued, and that the node still lives the life in which the operation began: the lease of the next one
 //! says nothing about what was read in this one. A reply that was made without a lease is thrown away, and its operator is told
 //! to try again.
 
 mod schedule;
+mod unwritten;
 
 use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use schedule::{NEVER, Schedule};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use unwritten::{Unwritten, bytes_of};
 use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
+use wayfarer_engine::plan::Policy;
 use wayfarer_engine::residence::{AdoptionRule, Gate, Resident, Table};
 use wayfarer_engine::session::{Class, Content, Missing, VariableId};
 use wayfarer_engine::wire::resp::Protocol;
@@ -51,7 +56,7 @@ pub struct Call<'a> {
     /// The member at which the client's operation arrived, if it was forwarded.
     pub from: Option<Incarnation>,
     /// Whether the caller can wait for the end of the session. If not, an operation that would remove the last key does nothing
-    /// and finds the session [`Tried::NotOpen`].
+    /// and finds the session [`Tried::NotOpen`]; so does one that might have to be in the upstream before it is acknowledged.
     pub may_end: bool,
 }
 
@@ -62,6 +67,12 @@ pub enum Tried {
     Done(Option<Incarnation>),
     /// The reply is appended but must wait: the session has ended, its gate is `Ending`.
     Ended,
+    /// The reply is appended but must wait until the upstream has the change. With a member: as for `Done`.
+    Critical(Option<Incarnation>),
+    /// Nobody has looked whether its keys are at rest; nothing has changed.
+    Unknown,
+    /// The upstream lacks too much already; nothing has changed.
+    Full,
     /// Values are needed that are not here; nothing has changed.
     Missing(Missing),
     /// This node may not answer now; nothing has changed.
@@ -92,6 +103,8 @@ pub struct Store {
     lost: AtomicU64,
     rule: AdoptionRule,
     value_bytes_max: usize,
+    /// What the upstream lacks; `None`: sessions are never at rest.
+    unwritten: Option<Unwritten>,
 }
 
 impl Store {
@@ -106,12 +119,19 @@ impl Store {
             lost: AtomicU64::new(0),
             rule,
             value_bytes_max: usize::MAX,
+            unwritten: None,
         }
     }
 
     /// The same, with a limit on the bytes of one value.
     pub fn with_value_bytes_max(self, value_bytes_max: usize) -> Store {
         Store { value_bytes_max, ..self }
+    }
+
+    /// The same, for sessions at rest: impacts are those of `policy`, and writes are refused while the upstream lacks
+    /// `unwritten_bytes_max`.
+    pub fn with_rest(self, policy: Arc<Policy>, unwritten_bytes_max: u64) -> Store {
+        Store { unwritten: Some(Unwritten::new(policy, unwritten_bytes_max)), ..self }
     }
 
     /// Until when this node may answer, in microseconds of CLOCK_BOOTTIME. 0: not now.
@@ -163,25 +183,55 @@ impl Store {
             if !resident.is_open() || (!may_end && could_end(resident, op)) {
                 return Tried::NotOpen;
             }
+            if resident.unknown(op.targets().iter().map(|target| &target.key)) {
+                return Tried::Unknown;
+            }
+            let unwritten = self.unwritten.as_ref().filter(|_| op.is_write());
+            if let Some(unwritten) = unwritten {
+                if unwritten.is_full() && !op.only_removes() {
+                    return Tried::Full;
+                }
+                if !may_end && unwritten.may_be_critical(resident, op) {
+                    return Tried::NotOpen;
+                }
+            }
             let unix_ms = clock.unix_ms();
-            let resident = &mut held.value_mut().resident;
+            let (id, held) = held.pair_mut();
+            let resident = &mut held.resident;
+            let was = unwritten.map(|_| Unwritten::before(resident, op));
             let limits = command::Limits { value_bytes_max: self.value_bytes_max };
+            let mut wrote_something = false;
             let tried = match command::execute_within(limits, &mut resident.session, op, unix_ms, protocol, out) {
                 Executed::Missing(missing) => return Tried::Missing(missing),
                 Executed::Done { wrote } if wrote && may_end && resident.session.is_empty() => {
                     resident.gate = Gate::Ending;
                     Tried::Ended
                 }
-                Executed::Done { .. } => Tried::Done(None),
+                Executed::Done { wrote } => {
+                    wrote_something = wrote;
+                    Tried::Done(None)
+                }
             };
             // Behind the access: this one stamp serves the lease and the arrival.
             let boot_us = clock.boot_us();
-            let adopt = resident.arrived(from, boot_us, &self.rule);
+            let adopt = from.filter(|_| resident.arrived(from, boot_us, &self.rule));
+            if from.is_none() {
+                resident.arrived(None, boot_us, &self.rule);
+            }
+            resident.used_us = boot_us;
+            let is_critical = match (unwritten, was) {
+                (Some(unwritten), Some(was)) if wrote_something => unwritten.changed(id, resident, was, op, boot_us),
+                _ => false,
+            };
             if op.is_write() {
-                let (id, held) = held.pair_mut();
                 self.reschedule(id, held);
             }
-            (if matches!(tried, Tried::Done(_)) { Tried::Done(from.filter(|_| adopt)) } else { tried }, boot_us)
+            let tried = match tried {
+                Tried::Done(_) if is_critical && may_end => Tried::Critical(adopt),
+                Tried::Done(_) => Tried::Done(adopt),
+                tried => tried,
+            };
+            (tried, boot_us)
         };
         if !self.may_answer(life, boot_us) {
             out.truncate(before);
@@ -248,7 +298,7 @@ impl Store {
             // Whoever closed this gate may have given up before the engine was told; telling it twice does no harm.
             let next_ms = match resident.gate {
                 Gate::Open => resident.session.next_expiry_ms().unwrap_or(NEVER),
-                Gate::Frozen(_) => now.unix_ms.saturating_add(LOOK_AGAIN_MS),
+                Gate::Frozen(_) | Gate::Resting => now.unix_ms.saturating_add(LOOK_AGAIN_MS),
                 Gate::Ending => {
                     ended.push(id.clone());
                     now.unix_ms.saturating_add(LOOK_AGAIN_MS)
@@ -279,6 +329,7 @@ impl Store {
         self.life.fetch_add(1, Ordering::AcqRel);
         self.residents.clear();
         self.schedule.clear();
+        self.unwritten.iter().for_each(Unwritten::clear);
         let held = self.count.swap(0, Ordering::AcqRel);
         self.lost.fetch_add(held as u64, Ordering::AcqRel);
     }
@@ -308,7 +359,11 @@ impl Table for Store {
                 let empty = Resident::new(Default::default(), occupied.get().resident.location.clone(), 0);
                 let mut slot = Some(std::mem::replace(&mut occupied.get_mut().resident, empty));
                 let was_empty = slot.as_ref().is_some_and(|r| r.session.is_empty());
+                let lacked = slot.as_ref().map_or(0, bytes_of);
                 let result = f(&mut slot);
+                if let Some(unwritten) = &self.unwritten {
+                    unwritten.moved(lacked, slot.as_ref().map_or(0, bytes_of));
+                }
                 match slot {
                     Some(resident) => {
                         // One that opened without a key is the engine's to end; one that has lost its last is due.
@@ -331,6 +386,9 @@ impl Table for Store {
                 let mut slot = None;
                 let result = f(&mut slot);
                 if let Some(resident) = slot {
+                    if let Some(unwritten) = &self.unwritten {
+                        unwritten.moved(0, bytes_of(&resident));
+                    }
                     let opens_without_key = resident.session.is_empty() && resident.gate != Gate::Ending;
                     let mut held = Held { resident, due_ms: NEVER };
                     if !opens_without_key {
@@ -350,6 +408,10 @@ impl Table for Store {
 
     fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    fn take_unwritten(&self) -> Vec<SessionId> {
+        self.unwritten.as_ref().map(Unwritten::take).unwrap_or_default()
     }
 }
 

@@ -42,6 +42,26 @@ pub const ADOPTIONS_SKIPPED: &str = "wayfarer_adoptions_skipped_total";
 pub const ARRIVALS_SKIPPED: &str = "wayfarer_arrivals_skipped_total";
 /// Messages between nodes that were not sent: unknown, unreachable or overloaded peer.
 pub const MESSAGES_NOT_SENT: &str = "wayfarer_control_messages_not_sent_total";
+/// How old the oldest change is that the upstream lacks, by `impact`.
+pub const STALENESS_SECONDS: &str = "wayfarer_staleness_seconds";
+/// Bytes of commands whose effect the upstream lacks, about.
+pub const UNWRITTEN_BYTES: &str = "wayfarer_unwritten_bytes";
+/// Sessions that were at rest and became owned here.
+pub const CHECK_OUTS: &str = "wayfarer_check_outs_total";
+/// Sessions that were owned here and went to rest.
+pub const CHECK_INS: &str = "wayfarer_check_ins_total";
+/// Sessions that could not go to rest and stayed.
+pub const CHECK_INS_FAILED: &str = "wayfarer_check_ins_failed_total";
+/// Batches of changes that the upstream has taken, one session each.
+pub const FLUSHES: &str = "wayfarer_flushes_total";
+/// Bytes of the commands behind them, about.
+pub const FLUSHED_BYTES: &str = "wayfarer_flushed_bytes_total";
+/// Questions, loads and stores that the upstream refused or did not answer.
+pub const REST_ERRORS: &str = "wayfarer_rest_errors_total";
+/// Keys of sessions at rest that somebody else had written while the session was owned.
+pub const FOREIGN_WRITES: &str = "wayfarer_foreign_writes_total";
+/// Loads and stores that the upstream refused because a later owner had been there.
+pub const STALE_STORES: &str = "wayfarer_stale_stores_total";
 /// Questions to the directory without an answer.
 pub const DIRECTORY_ERRORS: &str = "wayfarer_directory_errors_total";
 /// Operations that waited for a handover.

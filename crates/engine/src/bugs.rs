@@ -16,6 +16,10 @@ pub enum Bug {
     ReuseEpochs,
     /// A lease counts from the receipt of its renewal.
     LeaseFromReceipt,
+    /// The upstream does not look at the guard of a key.
+    GuardIgnored,
+    /// A check-in removes the record before the upstream has everything.
+    CheckInBeforeFlush,
 }
 
 #[cfg(any(test, feature = "bugs"))]

@@ -16,5 +16,6 @@ pub mod lease;
 pub mod node;
 pub mod plan;
 pub mod residence;
+pub mod rest;
 pub mod session;
 pub mod wire;

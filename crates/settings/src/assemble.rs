@@ -9,7 +9,7 @@ use crate::keys::{KeyMatcher, KeyPattern};
 use crate::mistake::{Complaint, Mistake};
 use crate::presets;
 use crate::reader::Reader;
-use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State};
+use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, SessionCookie, Settings, State};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{Codec, LogFormat, LogLevel};
 use std::path::PathBuf;
@@ -32,6 +32,7 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
         state: state(read),
         cluster: cluster(read, host_name),
         handover: handover(read),
+        rest: rest(read),
         drain: Drain { budget_ms: read.number("drain.budget_ms"), settle_ms: read.number("drain.settle_ms") },
         child: Child { stop_ms_max: read.number("child.stop_ms_max") },
         policy: policy(read),
@@ -129,6 +130,19 @@ fn handover(read: &mut Reader<'_>) -> Handover {
         trickle: read.flag("handover.trickle"),
         trickle_bytes_per_s: read.number("handover.trickle_bytes_per_s"),
         residual_bytes_max: read.number("handover.residual_bytes_max"),
+    }
+}
+
+fn rest(read: &mut Reader<'_>) -> Rest {
+    Rest {
+        enabled: read.flag("rest.enabled"),
+        after_ms: read.number("rest.after_ms"),
+        high_ms: read.number("rest.high_ms"),
+        medium_ms: read.number("rest.medium_ms"),
+        low_ms: read.number("rest.low_ms"),
+        upstream_ms_max: read.number("rest.upstream_ms_max"),
+        batches_max: read.count("rest.batches_max"),
+        unwritten_bytes_max: read.number("rest.unwritten_bytes_max"),
     }
 }
 

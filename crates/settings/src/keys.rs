@@ -137,6 +137,16 @@ impl KeyPattern {
         if let Naming::Captured { middle } = &self.naming { middle.len() } else { 0 }
     }
 
+    /// The key of a session and the name of its variable; `None`: that needs the name of a variable as well.
+    fn key_of(&self, session: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+        let label = match &self.naming {
+            Naming::ByValue => &[][..],
+            Naming::Fixed(name) => name.as_bytes(),
+            Naming::Captured { .. } => return None,
+        };
+        Some(([self.prefix.as_bytes(), session, self.suffix.as_bytes()].concat(), label))
+    }
+
     fn take<'a>(&'a self, key: &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_suffix(self.suffix.as_bytes())?;
         let (session, variable) = match &self.naming {
@@ -210,6 +220,18 @@ impl KeyMatcher {
     /// The patterns, in the order of the configuration.
     pub fn patterns(&self) -> &[KeyPattern] {
         &self.patterns
+    }
+
+    /// The keys of a session whose names follow from its id, with their layouts and the names of their variables.
+    pub fn keys_of(&self, session: &[u8]) -> Vec<(Vec<u8>, Layout, Vec<u8>)> {
+        let keys = self.patterns.iter().filter_map(|p| p.key_of(session).map(|(key, label)| (key, p.layout, label.to_vec())));
+        // What a more specific pattern takes for another session's is another session's.
+        keys.filter(|(key, ..)| self.classify(key).is_some_and(|found| found.session == session)).collect()
+    }
+
+    /// Whether some pattern has a variable in its keys, so that not all keys of a session can be listed.
+    pub fn has_captured(&self) -> bool {
+        self.patterns.iter().any(|p| matches!(p.naming, Naming::Captured { .. }))
     }
 
     /// The session and variable that `key` belongs to; `None`: it is no session's.

@@ -20,6 +20,7 @@ pub struct Settings {
     pub state: State,
     pub cluster: Cluster,
     pub handover: Handover,
+    pub rest: Rest,
     pub drain: Drain,
     pub child: Child,
     pub policy: Policy,
@@ -116,6 +117,20 @@ pub struct Handover {
     pub residual_bytes_max: u64,
 }
 
+/// `[rest]`: sessions at rest in the upstream.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
+pub struct Rest {
+    pub enabled: bool,
+    pub after_ms: u64,
+    pub high_ms: u64,
+    pub medium_ms: u64,
+    pub low_ms: u64,
+    pub upstream_ms_max: u64,
+    pub batches_max: usize,
+    pub unwritten_bytes_max: u64,
+}
+
 /// `[drain]`: leaving.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs, reason = "the table of settings says what each field means")]
@@ -155,4 +170,11 @@ pub struct Probe {
 pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
+}
+
+impl Settings {
+    /// The upstream, if sessions are at rest there.
+    pub fn rest_upstream(&self) -> Option<&Upstream> {
+        self.state.upstream.as_ref().filter(|_| self.rest.enabled && self.state.enabled)
+    }
 }

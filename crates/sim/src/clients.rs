@@ -58,6 +58,7 @@ impl World {
             self.violate("planned moves lose nothing", what);
         }
         if let Reply::Done(saw) = reply {
+            self.promise_acknowledged(operation.session, operation.kind, number);
             let (session, kind, called_us) = (operation.session, operation.kind, operation.called_us);
             if let Some(wrong) = self.history.answered(number, session, kind, saw, called_us, self.now_us) {
                 self.violate(

@@ -73,6 +73,18 @@ counters! {
     heard_of_fence,
     /// Residuals that ended.
     residuals_ended,
+    /// Loads from the upstream.
+    loads,
+    /// Stores in the upstream.
+    stores,
+    /// Loads and stores that the upstream refused for a later owner or batch.
+    stale_stores,
+    /// Sessions that were at rest and opened.
+    check_outs,
+    /// Sessions that went to rest with something in them.
+    check_ins,
+    /// Times that a crash cost writes that were not due.
+    rolled_back,
 }
 
 impl fmt::Display for Coverage {

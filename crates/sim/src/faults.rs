@@ -27,6 +27,10 @@ impl World {
             32..=54 => self.order_gift(host),
             55..=84 => self.order_move(host),
             85..=89 => self.order(host, Input::Drain),
+            95..=99 if self.profile.node.rest.is_some() => {
+                let sessions = self.sessions.clone();
+                self.order(host, Input::CheckIn { sessions, batch: None });
+            }
             90..=94 => {
                 let on = self.random.chance(400);
                 self.order(host, Input::Cordon(on));

@@ -47,6 +47,15 @@ impl History {
         }
     }
 
+    /// A session fell back to what is at rest: what policy allows a crash to take.
+    pub fn replaced(&mut self, session: usize, there: &BTreeMap<usize, WriteId>, now_us: u64) {
+        for field in 0..FIELDS.len() {
+            let id = there.get(&field).copied();
+            let change = Change { operation: 0, id, called_us: now_us, acknowledged_us: Some(now_us) };
+            self.add((session, field), change);
+        }
+    }
+
     /// An operation is acknowledged; `saw` is what it read. What is wrong with that, if anything.
     pub fn answered(
         &mut self,

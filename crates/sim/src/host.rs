@@ -29,7 +29,7 @@ impl Clock {
 
 /// The sessions of a process, in order, so that a run depends on its seed alone.
 #[derive(Debug, Default)]
-pub struct MemoryTable(RefCell<BTreeMap<SessionId, Option<Resident>>>);
+pub struct MemoryTable(RefCell<BTreeMap<SessionId, Option<Resident>>>, RefCell<Vec<SessionId>>);
 
 impl Table for MemoryTable {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
@@ -48,6 +48,17 @@ impl Table for MemoryTable {
 
     fn count(&self) -> usize {
         self.0.borrow().len()
+    }
+
+    fn take_unwritten(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.1.borrow_mut())
+    }
+}
+
+impl MemoryTable {
+    /// Something of this session became unwritten.
+    pub fn unwritten(&self, id: &SessionId) {
+        self.1.borrow_mut().push(id.clone());
     }
 }
 

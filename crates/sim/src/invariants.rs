@@ -37,9 +37,15 @@ impl World {
             let (Some(owner), None, Some(location)) = (*before, placement.owner(), &placement.location) else { continue };
             let fenced = !self.directory.is_alive(owner);
             let empty = self.truth[session].values.is_empty();
-            if !empty && (self.left.contains(&owner) || !fenced) {
+            let rests = self.profile.node.rest.is_some();
+            if !empty && !rests && (self.left.contains(&owner) || !fenced) {
                 let group = location.group.0;
                 self.violate(LOSE_NOTHING, format!("session {session} of {} is in group {group}, which nobody owns", owner.0.0));
+            }
+            if self.profile.node.rest.is_some() {
+                self.trace.line(self.now_us, format_args!("session {session} is at rest after the end of {}", owner.0.0));
+                self.follow_upstream(session);
+                continue;
             }
             self.trace.line(self.now_us, format_args!("session {session} is lost with {}", owner.0.0));
             self.coverage.lost_sessions += u64::from(self.truth[session].lose());
@@ -57,6 +63,11 @@ impl World {
                 }
                 Write::Place { session, epoch, .. } => self.judge_epoch(session, *epoch),
                 Write::Fence { incarnation } => self.judge_fence(*incarnation),
+                Write::Forget { session } if self.profile.node.rest.is_some() => {
+                    if let Some(at) = self.sessions.iter().position(|id| id == session) {
+                        self.judge_forget(at);
+                    }
+                }
                 _ => {}
             }
         }
@@ -96,7 +107,7 @@ impl World {
         &mut self,
         me: Incarnation,
         session: usize,
-        kind: Kind,
+        (number, kind): (u64, Kind),
         key: (GroupId, Epoch),
         saw: Option<WriteId>,
         answers: bool,
@@ -117,6 +128,7 @@ impl World {
             }
         }
         self.truth[session].execute(kind, self.now_us);
+        self.promise_run(session, kind, number);
     }
 
     /// A client called at `called_us` is told that there is no session.
@@ -261,7 +273,7 @@ impl World {
                 None if self.directory.read(&self.sessions[session]).owner().is_none() => {}
                 None => {
                     // An unknown birth: the next who asks finishes it. A record with anything in it must have a resident.
-                    if !self.truth[session].values.is_empty() {
+                    if !self.truth[session].values.is_empty() && self.profile.node.rest.is_none() {
                         return Some(format!("session {session} at {location:?} has no resident"));
                     }
                 }

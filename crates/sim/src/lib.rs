@@ -29,4 +29,5 @@ pub mod run;
 pub mod shell;
 pub mod trace;
 pub mod truth;
+pub mod upstream;
 pub mod world;

@@ -2,12 +2,15 @@
 //!
 //! It never chooses a single event: `faults` and `network` do, with these odds. Times in microseconds of true time.
 
+use crate::operation::FIELDS;
 use crate::random::Random;
+use crate::upstream::CRITICAL;
 use std::sync::Arc;
 use wayfarer_engine::lease::LeaseTimes;
 use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 use wayfarer_engine::residence::AdoptionRule;
+use wayfarer_engine::rest::RestSettings;
 use wayfarer_engine::session::Class;
 
 /// How long a renewal is good for.
@@ -67,7 +70,7 @@ impl Profile {
         let slow = if planned { 0 } else { random.between(0, 100) };
         let adoption =
             AdoptionRule { arrivals: random.between(1, 3) as u32, gap_us: 1_000, residence_us_min: random.between(0, 60_000) };
-        Profile {
+        let mut profile = Profile {
             hosts: random.between(2, 4) as usize,
             groups: random.between(1, 2) as usize,
             sessions: random.between(1, 3) as usize,
@@ -85,7 +88,29 @@ impl Profile {
             unproven,
             node: node_settings(unproven, random),
             adoption,
+        };
+        // Drawn last, so that the worlds without it are those that their seeds always gave.
+        if random.chance(500) {
+            profile.node.rest = Some(rest_settings(random));
+            let mut policy = (*profile.node.policy).clone();
+            policy.default.impact = Impact::Medium;
+            let critical = Treatment { impact: Impact::Critical, ..policy.default };
+            policy.rules.push(Rule { pattern: FIELDS[CRITICAL].0.into(), treatment: critical });
+            profile.node.policy = Arc::new(policy);
         }
+        profile
+    }
+}
+
+fn rest_settings(random: &mut Random) -> RestSettings {
+    RestSettings {
+        high_us: random.between(1_000, 50_000),
+        medium_us: random.between(1_000, 300_000),
+        low_us: random.between(1_000, 2_000_000),
+        in_flight_max: random.between(1, 4) as usize,
+        pause_us: random.between(1_000, 20_000),
+        pause_us_max: random.between(20_000, 100_000),
+        check_ins_max: random.between(1, 3) as usize,
     }
 }
 
@@ -111,5 +136,6 @@ fn node_settings(unproven: bool, random: &mut Random) -> NodeSettings {
         // The small one holds a manifest, and with it one value or two.
         frame_bytes_max: random.pick(&[2_600, 1 << 20]).unwrap_or(2_600),
         waiting_max: 64,
+        rest: None,
     }
 }

@@ -5,12 +5,15 @@
 //! Invariant: *no lease, no answer*: the lease is looked at after the session was touched and before the reply leaves.
 
 use crate::host::{Process, Stimulus, Visit};
-use crate::operation::{Attempt, Kind, Reply, run};
+use crate::operation::{Attempt, KEY, Kind, Reply, run};
 use crate::world::{Event, World};
+use bytes::Bytes;
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
 use wayfarer_engine::node::message::Proposer;
 use wayfarer_engine::node::{Input, Purpose, Verdict};
+use wayfarer_engine::plan::Impact;
 use wayfarer_engine::residence::Table;
+use wayfarer_engine::rest::copy::Before;
 
 /// How long a node works on an operation, on its own clock.
 const OPERATION_US_MAX: u64 = 1_000_000;
@@ -49,13 +52,23 @@ impl World {
         if visit.tries > TRIES_MAX || now.boot_us >= visit.deadline_us {
             return self.finish(host, visit, Reply::Failed);
         }
-        let (attempt, adopt) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {
+        let policy = self.profile.node.policy.clone();
+        let key = Bytes::from_static(KEY);
+        let (attempt, adopt, impact) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {
             Some(resident) => {
                 let adopt = resident.arrived(visit.from, now.boot_us, &rule);
-                (run(operation.kind, resident, now.unix_ms), adopt)
+                let before = Before::of(&resident.session, [&key].into_iter());
+                let attempt = run(operation.kind, resident, now.unix_ms);
+                let changes = matches!(attempt, Attempt::Ran { .. }) && operation.kind.changes();
+                let rest = resident.rest.as_mut().filter(|_| changes);
+                let impact = rest.and_then(|r| r.changed(&resident.session, before, [&key].into_iter(), &policy, now.boot_us));
+                (attempt, adopt, impact)
             }
-            None => (Attempt::NotHere, false),
+            None => (Attempt::NotHere, false, None),
         });
+        if impact.is_some() {
+            process.table.unwritten(&id);
+        }
         let (me, in_lease) = (process.me, now.boot_us < process.lease_until_us);
         match attempt {
             Attempt::NotHere => {
@@ -77,10 +90,15 @@ impl World {
                         me.0.0, visit.operation, operation.kind, operation.session
                     ),
                 );
-                self.judge_run(me, operation.session, operation.kind, key, saw, in_lease && !emptied);
+                let answers = in_lease && !emptied;
+                self.judge_run(me, operation.session, (visit.operation, operation.kind), key, saw, answers);
                 self.coverage.lapses += u64::from(!in_lease);
                 self.coverage.forwarded += u64::from(visit.from.is_some());
-                if emptied {
+                if !emptied && impact == Some(Impact::Critical) {
+                    visit.ends = Some(Reply::Done(saw));
+                    let ticket = self.ticket(host, visit);
+                    self.feed(host, Input::Flush { session: id.clone(), ticket });
+                } else if emptied {
                     visit.ends = Some(Reply::Done(saw));
                     let ticket = self.ticket(host, visit);
                     self.feed(host, Input::Ended { session: id.clone(), ticket: Some(ticket) });
@@ -127,7 +145,7 @@ impl World {
                 let session = self.sessions[operation.session].clone();
                 process.parked.push((session, visit));
             }
-            Verdict::Ended => {
+            Verdict::Ended | Verdict::Written => {
                 let reply = visit.ends.filter(|_| in_lease).unwrap_or(Reply::Unknown);
                 self.finish(host, visit, reply);
             }

@@ -45,6 +45,17 @@ impl SessionTruth {
         existed
     }
 
+    /// It is what is at rest from now on; false if that is nothing new.
+    pub fn replace(&mut self, there: &BTreeMap<usize, WriteId>, now_us: u64) -> bool {
+        let values = there.iter().map(|(field, id)| (*field, (*id, Digest::of(&value_of(*id, *field))))).collect();
+        let changed = self.values != values;
+        if self.values.is_empty() && changed {
+            self.absent_us = now_us;
+        }
+        self.values = values;
+        changed
+    }
+
     /// Whether there was an instant from `since_us` on at which it did not exist.
     pub fn was_absent(&self, since_us: u64) -> bool {
         self.values.is_empty() || self.absent_us >= since_us

@@ -15,6 +15,7 @@ use crate::profile::{DRIFT_PPM_MAX, Profile};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::SessionTruth;
+use crate::upstream::{Ask, Upstream};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wayfarer_engine::directory::{Outcome, Transaction};
 use wayfarer_engine::ids::{HandoverId, Incarnation, RequestId, SessionId};
@@ -63,6 +64,19 @@ pub enum Event {
         /// When its answer arrives, from now.
         answer_us: u64,
     },
+    /// Something reaches the upstream.
+    Upstream {
+        /// Who sent it.
+        from: Incarnation,
+        /// Joins the answer.
+        request: RequestId,
+        /// Of which session.
+        session: SessionId,
+        /// What.
+        ask: Ask,
+        /// When its answer arrives, from now; `None`: never.
+        answer_us: Option<u64>,
+    },
     /// The watch shows members and groups to a host.
     Show(usize),
     /// A client acts.
@@ -87,6 +101,7 @@ pub struct World {
     pub(crate) queue: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     pub(crate) directory: Model,
+    pub(crate) upstream: Upstream,
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Host>,
     pub(crate) homes: BTreeMap<Incarnation, usize>,
@@ -116,6 +131,7 @@ impl World {
             queue: BTreeMap::new(),
             scheduled: 0,
             directory: Model::default(),
+            upstream: Upstream::default(),
             network: Network::default(),
             hosts: Vec::new(),
             homes: BTreeMap::new(),
@@ -191,6 +207,9 @@ impl World {
             Event::Read { from, request, session, answer_us } => {
                 let placement = Some(self.directory.read(&session));
                 self.after(answer_us, Event::Reach(from, Stimulus::Input(Input::Placement { request, placement })));
+            }
+            Event::Upstream { from, request, session, ask, answer_us } => {
+                self.upstream(from, request, &session, &ask, answer_us);
             }
             Event::Show(host) => self.show(host),
             Event::Act(client) => self.act(client),
@@ -315,6 +334,10 @@ impl World {
                 self.after(EXIT_US, Event::Exit(me));
             }
             Effect::Gave { .. } => self.coverage.gifts += 1,
+            Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
+            Effect::Load { request, session, epoch, .. } => self.ask_upstream(me, request, session, Ask::Load(epoch)),
+            Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
+            Effect::CheckedIn { .. } => {}
             Effect::Note(note) => self.note(me, &note),
         }
     }
@@ -332,6 +355,11 @@ impl World {
             // Nobody forges anything in this world.
             Note::Mismatch => self.violate("never wrong data", "a value did not match its manifest".to_owned()),
             Note::Lost => coverage.lost_variables += 1,
+            Note::CheckedOut => coverage.check_outs += 1,
+            Note::Flushed { .. } | Note::UpstreamFailed | Note::CheckedIn | Note::CheckInFailed => {}
+            // Nobody but nodes writes there, and the guard tells those apart.
+            Note::Foreign(..) => self.violate("one owner", "a key at rest was written by somebody else".to_owned()),
+            Note::Stale(_) => {}
             Note::ResidualEnded => coverage.residuals_ended += 1,
             Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
             Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) => {}

@@ -41,3 +41,13 @@ fn reusing_epochs_is_found() {
 fn a_lease_that_counts_from_the_receipt_is_found() {
     is_found(Bug::LeaseFromReceipt);
 }
+
+#[test]
+fn an_upstream_without_guards_is_found() {
+    is_found(Bug::GuardIgnored);
+}
+
+#[test]
+fn a_check_in_before_the_flush_is_found() {
+    is_found(Bug::CheckInBeforeFlush);
+}

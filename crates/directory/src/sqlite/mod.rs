@@ -87,6 +87,7 @@ pub struct SqliteDirectory {
     read: Option<SyncSender<reader::Job>>,
     watch: Arc<Watch>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    made_unix_ms: u64,
 }
 
 impl SqliteDirectory {
@@ -100,6 +101,7 @@ impl SqliteDirectory {
             .into();
         let locks = Arc::new(Locks::open(&path)?);
         schema::prepare(&mut writing, &path, &locks.boot_id)?;
+        let made_unix_ms = schema::made_unix_ms(&writing).map_err(|e| failed(&path, "read", &e))?;
         let reading = schema::connect(&path, &options)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(|e| failed(&path, "open", &e))?;
 
@@ -110,13 +112,25 @@ impl SqliteDirectory {
         let writer = writer::Writer::new(writing, path.clone(), locks.clone(), watch.clone(), options);
         let reader = reader::Reader::new(reading, path.clone(), locks.clone(), batch_max);
         // The senders are in the directory before the second thread starts: if that fails, dropping it ends the first.
-        let directory =
-            SqliteDirectory { path, locks, write: Some(write), read: Some(read), watch, threads: Mutex::new(Vec::new()) };
+        let directory = SqliteDirectory {
+            path,
+            locks,
+            write: Some(write),
+            read: Some(read),
+            watch,
+            made_unix_ms,
+            threads: Mutex::new(Vec::new()),
+        };
         let writing = thread("directory-write", move || writer.run(&write_jobs)).map_err(|e| directory.no_thread(&e))?;
         locked(&directory.threads).push(writing);
         let reading = thread("directory-read", move || reader.run(&read_jobs)).map_err(|e| directory.no_thread(&e))?;
         locked(&directory.threads).push(reading);
         Ok(directory)
+    }
+
+    /// When the file was made, in milliseconds since 1970: epochs of two directories cannot be compared, their ages can.
+    pub fn made_unix_ms(&self) -> u64 {
+        self.made_unix_ms
     }
 
     /// Lets the locks of everything that was registered here go: the process counts as proven dead from now on. Only for a

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | meta | one row | counter (epochs, incarnations, groups), changes (of members and groups), boot id of the last opening |
 //! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when |
+//! | made | one row | when the file was made, milliseconds since 1970: which of two directories is the later one |
 //! | grp | id | owner (NULL: lost), epoch, lost when |
 //! | location | SHA-256 of the session's id | grp, epoch, last handover, depends |
 //!
@@ -32,6 +33,11 @@ pub(super) const RESTART_STEP: u64 = 1 << 32;
 const STATEMENTS_KEPT: usize = 64;
 const PAGE_BYTES: u64 = 4096;
 
+/// In files of before it was recorded it is the first opening after that.
+const MADE: &str = "
+CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY CHECK (id = 1), unix_ms INTEGER NOT NULL);
+INSERT OR IGNORE INTO made (id, unix_ms) VALUES (1, CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER));
+";
 const TABLES: &str = "
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), counter INTEGER NOT NULL, changes INTEGER NOT NULL, boot_id TEXT NOT NULL);
@@ -98,6 +104,11 @@ pub(super) fn prepare(conn: &mut Connection, path: &Path, boot_id: &str) -> Resu
     Ok(())
 }
 
+/// When the file was made, in milliseconds since 1970.
+pub(super) fn made_unix_ms(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.query_row("SELECT unix_ms FROM made", [], |row| row.get(0))
+}
+
 fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), DirectoryError> {
     let read = || -> rusqlite::Result<(i64, i64, i64)> {
         // One snapshot: another process may be making the tables just now.
@@ -140,6 +151,7 @@ fn set_wal(conn: &Connection, busy_ms: u64) -> rusqlite::Result<String> {
 fn install(conn: &mut Connection, boot_id: &str) -> rusqlite::Result<i64> {
     conn.execute_batch("PRAGMA synchronous = FULL")?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(MADE)?;
     let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found == 0 {
         tx.execute_batch(TABLES)?;

@@ -108,6 +108,11 @@ impl Op {
         self.row.write
     }
 
+    /// Whether it can only make the session smaller.
+    pub fn only_removes(&self) -> bool {
+        matches!(self.action, Action::Delete | Action::HashDelete | Action::GetDelete)
+    }
+
     /// Whether it may create a key where there is none: only then a session is born by it.
     pub fn creates(&self) -> bool {
         self.row.may_create && self.action.creates()

@@ -14,6 +14,7 @@ use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, SessionId};
 use crate::node::message::{Message, Rejection, Stage, Summary};
 use crate::node::payload::{frame_room, framed};
 use crate::residence::{Resident, Table};
+use crate::rest::debts::Debts;
 use crate::session::manifest::{Batch, Held, Unfit};
 use crate::session::{Session, VariableId};
 use bytes::Bytes;
@@ -36,6 +37,7 @@ struct Target {
 
 struct Ready {
     session: Session,
+    debts: Option<Debts>,
     location: Location,
     origin_group_epoch: Epoch,
     depends: Vec<HandoverId>,
@@ -128,8 +130,8 @@ impl Node {
         let event = match stage.manifest.open(&target.staged) {
             Ok(session) => {
                 let depends = stage.manifest.depends();
-                let (location, origin_group_epoch) = (stage.location, stage.origin_group_epoch);
-                target.ready = Some(Ready { session, location, origin_group_epoch, depends });
+                let (location, origin_group_epoch, debts) = (stage.location, stage.origin_group_epoch, stage.debts);
+                target.ready = Some(Ready { session, debts, location, origin_group_epoch, depends });
                 target.staged = HashMap::new();
                 Event::Staged
             }
@@ -232,7 +234,11 @@ impl Node {
         if ready.session.is_empty() {
             self.locate.expect_key(session.clone(), now_us);
         }
-        turn.table.with(&session, |slot| *slot = Some(Resident::new(ready.session, location, now_us)));
+        let rest = self.settings.rest.map(|_| Debts::open(ready.debts.as_ref(), &ready.session, now_us));
+        if let Some(at_us) = rest.as_ref().zip(self.settings.rest).and_then(|(rest, settings)| rest.due_us(&settings)) {
+            self.behind.schedule(&session, at_us);
+        }
+        turn.table.with(&session, |slot| *slot = Some(Resident::new(ready.session, location, now_us).with_rest(rest)));
         if depends_on_others {
             self.late.depend(session.clone());
         }

@@ -29,6 +29,7 @@ use crate::node::payload::{frame_room, framed};
 use crate::residence::{Gate, Table};
 use crate::session::{Class, Content, Remote, VariableId};
 use bytes::Bytes;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 /// Sessions with residuals that one tick looks at.
@@ -321,6 +322,24 @@ impl Node {
         }
         self.ask(session, ask, true, turn);
         self.settle(session, turn)
+    }
+
+    /// Fetches variables that are elsewhere because the upstream must get them.
+    pub(super) fn fetch_behind<T: Table>(
+        &mut self,
+        session: &SessionId,
+        choose: impl Fn(&VariableId) -> bool,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let mut ask = self.remote(session, turn, |id, _| choose(id));
+        ask.retain(|(id, ..)| match self.late.fetching.entry((session.clone(), id.clone())) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: false });
+                true
+            }
+        });
+        self.ask(session, ask, true, turn);
     }
 
     /// The members that leave and hold something: theirs is fetched first.

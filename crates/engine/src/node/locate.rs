@@ -12,6 +12,7 @@
 //! ```
 //! Invariant: *one owner*: a birth and an end are changes of ownership, by compare-and-set.
 
+use super::write_behind::Progress;
 use super::{Effect, Input, Node, Note, Pending, Purpose, Reason, Turn, Verdict, spread};
 use crate::directory::{Compare, Location, MemberState, NextEpoch, Outcome, Placement, Role, Transaction, Write};
 use crate::ids::{Epoch, GroupId, SessionId, Ticket, Version};
@@ -45,6 +46,17 @@ struct Search {
 struct Ending {
     tickets: Vec<Ticket>,
     retry_at_us: Option<u64>,
+}
+
+/// Whose a session is that this node claims.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Claim {
+    /// Nobody's, and it is to be created.
+    New,
+    /// Nobody's, and it may be at rest: whoever waits is served.
+    AtRest,
+    /// The record names this node already: whoever waits is served.
+    Ours,
 }
 
 /// Searches and ends under way.
@@ -109,10 +121,15 @@ impl Node {
     }
 
     /// What this node knows of a session without asking: it is here, or on its way to be.
-    fn known<T: Table>(&self, session: &SessionId, turn: &Turn<'_, T>) -> Option<Verdict> {
+    pub(super) fn known<T: Table>(&self, session: &SessionId, turn: &Turn<'_, T>) -> Option<Verdict> {
         let here =
             turn.table.with(session, |slot| slot.as_ref().map(|r| if r.is_open() { Verdict::Here } else { Verdict::Parked }));
         here.or_else(|| self.incoming.expects(session).then_some(Verdict::Parked))
+    }
+
+    /// Whether this search waits for the upstream or a claim: whoever comes waits for the next one.
+    pub(super) fn is_wanted(&self, session: &SessionId, wanted: impl Fn(Purpose) -> bool) -> bool {
+        self.locate.searches.get(session).is_some_and(|s| s.asked.iter().any(|(p, _)| wanted(*p)))
     }
 
     pub(super) fn located<T: Table>(&mut self, session: SessionId, placement: Option<Placement>, turn: &mut Turn<'_, T>) {
@@ -125,12 +142,13 @@ impl Node {
         match placement.owner() {
             // The record was ours when it was read, and nothing is here: a birth of ours whose outcome did not reach us, or a
             // session that has left since. Only a compare-and-set can tell; a record that is still the same holds nothing.
-            Some(owner) if owner == self.me.incarnation => self.bear(session, &placement, true, turn),
+            Some(owner) if owner == self.me.incarnation => self.bear(session, &placement, Claim::Ours, turn),
             Some(owner) => self.conclude(&session, turn, |_| Some(Verdict::At(owner))),
+            None if self.settings.rest.is_some() => self.located_nowhere(session, &placement, turn),
             None => {
                 self.note_lost(&session, &placement, turn);
                 if self.conclude_some(&session, turn, |purpose| (purpose == Purpose::Read).then_some(Verdict::Absent)) {
-                    self.bear(session, &placement, false, turn);
+                    self.bear(session, &placement, Claim::New, turn);
                 }
             }
         }
@@ -148,7 +166,12 @@ impl Node {
     }
 
     /// Answers all whom the last read can answer; goes on with those who came later.
-    fn conclude<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>, verdict: impl Fn(Purpose) -> Option<Verdict>) {
+    pub(super) fn conclude<T: Table>(
+        &mut self,
+        session: &SessionId,
+        turn: &mut Turn<'_, T>,
+        verdict: impl Fn(Purpose) -> Option<Verdict>,
+    ) {
         self.conclude_some(session, turn, verdict);
     }
 
@@ -183,16 +206,13 @@ impl Node {
         false
     }
 
-    /// Creates the record of a session for those who want to create it, if any are left.
-    /// With `ours` the record names this node already, and whoever waits is served by it.
-    fn bear<T: Table>(&mut self, session: SessionId, placement: &Placement, ours: bool, turn: &mut Turn<'_, T>) {
-        let wanted =
-            self.locate.searches.get(&session).is_some_and(|s| s.asked.iter().any(|(p, _)| ours || *p == Purpose::Create));
-        if !wanted {
+    /// Claims a session for those who wait for it, if any are left.
+    pub(super) fn bear<T: Table>(&mut self, session: SessionId, placement: &Placement, claim: Claim, turn: &mut Turn<'_, T>) {
+        if !self.is_wanted(&session, |purpose| claim != Claim::New || purpose == Purpose::Create) {
             return;
         }
         let others = self.others();
-        if !ours
+        if claim != Claim::Ours
             && !self.accepts()
             && let Some(other) = others.get(spread(&session) % others.len().max(1))
         {
@@ -201,7 +221,7 @@ impl Node {
         // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups. So
         // it is with the last member when it drains, while one that is not the last waits for somebody who takes what it has. A
         // record that is its own already is opened in any case: without that nobody could read or end it.
-        let last_leaves = self.state == MemberState::Draining && self.is_last() && !ours;
+        let last_leaves = self.state == MemberState::Draining && self.is_last() && claim != Claim::Ours;
         let may_own = self.me.role == Role::Owner && !self.left && !last_leaves && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             // Nobody accepts: one that is only cordoned is better than an error for the client.
@@ -225,8 +245,12 @@ impl Node {
     ) {
         match outcome {
             Some(Outcome::Applied { epoch }) => {
+                let location = Location { group, epoch, last: None, depends: Vec::new() };
+                if self.settings.rest.is_some() {
+                    return self.load(session, location, turn);
+                }
                 turn.note(Note::Born);
-                self.open_empty(&session, Location { group, epoch, last: None, depends: Vec::new() }, turn);
+                self.open_empty(&session, location, turn);
                 self.conclude(&session, turn, |_| Some(Verdict::Here));
             }
             // The placement is a read of its own, made after all who are asked came.
@@ -258,7 +282,14 @@ impl Node {
         }
         self.cancel_move(&session, turn);
         self.locate.endings.insert(session.clone(), Ending { tickets: ticket.into_iter().collect(), retry_at_us: None });
-        self.forget(session, turn);
+        self.end_on(session, turn);
+    }
+
+    /// The next step of an end: what is at rest goes before the record does, so that nothing deleted comes back.
+    pub(super) fn end_on<T: Table>(&mut self, session: SessionId, turn: &mut Turn<'_, T>) {
+        if self.locate.endings.contains_key(&session) && self.write(&session, true, turn) == Progress::Clean {
+            self.forget(session, turn);
+        }
     }
 
     fn forget<T: Table>(&mut self, session: SessionId, turn: &mut Turn<'_, T>) {
@@ -287,6 +318,7 @@ impl Node {
             Some(Outcome::Refused { .. }) => Verdict::TryAgain(Reason::Taken),
         };
         let depends = turn.table.with(&session, |slot| slot.take().map(|r| r.location.depends)).unwrap_or_default();
+        self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects);
         if verdict == Verdict::Ended {
             turn.note(Note::Ended);
             for handover in depends {
@@ -333,7 +365,7 @@ impl Node {
             if let Some(ending) = self.locate.endings.get_mut(&session) {
                 ending.retry_at_us = None;
             }
-            self.forget(session, turn);
+            self.end_on(session, turn);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::directory::Location;
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, RequestId, SessionId};
+use crate::rest::debts::Debts;
 use crate::session::VariableId;
 use crate::session::manifest::{Batch, Manifest};
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct Stage {
     pub manifest: Manifest,
     /// Carried values that changed since the pre-copy, or were not in it.
     pub values: Batch,
+    /// What the upstream lacks; `None`: sessions are never at rest at the origin.
+    pub debts: Option<Debts>,
 }
 
 /// See the head of this file.

@@ -12,10 +12,15 @@
 //! | `incoming` | handovers that it takes |
 //! | `late` | fetches and streams, and when a handover is settled |
 //! | `keeping` | the residuals of what it gave |
+//! | `check_out` | sessions that are loaded from the upstream |
+//! | `write_behind` | what goes to the upstream, and when |
+//! | `check_in` | sessions that go to rest |
 //! | `standing` | its lease, the view, the death of others |
 //!
 //! Invariants: *one owner*, *planned moves lose nothing*, *never wrong data*; *everything is bounded* by [`NodeSettings`].
 
+mod check_in;
+mod check_out;
 mod incoming;
 mod keeping;
 mod late;
@@ -26,11 +31,12 @@ mod outgoing;
 mod payload;
 mod port;
 mod standing;
+mod write_behind;
 
 pub use port::{Effect, Input, NodeSettings, Note, Purpose, Reason, Verdict};
 
-use crate::directory::{MemberRecord, MemberState, Role, Transaction, View, Write};
-use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, Now, RequestId, SessionId};
+use crate::directory::{Location, MemberRecord, MemberState, Role, Transaction, View, Write};
+use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, Now, RequestId, SessionId, Ticket};
 use crate::lease::{Lease, Watchdog};
 use crate::residence::Table;
 use std::collections::{BTreeMap, HashMap};
@@ -60,6 +66,11 @@ enum Pending {
     Commit(HandoverId),
     Settle { session: SessionId, epoch: Epoch, needed: Vec<HandoverId> },
     Sweep(HandoverId),
+    Look(SessionId),
+    Load { session: SessionId, location: Location },
+    Reach { session: SessionId, epoch: Epoch, ticket: Ticket },
+    Store(SessionId),
+    CheckIn(SessionId),
 }
 
 /// See the head of this file.
@@ -84,6 +95,8 @@ pub struct Node {
     outgoing: outgoing::Outgoing,
     incoming: incoming::Incoming,
     late: late::Late,
+    behind: write_behind::Behind,
+    check_ins: check_in::CheckIns,
 }
 
 /// One turn: what every part of the node needs to act.
@@ -127,6 +140,8 @@ impl Node {
             outgoing: outgoing::Outgoing::new(me.incarnation, &settings.policy),
             incoming: incoming::Incoming::default(),
             late: late::Late::new(now.boot_us),
+            behind: write_behind::Behind::default(),
+            check_ins: check_in::CheckIns::default(),
             me,
             settings,
         }
@@ -155,6 +170,24 @@ impl Node {
             Input::Ended { session, ticket } => self.end(session, ticket, &mut turn),
             Input::Need { session, variables, ticket } => self.need(session, variables, ticket, &mut turn),
             Input::Move { session, to, proposer } => self.adopt(session, to, proposer, &mut turn),
+            Input::Reach { session, keys, ticket } => self.reach(session, keys, ticket, &mut turn),
+            Input::Flush { session, ticket } => self.flush_for(session, ticket, &mut turn),
+            Input::Looked { request, found } => {
+                if let Some(Pending::Look(session)) = self.pending.remove(&request) {
+                    self.looked(session, found, &mut turn);
+                }
+            }
+            Input::Loaded { request, loaded } => match self.pending.remove(&request) {
+                Some(Pending::Load { session, location }) => self.loaded(session, location, loaded, &mut turn),
+                Some(Pending::Reach { session, epoch, ticket }) => self.reached(&session, epoch, ticket, loaded, &mut turn),
+                _ => {}
+            },
+            Input::Stored { request, stored } => {
+                if let Some(Pending::Store(session)) = self.pending.remove(&request) {
+                    self.stored(session, request, stored, &mut turn);
+                }
+            }
+            Input::CheckIn { sessions, batch } => self.check_in(sessions, batch, &mut turn),
             Input::Give { to, count, batch } => self.give(to, count, batch, &mut turn),
             Input::Cordon(on) => self.cordon(on, &mut turn),
             Input::Drain => self.drain(&mut turn),
@@ -169,7 +202,10 @@ impl Node {
     /// A fenced node has nothing and decides nothing; whoever still asks it is told so.
     fn answer_fenced<T: Table>(input: Input, turn: &mut Turn<'_, T>) {
         let ticket = match input {
-            Input::Locate { ticket, .. } | Input::Need { ticket, .. } => Some(ticket),
+            Input::Locate { ticket, .. }
+            | Input::Need { ticket, .. }
+            | Input::Reach { ticket, .. }
+            | Input::Flush { ticket, .. } => Some(ticket),
             Input::Ended { ticket, .. } => ticket,
             _ => None,
         };
@@ -182,6 +218,8 @@ impl Node {
         self.tick_outgoing(turn);
         self.tick_incoming(turn);
         self.tick_late(turn);
+        self.tick_behind(turn);
+        self.tick_check_ins(turn);
     }
 
     fn heard<T: Table>(&mut self, from: Incarnation, message: message::Message, turn: &mut Turn<'_, T>) {
@@ -213,8 +251,11 @@ impl Node {
             Some(Pending::OriginFence(handover)) => self.origin_fence_ended(handover, outcome, turn),
             Some(Pending::Commit(handover)) => self.commit_ended(handover, outcome, turn),
             Some(Pending::Settle { session, epoch, needed }) => self.settled(session, epoch, needed, outcome, turn),
+            Some(Pending::CheckIn(session)) => self.check_in_ended(session, outcome, turn),
             // The view tells what became of a change of state; a leave is the last thing that a node does.
             Some(Pending::State | Pending::Leave | Pending::Locate(_) | Pending::Sweep(_)) | None => {}
+            // These are answered by the upstream.
+            Some(Pending::Look(_) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Store(_)) => {}
         }
     }
 
@@ -272,6 +313,9 @@ impl Node {
             residuals: self.late.residuals.count(),
             residual_bytes: self.late.residuals.bytes(),
             dependents: self.late.dependent_count(),
+            unwritten: self.behind.count(),
+            upstream_fails: self.behind.fails(),
+            checking_in: self.check_ins.count(),
             members: self.view.members.values().map(|m| (m.incarnation, (m.draft.name.clone(), m.state))).collect(),
         }
     }
@@ -319,6 +363,12 @@ pub struct NodeStatus {
     pub residual_bytes: u64,
     /// Sessions here whose records depend on handovers.
     pub dependents: usize,
+    /// Sessions here of which something is due or under way to the upstream.
+    pub unwritten: usize,
+    /// Whether the upstream did not answer when it was asked last.
+    pub upstream_fails: bool,
+    /// Sessions that go to rest, or wait for that.
+    pub checking_in: usize,
     /// Names and states by incarnation.
     pub members: BTreeMap<Incarnation, (String, MemberState)>,
 }

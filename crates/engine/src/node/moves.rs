@@ -114,8 +114,11 @@ impl Node {
     /// Queues every session, spread over the members that take sessions.
     fn queue_all<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         let others = self.others();
-        if others.is_empty() || turn.table.count() == 0 {
+        if turn.table.count() == 0 {
             return;
+        }
+        if others.is_empty() {
+            return self.check_in_all(turn);
         }
         for session in turn.table.ids() {
             if self.outgoing.is_moving(&session) {
@@ -135,8 +138,9 @@ impl Node {
         }
         self.start_queued(turn);
         // A read that finds a record of this node's own is a birth too.
-        let bears = self.pending.values().any(|p| matches!(p, Pending::Birth { .. }));
-        let idle = self.outgoing.count() == 0 && self.incoming.count() == 0 && self.locate.is_idle() && !bears;
+        let bears = self.pending.values().any(|p| matches!(p, Pending::Birth { .. } | Pending::Load { .. }));
+        let moving = self.outgoing.count() > 0 || self.incoming.count() > 0 || !self.check_ins.is_idle();
+        let idle = !moving && self.locate.is_idle() && !bears;
         let empty = idle && turn.table.count() == 0 && self.late.residuals.count() == 0;
         if self.state == MemberState::Draining && !self.outgoing.moves.drained && empty {
             self.outgoing.moves.drained = true;

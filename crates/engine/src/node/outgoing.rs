@@ -3,10 +3,11 @@
 //! What happens next is in the table of [`crate::handover::origin`]; here are the events that feed it and the actions.
 //! A session is in at most one handover. Nothing is kept of one that ended but its residual.
 //!
+//! Longer than 400 lines because the events of one table and its actions share the handovers under way.
 //! Invariants: *one owner* (the gate closes before the manifest is made, and opens only by the table); *planned moves lose
 //! nothing* (the values are kept until the target has confirmed).
 
-use super::{Node, Note, Pending, Turn};
+use super::{Node, Note, Pending, Reason, Turn, Verdict};
 use crate::directory::{Compare, NextEpoch, Outcome, Transaction, Write};
 use crate::handover::origin::{Action, Event, State, step};
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, SessionId};
@@ -15,6 +16,7 @@ use crate::node::moves::Moves;
 use crate::node::payload::{Budget, Frozen, Known, can_cross, summarize};
 use crate::plan::{Policy, Treatment};
 use crate::residence::{Gate, Table};
+use crate::rest::debts::Debts;
 use crate::session::residual::Residual;
 use crate::session::{Class, VariableId};
 use std::collections::{BTreeMap, HashMap};
@@ -283,9 +285,11 @@ impl Node {
                 return None;
             }
             resident.gate = Gate::Frozen(handover);
-            Some(origin.known.freeze(resident, handover, &policy, budget))
+            let frozen = origin.known.freeze(resident, handover, &policy, budget);
+            let debts = resident.rest.as_ref().map(|r| Debts::of(r, &resident.session, &frozen.manifest, now.boot_us));
+            Some((frozen, debts))
         });
-        let Some(Frozen { location, manifest, values, demoted }) = frozen else {
+        let Some((Frozen { location, manifest, values, demoted }, debts)) = frozen else {
             if !crosses {
                 let session = origin.session.clone();
                 self.unsendable(session, turn);
@@ -296,13 +300,27 @@ impl Node {
         let origin_group_epoch = group_epoch.unwrap_or_default();
         origin.holds = manifest.depends().contains(&handover);
         origin.deadline_us = turn.now.boot_us + self.settings.stage_us_max;
-        origin.stage = Some(Box::new(Stage { location, origin_group_epoch, manifest, values }));
+        origin.stage = Some(Box::new(Stage { location, origin_group_epoch, manifest, values, debts }));
         if demoted > 0 {
             turn.note(Note::Demoted(demoted));
         }
         turn.note(Note::Froze(handover, origin.session.clone()));
+        // An operation that ran before the freeze and waits for the upstream is answered first.
+        let session = origin.session.clone();
+        if self.behind.is_waited_for(&session) {
+            return self.behind.schedule(&session, now.boot_us);
+        }
         // No group has replicas yet: all of them, none, are prepared.
         self.origin_event(handover, Event::Prepared, turn);
+    }
+
+    /// Nobody waits any more for a critical write of a session that may be frozen.
+    pub(super) fn wrote_frozen<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) {
+        if let Some(handover) = self.outgoing.moving.get(session).copied()
+            && self.outgoing.origins.get(&handover).is_some_and(|o| o.state == State::Preparing)
+        {
+            self.origin_event(handover, Event::Prepared, turn);
+        }
     }
 
     fn send_stage<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
@@ -367,6 +385,9 @@ impl Node {
                 resident.location.epoch = epoch.unwrap_or(resident.location.epoch);
             }
         });
+        if self.settings.rest.is_some() {
+            self.behind.schedule(session, turn.now.boot_us);
+        }
         turn.wake(session);
     }
 
@@ -377,6 +398,7 @@ impl Node {
         if let (true, Some(resident)) = (holds, resident) {
             self.keep(handover, Residual::of(session.clone(), &resident.session), turn);
         }
+        self.behind.forget(session, Verdict::TryAgain(Reason::Taken), turn.effects);
         turn.note(Note::Left(handover, session.clone()));
         turn.wake(session);
     }

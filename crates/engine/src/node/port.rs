@@ -1,13 +1,17 @@
 //! What goes into a node and what comes out of it: inputs, effects, verdicts, notes, settings.
 //!
 //! Plain data. The shell turns the world into [`Input`]s, performs [`Effect`]s and decides nothing.
+//! Longer than 400 lines because what goes in and what comes out of one machine is read together.
 
 use super::message::Message;
+use crate::command::Target;
 use crate::directory::{Outcome, Placement, Transaction, View};
-use crate::ids::{HandoverId, Incarnation, RequestId, SessionId, Ticket};
+use crate::ids::{Epoch, HandoverId, Incarnation, RequestId, SessionId, Ticket};
 use crate::lease::LeaseTimes;
 use crate::node::message::Proposer;
 use crate::plan::Policy;
+use crate::rest::RestSettings;
+use crate::rest::change::{Batch, Loaded, Stored};
 use crate::session::VariableId;
 use std::sync::Arc;
 
@@ -46,6 +50,8 @@ pub struct NodeSettings {
     pub waiting_max: usize,
     /// Bytes of a message to another node. What a pre-copy, a stage or an answer to a fetch has more of is split or demoted.
     pub frame_bytes_max: u64,
+    /// Sessions at rest; `None`: there is no upstream for them.
+    pub rest: Option<RestSettings>,
 }
 
 /// What an operation on a session that is not here wants.
@@ -126,6 +132,50 @@ pub enum Input {
         /// Joins the verdict.
         ticket: Ticket,
     },
+    /// An operation needs to know whether keys are at rest.
+    Reach {
+        /// Of this session.
+        session: SessionId,
+        /// Which.
+        keys: Vec<Target>,
+        /// Joins the verdict.
+        ticket: Ticket,
+    },
+    /// An operation changed something of impact `critical`: it must be in the upstream before it is acknowledged.
+    Flush {
+        /// Of this session.
+        session: SessionId,
+        /// Joins the verdict.
+        ticket: Ticket,
+    },
+    /// Whether something of a session is at rest; `None`: the upstream did not answer.
+    Looked {
+        /// Which request.
+        request: RequestId,
+        /// The answer.
+        found: Option<bool>,
+    },
+    /// A load has ended.
+    Loaded {
+        /// Which request.
+        request: RequestId,
+        /// How.
+        loaded: Loaded,
+    },
+    /// A store has ended, key by key; `None`: nobody knows how.
+    Stored {
+        /// Which request.
+        request: RequestId,
+        /// How.
+        stored: Option<Vec<Stored>>,
+    },
+    /// These sessions should go to rest.
+    CheckIn {
+        /// Which.
+        sessions: Vec<SessionId>,
+        /// Joins the effect `CheckedIn`, if anybody waits for it.
+        batch: Option<u64>,
+    },
     /// A session should move: adoption by its arrivals.
     Move {
         /// Which.
@@ -180,6 +230,8 @@ pub enum Verdict {
     Fetched,
     /// The end is in the directory: answer.
     Ended,
+    /// The write is in the upstream: answer.
+    Written,
     /// Nobody can answer now.
     TryAgain(Reason),
 }
@@ -191,6 +243,10 @@ pub enum Reason {
     Directory,
     /// The holder of a variable does not answer.
     Holder,
+    /// The upstream does not answer; what was written may or may not be there.
+    Upstream,
+    /// What is at rest cannot be served.
+    Unfit,
     /// Too many operations wait already.
     Full,
     /// This node may not own sessions and nobody else takes them.
@@ -222,6 +278,42 @@ pub enum Effect {
         request: RequestId,
         /// Of which session.
         session: SessionId,
+    },
+    /// Look whether anything of a session is at rest and report `Looked`.
+    Look {
+        /// Joins the answer.
+        request: RequestId,
+        /// Of which session.
+        session: SessionId,
+    },
+    /// Load keys of a session, guard them for its epoch, and report `Loaded`.
+    Load {
+        /// Joins the answer.
+        request: RequestId,
+        /// Of which session.
+        session: SessionId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// Which keys; `None`: all whose names follow from the session's id.
+        keys: Option<Vec<Target>>,
+    },
+    /// Perform it key by key and report `Stored`.
+    Store {
+        /// Joins the answer.
+        request: RequestId,
+        /// Of which session.
+        session: SessionId,
+        /// What.
+        batch: Batch,
+    },
+    /// A batch of check-ins is complete.
+    CheckedIn {
+        /// Which.
+        batch: u64,
+        /// Sessions that are at rest now.
+        done: u64,
+        /// Sessions that are not.
+        failed: u64,
     },
     /// Look for proof of death and report `Probed`.
     Probe(Incarnation),
@@ -293,4 +385,21 @@ pub enum Note {
     SessionLost(SessionId),
     /// A handover was cancelled, or not begun, because a message of it could not be sent.
     Unsendable(SessionId),
+    /// A session was at rest and is owned here.
+    CheckedOut,
+    /// A session was owned here and is at rest.
+    CheckedIn,
+    /// A session could not go to rest, and stays.
+    CheckInFailed,
+    /// A batch is in the upstream, with its bytes of commands, about.
+    Flushed {
+        /// See above.
+        bytes: u64,
+    },
+    /// The upstream did not answer a load, a look or a store.
+    UpstreamFailed,
+    /// Somebody else had written so many keys of a session at rest while it was owned here.
+    Foreign(SessionId, usize),
+    /// The upstream has a newer owner of a session than this node: what came from here was refused.
+    Stale(SessionId),
 }

@@ -88,6 +88,12 @@ impl Node {
         let mut inputs: Vec<Input> = Vec::new();
         self.locate.give_up(&mut inputs);
         self.late.give_up(&mut inputs);
+        inputs.extend(self.behind.give_up().into_iter().map(|(session, ticket)| Input::Flush { session, ticket }));
+        let reaching = self.pending.drain().filter_map(|(_, pending)| match pending {
+            Pending::Reach { session, ticket, .. } => Some(Input::Reach { session, keys: Vec::new(), ticket }),
+            _ => None,
+        });
+        inputs.extend(reaching);
         for input in inputs {
             Node::answer_fenced(input, turn);
         }

@@ -8,14 +8,17 @@
 //!   Open ───────────────► Frozen(H) ───────────► (gone: a residual)
 //!    │ ▲   fence won or      │
 //!    │ └───── promised ──────┘
-//!    └── last key removed ──► Ending ── record removed ──► (gone)
+//!    ├── last key removed ──► Ending ── record removed ──► (gone)
+//!    └── check-in ──► Resting ── written, record removed ──► (gone: at rest)
 //! ```
 //! Invariant: *one owner*: a resident answers only while its gate is open.
 
 use crate::bugs::{self, Bug};
 use crate::directory::Location;
 use crate::ids::{HandoverId, Incarnation, SessionId};
+use crate::rest::copy::RestCopy;
 use crate::session::Session;
+use bytes::Bytes;
 
 /// Whether operations may run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +29,8 @@ pub enum Gate {
     Frozen(HandoverId),
     /// Its last key is gone and its record is being removed: they are parked.
     Ending,
+    /// It goes to rest: they are parked, and check it out again.
+    Resting,
 }
 
 /// When arrivals from one node make it the better owner.
@@ -59,13 +64,36 @@ pub struct Resident {
     pub gate: Gate,
     /// When it came here, on this node's clock.
     pub opened_us: u64,
+    /// When an operation ran on it last, on this node's clock.
+    pub used_us: u64,
+    /// What the upstream has of it; `None`: sessions are never at rest here.
+    pub rest: Option<Box<RestCopy>>,
     arrivals: Arrivals,
 }
 
 impl Resident {
     /// A session that opens now.
     pub fn new(session: Session, location: Location, now_us: u64) -> Resident {
-        Resident { session, location, gate: Gate::Open, opened_us: now_us, arrivals: Arrivals::default() }
+        Resident {
+            session,
+            location,
+            gate: Gate::Open,
+            opened_us: now_us,
+            used_us: now_us,
+            rest: None,
+            arrivals: Arrivals::default(),
+        }
+    }
+
+    /// The same, with what the upstream has of it.
+    pub fn with_rest(self, rest: Option<RestCopy>) -> Resident {
+        Resident { rest: rest.map(Box::new), ..self }
+    }
+
+    /// The keys of these names that have to be loaded first: nobody knows whether they are at rest.
+    pub fn unknown<'a>(&self, mut names: impl Iterator<Item = &'a Bytes>) -> bool {
+        let Some(rest) = &self.rest else { return false };
+        names.any(|name| !self.session.keys().iter().any(|k| k.name == *name) && !rest.knows(name))
     }
 
     /// Whether it may answer, as far as its gate is concerned; the lease is another matter.
@@ -100,6 +128,11 @@ pub trait Table {
 
     /// How many residents there are.
     fn count(&self) -> usize;
+
+    /// The sessions of which something became unwritten since the last call. One that is never at rest need not be told.
+    fn take_unwritten(&self) -> Vec<SessionId> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ pub fn settings() -> NodeSettings {
         sweep_us: SWEEP_US,
         frame_bytes_max: 1 << 20,
         waiting_max: 8,
+        rest: None,
     }
 }
 
@@ -218,6 +219,8 @@ impl World {
             Effect::Note(note) => life.notes.push(note),
             Effect::Probe(_) => life.probes += 1,
             Effect::Gave { .. } => {}
+            // These nodes have no upstream.
+            Effect::Look { .. } | Effect::Load { .. } | Effect::Store { .. } | Effect::CheckedIn { .. } => {}
         }
     }
 

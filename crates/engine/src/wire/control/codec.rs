@@ -16,7 +16,7 @@
 //! Invariant: `decode(encode(m)) = m`, and any other bytes are an error that says what is wrong and shows none of them.
 
 use super::ControlMessage;
-use super::convert::{message_to_wire, wire_to_message};
+use super::convert::{debts_of, message_to_wire, wire_to_message};
 use bincode::de::read::Reader;
 use bincode::de::{BorrowDecode, BorrowDecoder};
 use bincode::enc::Encoder;
@@ -88,7 +88,9 @@ pub fn encode(message: &ControlMessage, out: &mut BytesMut, frame_bytes_max: usi
     let too_long = || WireError::MessageTooLong { kind: super::kind(message), limit: frame_bytes_max };
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_BYTES]);
-    let envelope = Envelope { message: message_to_wire(message), later: List::default() };
+    let debts = debts_of(message).map(|debts| bincode::encode_to_vec(&debts, CONFIG));
+    let Ok(debts) = debts.transpose() else { return Err(too_long()) };
+    let envelope = Envelope { message: message_to_wire(message, debts.as_deref()), later: List::default() };
     let sink = Sink { out, left: frame_bytes_max };
     let written = bincode::encode_into_writer(&envelope, sink, CONFIG);
     let length = out.len() - start - PREFIX_BYTES;
@@ -101,6 +103,14 @@ pub fn encode(message: &ControlMessage, out: &mut BytesMut, frame_bytes_max: usi
         }
     }
     Ok(length + PREFIX_BYTES)
+}
+
+/// The debts behind their tag in a manifest.
+pub(super) fn decode_debts(bytes: &[u8]) -> Result<WireDebts<'_>, &'static str> {
+    match bincode::borrow_decode_from_slice::<WireDebts<'_>, _>(bytes, CONFIG) {
+        Ok((debts, read)) if read == bytes.len() => Ok(debts),
+        _ => Err("the debts of a manifest are malformed"),
+    }
 }
 
 /// Takes the first frame off `input`; `None`: it has not arrived entirely. After an error `input` is as before.
@@ -187,7 +197,7 @@ impl<'de, C, T: BorrowDecode<'de, C>> BorrowDecode<'de, C> for List<T> {
     }
 }
 
-/// Fields that a later version adds, by tag; this version knows none and skips them. Reserved in the envelope for the id of a
+/// Fields that a later version adds, by tag; this version knows [`DEBTS`] and skips the others. Reserved in the envelope for the id of a
 /// connection, the role of the sender and subscriptions, in a manifest and its entries for what they depend on and their context.
 pub(super) type Later<'a> = List<(u16, &'a [u8])>;
 /// Values or names with something each, by key, so that the name of a key crosses once.
@@ -276,6 +286,17 @@ pub(super) struct WireStage<'a> {
     pub origin_group_epoch: u64,
     pub manifest: WireManifest<'a>,
     pub values: ByKey<'a, (&'a [u8], &'a [u8])>,
+}
+
+/// The tag of [`WireDebts`] in a manifest: what the upstream lacks of the session.
+pub(super) const DEBTS: u16 = 1;
+
+/// Ages are by impact, the most urgent first.
+#[derive(Encode, BorrowDecodeFields)]
+pub(super) struct WireDebts<'a> {
+    pub unwritten: List<&'a [u8]>,
+    pub gone: List<&'a [u8]>,
+    pub age_us: (Option<u64>, Option<u64>, Option<u64>, Option<u64>),
 }
 
 #[derive(Encode, BorrowDecodeFields)]

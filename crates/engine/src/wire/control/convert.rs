@@ -7,13 +7,14 @@
 //! Invariant: each direction is the inverse of the other, for every message whose names are within their limits.
 
 use super::codec::{
-    ByKey, Later, List, WireClass, WireDigest, WireEntry, WireForwarded, WireHandover, WireHeld, WireKey, WireKind, WireLane,
-    WireLayout, WireManifest, WireMessage, WireProposer, WireRejection, WireStage, WireSummary,
+    ByKey, DEBTS, Later, List, WireClass, WireDebts, WireDigest, WireEntry, WireForwarded, WireHandover, WireHeld, WireKey,
+    WireKind, WireLane, WireLayout, WireManifest, WireMessage, WireProposer, WireRejection, WireStage, WireSummary, decode_debts,
 };
 use super::{ControlMessage, Forwarded, Lane};
 use crate::directory::Location;
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, RequestId, SessionId, Version};
 use crate::node::message::{Message, Proposer, Rejection, Stage, Summary};
+use crate::rest::debts::Debts;
 use crate::session::manifest::{Batch, Entry, Held, Manifest, ManifestKey};
 use crate::session::{Access, Class, Kind, Layout, Remote, VariableId};
 use bytes::Bytes;
@@ -45,7 +46,7 @@ same_variants!(Kind, WireKind: String, Hash, Set, SortedSet, List);
 same_variants!(Class, WireClass: Carried, Streamed, Deferred, Dropped);
 
 /// The wire form of a message; it borrows all of its bytes.
-pub(super) fn message_to_wire(message: &ControlMessage) -> WireMessage<'_> {
+pub(super) fn message_to_wire<'a>(message: &'a ControlMessage, debts: Option<&'a [u8]>) -> WireMessage<'a> {
     match message {
         ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation, to, lane } => WireMessage::Hello {
             protocols: (*protocol_min, *protocol_max),
@@ -57,7 +58,7 @@ pub(super) fn message_to_wire(message: &ControlMessage) -> WireMessage<'_> {
         },
         ControlMessage::Welcome { protocol } => WireMessage::Welcome { protocol: *protocol },
         ControlMessage::Unwelcome { reason } => WireMessage::Unwelcome { reason },
-        ControlMessage::Node(message) => node_to_wire(message),
+        ControlMessage::Node(message) => node_to_wire(message, debts),
         ControlMessage::Operation { id, session, arguments, resp3, create } => WireMessage::Operation {
             id: *id,
             session: &session.0,
@@ -82,7 +83,7 @@ pub(super) fn message_to_wire(message: &ControlMessage) -> WireMessage<'_> {
     }
 }
 
-fn node_to_wire(message: &Message) -> WireMessage<'_> {
+fn node_to_wire<'a>(message: &'a Message, debts: Option<&'a [u8]>) -> WireMessage<'a> {
     let of = |h: &HandoverId| (h.origin.0.0, h.serial);
     match message {
         Message::Propose { handover, session, proposer, summary } => WireMessage::Propose {
@@ -104,7 +105,7 @@ fn node_to_wire(message: &Message) -> WireMessage<'_> {
         Message::Reject { handover, reason } => WireMessage::Reject { handover: of(handover), reason: (*reason).into() },
         Message::PreCopy { handover, values } => WireMessage::PreCopy { handover: of(handover), values: batch_to_wire(values) },
         Message::PreCopied { handover } => WireMessage::PreCopied { handover: of(handover) },
-        Message::Stage { handover, stage } => WireMessage::Stage { handover: of(handover), stage: stage_to_wire(stage) },
+        Message::Stage { handover, stage } => WireMessage::Stage { handover: of(handover), stage: stage_to_wire(stage, debts) },
         Message::Committed { handover } => WireMessage::Committed { handover: of(handover) },
         Message::Promised { handover } => WireMessage::Promised { handover: of(handover) },
         Message::Abort { handover } => WireMessage::Abort { handover: of(handover) },
@@ -141,7 +142,7 @@ fn batch_to_wire(batch: &Batch) -> ByKey<'_, (&[u8], &[u8])> {
     List(pairs.collect())
 }
 
-fn stage_to_wire(stage: &Stage) -> WireStage<'_> {
+fn stage_to_wire<'a>(stage: &'a Stage, debts: Option<&'a [u8]>) -> WireStage<'a> {
     let location = &stage.location;
     WireStage {
         group: location.group.0,
@@ -152,10 +153,28 @@ fn stage_to_wire(stage: &Stage) -> WireStage<'_> {
         manifest: WireManifest {
             last_version: stage.manifest.last_version.0,
             keys: List(stage.manifest.keys.iter().map(key_to_wire).collect()),
-            later: Later::default(),
+            later: debts.map(|debts| List(vec![(DEBTS, debts)])).unwrap_or_default(),
         },
         values: batch_to_wire(&stage.values),
     }
+}
+
+/// The debts that go with a message, if it is one that has some.
+pub(super) fn debts_of(message: &ControlMessage) -> Option<WireDebts<'_>> {
+    let ControlMessage::Node(Message::Stage { stage, .. }) = message else { return None };
+    let debts = stage.debts.as_ref()?;
+    let [critical, high, medium, low] = debts.age_us;
+    Some(WireDebts {
+        unwritten: List(debts.unwritten.iter().map(AsRef::as_ref).collect()),
+        gone: List(debts.gone.iter().map(AsRef::as_ref).collect()),
+        age_us: (critical, high, medium, low),
+    })
+}
+
+fn debts(wire: WireDebts<'_>) -> Debts {
+    let (critical, high, medium, low) = wire.age_us;
+    let names = |names: List<&[u8]>| names.0.into_iter().map(Bytes::copy_from_slice).collect();
+    Debts { unwritten: names(wire.unwritten), gone: names(wire.gone), age_us: [critical, high, medium, low] }
 }
 
 fn key_to_wire(key: &ManifestKey) -> WireKey<'_> {
@@ -213,7 +232,9 @@ pub(super) fn wire_to_message(wire: WireMessage<'_>) -> Result<ControlMessage, &
         WireMessage::Reject { handover: h, reason } => node(Message::Reject { handover: handover(h), reason: reason.into() }),
         WireMessage::PreCopy { handover: h, values } => node(Message::PreCopy { handover: handover(h), values: batch(values) }),
         WireMessage::PreCopied { handover: h } => node(Message::PreCopied { handover: handover(h) }),
-        WireMessage::Stage { handover: h, stage: s } => node(Message::Stage { handover: handover(h), stage: Box::new(stage(s)) }),
+        WireMessage::Stage { handover: h, stage: s } => {
+            node(Message::Stage { handover: handover(h), stage: Box::new(stage(s)?) })
+        }
         WireMessage::Committed { handover: h } => node(Message::Committed { handover: handover(h) }),
         WireMessage::Promised { handover: h } => node(Message::Promised { handover: handover(h) }),
         WireMessage::Abort { handover: h } => node(Message::Abort { handover: handover(h) }),
@@ -282,7 +303,9 @@ fn batch(wire: ByKey<'_, (&[u8], &[u8])>) -> Batch {
     Batch(keys.map(|(key, values)| (Bytes::copy_from_slice(key), values.0.into_iter().map(copied).collect())).collect())
 }
 
-fn stage(wire: WireStage<'_>) -> Stage {
+fn stage(wire: WireStage<'_>) -> Result<Stage, &'static str> {
+    let tagged = wire.manifest.later.0.iter().find(|(tag, _)| *tag == DEBTS);
+    let debts = tagged.map(|(_, bytes)| decode_debts(bytes)).transpose()?.map(debts);
     let location = Location {
         group: GroupId(wire.group),
         epoch: Epoch(wire.epoch),
@@ -291,7 +314,8 @@ fn stage(wire: WireStage<'_>) -> Stage {
     };
     let last_version = Version(wire.manifest.last_version);
     let manifest = Manifest { last_version, keys: wire.manifest.keys.0.into_iter().map(manifest_key).collect() };
-    Stage { location, origin_group_epoch: Epoch(wire.origin_group_epoch), manifest, values: batch(wire.values) }
+    let origin_group_epoch = Epoch(wire.origin_group_epoch);
+    Ok(Stage { location, origin_group_epoch, manifest, values: batch(wire.values), debts })
 }
 
 fn manifest_key(wire: WireKey<'_>) -> ManifestKey {

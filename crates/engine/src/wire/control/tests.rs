@@ -4,6 +4,7 @@ use super::*;
 use crate::directory::Location;
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, RequestId, Version};
 use crate::node::message::{Proposer, Rejection, Stage, Summary};
+use crate::rest::debts::Debts;
 use crate::session::manifest::{Batch, Entry, Held, Manifest, ManifestKey};
 use crate::session::{Access, Class, Kind, Layout, Remote, VariableId};
 use bytes::{BufMut, BytesMut};
@@ -53,7 +54,17 @@ fn stage() -> Stage {
     let location = Location { group: GroupId(7), epoch: Epoch(9), last: Some(handover(4, 300)), depends: vec![handover(4, 300)] };
     let mut values = Batch::default();
     values.push(variable("sess:s1", "user"), Bytes::from("u"));
-    Stage { location, origin_group_epoch: Epoch(8), manifest: manifest(), values }
+    Stage { location, origin_group_epoch: Epoch(8), manifest: manifest(), values, debts: None }
+}
+
+/// The same with debts to the upstream.
+fn stage_with_debts() -> Stage {
+    let debts = Debts {
+        unwritten: vec![Bytes::from("sess:s1")],
+        gone: vec![Bytes::from("cart:s1")],
+        age_us: [None, Some(300), None, Some(1)],
+    };
+    Stage { debts: Some(debts), ..stage() }
 }
 
 /// Keys of the layouts that came later.
@@ -121,6 +132,7 @@ fn examples() -> Vec<ControlMessage> {
         ControlMessage::LeavingHeard { id: 1 },
     ]);
     all.push(ControlMessage::Node(Message::Stage { handover: h, stage: Box::new(stage_of_members()) }));
+    all.push(ControlMessage::Node(Message::Stage { handover: handover(4, 300), stage: Box::new(stage_with_debts()) }));
     all
 }
 
@@ -322,6 +334,7 @@ fn each_message_has_its_lane_and_phase() {
     leaving Control None
     leaving_heard Control None
     stage Bulk Some(Eager)
+    stage Bulk Some(Eager)
     ");
 }
 
@@ -378,6 +391,7 @@ fn stages() -> impl Strategy<Value = Stage> {
         origin_group_epoch: Epoch(epoch),
         manifest,
         values,
+        debts: None,
     })
 }
 

@@ -1,0 +1,281 @@
+//! What goes to the upstream, and when: by the deadline of the most urgent change, all changes of a session in one batch.
+//!
+//! It never has two batches of one session under way, and never more than `in_flight_max` in all. A failure is tried again after
+//! a pause that doubles; whoever waits for a critical write is told at once. It never sends without a lease.
+//!
+//! | gate | a batch goes out when |
+//! |---|---|
+//! | open | its deadline has come, or an operation waits for it |
+//! | frozen | an operation waits for it: the stage follows |
+//! | ending | at once: every key that may be there is removed |
+//! | resting | at once |
+//!
+//! Invariant: *a crash loses at most what policy allows*: an operation of impact `critical` is told `Written` only when the
+//! upstream has confirmed a batch that was made after it ran.
+
+use super::{Effect, Node, Note, Pending, Reason, Turn, Verdict};
+use crate::ids::{RequestId, SessionId, Ticket};
+use crate::residence::{Gate, Table};
+use crate::rest::change::Stored;
+use crate::rest::copy::Taken;
+use crate::session::VariableId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// After a fetch was sent for a batch that needs it, the batch is made again.
+const FETCH_PAUSE_US: u64 = 20_000;
+
+/// Who waits for critical writes of one session.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// For the batch under way.
+    served: Vec<Ticket>,
+    /// For the next one.
+    next: Vec<Ticket>,
+}
+
+/// How far a session's writing is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// The upstream has everything; or sessions are never at rest here.
+    Clean,
+    /// A batch is under way, or will be: `stored` goes on, or the clock does.
+    UnderWay,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    due: BTreeSet<(u64, SessionId)>,
+    due_of: BTreeMap<SessionId, u64>,
+    waiting: BTreeMap<SessionId, Waiting>,
+    in_flight: usize,
+    /// How often in a row the upstream did not answer.
+    failures: u32,
+    paused_until_us: u64,
+}
+
+impl Behind {
+    pub(super) fn count(&self) -> usize {
+        self.due.len() + self.in_flight
+    }
+
+    pub(super) fn fails(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Whether operations wait for a critical write of this session.
+    pub(super) fn is_waited_for(&self, session: &SessionId) -> bool {
+        self.waiting.contains_key(session)
+    }
+
+    pub(super) fn schedule(&mut self, session: &SessionId, at_us: u64) {
+        if self.due_of.get(session).is_some_and(|before| *before <= at_us) {
+            return;
+        }
+        self.unschedule(session);
+        self.due_of.insert(session.clone(), at_us);
+        self.due.insert((at_us, session.clone()));
+    }
+
+    fn unschedule(&mut self, session: &SessionId) {
+        if let Some(before) = self.due_of.remove(session) {
+            self.due.remove(&(before, session.clone()));
+        }
+    }
+
+    /// The session is not here any more.
+    pub(super) fn forget(&mut self, session: &SessionId, verdict: Verdict, effects: &mut Vec<Effect>) {
+        self.unschedule(session);
+        let waiting = self.waiting.remove(session).unwrap_or_default();
+        let tickets = waiting.served.into_iter().chain(waiting.next);
+        effects.extend(tickets.map(|ticket| Effect::Answer { ticket, verdict }));
+    }
+
+    /// All who wait, for a node that is over.
+    pub(super) fn give_up(&mut self) -> Vec<(SessionId, Ticket)> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let all = waiting.into_iter().flat_map(|(s, w)| w.served.into_iter().chain(w.next).map(move |t| (s.clone(), t)));
+        all.collect()
+    }
+}
+
+impl Node {
+    /// An operation of impact `critical` has run and waits for the upstream.
+    pub(super) fn flush_for<T: Table>(&mut self, session: SessionId, ticket: Ticket, turn: &mut Turn<'_, T>) {
+        let is_here = turn.table.with(&session, |slot| slot.as_ref().is_some_and(|r| r.rest.is_some()));
+        if !is_here {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Taken) });
+            return;
+        }
+        if turn.now.boot_us < self.behind.paused_until_us {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Upstream) });
+            return;
+        }
+        self.behind.waiting.entry(session.clone()).or_default().next.push(ticket);
+        self.rest_step(session, turn);
+    }
+
+    /// The next step of a session of which something is unwritten, by its gate.
+    pub(super) fn rest_step<T: Table>(&mut self, session: SessionId, turn: &mut Turn<'_, T>) {
+        match turn.table.with(&session, |slot| slot.as_ref().map(|r| r.gate)) {
+            None => self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects),
+            Some(Gate::Ending) => self.end_on(session, turn),
+            Some(Gate::Resting) => self.check_in_on(session, turn),
+            Some(Gate::Frozen(_)) if !self.behind.is_waited_for(&session) => {
+                self.behind.unschedule(&session);
+                self.wrote_frozen(&session, turn);
+            }
+            Some(Gate::Frozen(_) | Gate::Open) => {
+                if self.write(&session, false, turn) == Progress::Clean {
+                    self.behind.forget(&session, Verdict::Written, turn.effects);
+                    self.wrote_frozen(&session, turn);
+                }
+            }
+        }
+    }
+
+    /// Sends what is unwritten of a session; with `all` it ends, and everything of it goes.
+    pub(super) fn write<T: Table>(&mut self, session: &SessionId, all: bool, turn: &mut Turn<'_, T>) -> Progress {
+        let Some(settings) = self.settings.rest else { return Progress::Clean };
+        let now = turn.now;
+        let may_send = self.lease.is_valid(now.boot_us) && now.boot_us >= self.behind.paused_until_us;
+        if !may_send || self.behind.in_flight >= settings.in_flight_max {
+            let at_us = self.behind.paused_until_us.max(now.boot_us + 1);
+            self.behind.schedule(session, at_us);
+            // Whether there is anything to send is not known yet.
+            return Progress::UnderWay;
+        }
+        self.behind.unschedule(session);
+        let request = self.request(Pending::Store(session.clone()));
+        let taken = turn.table.with(session, |slot| {
+            let resident = slot.as_mut()?;
+            let epoch = resident.location.epoch;
+            Some(resident.rest.as_mut()?.take(&resident.session, epoch, request, now.unix_ms, all))
+        });
+        match taken {
+            Some(Taken::Batch(batch)) => {
+                self.behind.in_flight += 1;
+                if let Some(waiting) = self.behind.waiting.get_mut(session) {
+                    waiting.served.append(&mut waiting.next);
+                }
+                turn.effects.push(Effect::Store { request, session: session.clone(), batch });
+                Progress::UnderWay
+            }
+            other => {
+                self.pending.remove(&request);
+                match other {
+                    Some(Taken::InFlight) => Progress::UnderWay,
+                    Some(Taken::Fetch(variables)) => {
+                        self.fetch_to_write(session, &variables, turn);
+                        self.behind.schedule(session, now.boot_us + FETCH_PAUSE_US);
+                        Progress::UnderWay
+                    }
+                    _ => Progress::Clean,
+                }
+            }
+        }
+    }
+
+    fn fetch_to_write<T: Table>(&mut self, session: &SessionId, variables: &[VariableId], turn: &mut Turn<'_, T>) {
+        self.fetch_behind(session, |id| variables.contains(id), turn);
+    }
+
+    /// A batch has ended.
+    pub(super) fn stored<T: Table>(
+        &mut self,
+        session: SessionId,
+        request: RequestId,
+        stored: Option<Vec<Stored>>,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let now_us = turn.now.boot_us;
+        self.behind.in_flight = self.behind.in_flight.saturating_sub(1);
+        let landed = turn.table.with(&session, |slot| {
+            let rest = slot.as_mut()?.rest.as_mut()?;
+            let bytes = rest.unwritten_bytes();
+            let landed = rest.landed(request, stored.as_deref())?;
+            Some((landed, bytes.saturating_sub(rest.unwritten_bytes())))
+        });
+        self.pause_after(stored.is_none(), turn);
+        // The session has left; what a handover took over is unwritten there. Its waiters were answered by the batch itself.
+        let everything = |all: &Vec<Stored>| all.iter().all(|s| matches!(s, Stored::Written | Stored::WrittenOver));
+        let written = landed.map_or(stored.as_ref().is_some_and(everything), |(landed, _)| landed.written);
+        if let Some((landed, bytes)) = landed {
+            if landed.foreign > 0 {
+                turn.note(Note::Foreign(session.clone(), landed.foreign));
+            }
+            if landed.refused {
+                turn.note(Note::Stale(session.clone()));
+            }
+            if landed.written {
+                turn.note(Note::Flushed { bytes });
+            }
+        }
+        let again = landed.is_some_and(|(l, _)| !l.written && !l.unknown && !l.refused);
+        if !again && let Some(waiting) = self.behind.waiting.get_mut(&session) {
+            let verdict = if written { Verdict::Written } else { Verdict::TryAgain(Reason::Upstream) };
+            let served = std::mem::take(&mut waiting.served);
+            if waiting.next.is_empty() {
+                self.behind.waiting.remove(&session);
+            }
+            turn.effects.extend(served.into_iter().map(|ticket| Effect::Answer { ticket, verdict }));
+        }
+        let settings = self.settings.rest;
+        let due = turn.table.with(&session, |slot| {
+            let resident = slot.as_ref()?;
+            let due = resident.rest.as_ref().zip(settings).and_then(|(rest, settings)| rest.due_us(&settings));
+            Some(if resident.gate == Gate::Open { due } else { Some(now_us) })
+        });
+        match due {
+            None => self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects),
+            // Refused: a newer owner has it, and this node will hear of it; hammering would not help.
+            Some(Some(at)) if landed.is_some_and(|(l, _)| l.refused) => {
+                self.behind.schedule(&session, at.max(now_us + 1_000_000))
+            }
+            Some(Some(_)) if again || self.behind.is_waited_for(&session) => self.rest_step(session, turn),
+            Some(Some(at)) if at <= now_us => self.rest_step(session, turn),
+            Some(Some(at)) => self.behind.schedule(&session, at),
+            Some(None) if self.behind.is_waited_for(&session) => self.rest_step(session, turn),
+            Some(None) => {}
+        }
+    }
+
+    /// After the upstream failed, pauses that double; after an answer, none.
+    fn pause_after<T: Table>(&mut self, failed: bool, turn: &mut Turn<'_, T>) {
+        let Some(settings) = self.settings.rest else { return };
+        if !failed {
+            self.behind.failures = 0;
+            return;
+        }
+        turn.note(Note::UpstreamFailed);
+        if turn.now.boot_us >= self.behind.paused_until_us {
+            let pause_us = settings.pause_us.saturating_mul(1 << self.behind.failures.min(16)).min(settings.pause_us_max);
+            self.behind.paused_until_us = turn.now.boot_us + pause_us;
+            self.behind.failures = self.behind.failures.saturating_add(1);
+        }
+    }
+
+    pub(super) fn tick_behind<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let Some(settings) = self.settings.rest else { return };
+        let now_us = turn.now.boot_us;
+        for session in turn.table.take_unwritten() {
+            let due = turn.table.with(&session, |slot| slot.as_ref()?.rest.as_ref()?.due_us(&settings));
+            if let Some(at_us) = due {
+                self.behind.schedule(&session, at_us);
+            }
+        }
+        if now_us < self.behind.paused_until_us {
+            return;
+        }
+        let mut steps = self.behind.due.len();
+        while self.behind.in_flight < settings.in_flight_max && steps > 0 {
+            let Some((at_us, session)) = self.behind.due.first().cloned() else { return };
+            if at_us > now_us {
+                return;
+            }
+            steps -= 1;
+            self.behind.unschedule(&session);
+            self.rest_step(session, turn);
+        }
+    }
+}

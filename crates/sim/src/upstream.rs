@@ -1,0 +1,288 @@
+//! The upstream in memory, and what must be there: the guarded store of sessions at rest, exactly as `wayfarer_engine::rest`
+//! documents it.
+//!
+//! It never answers for a node. Requests have fates as those to the directory have: lost, late, unanswered. While a session is
+//! nobody's, what is here *is* the session: the account of the truth follows it.
+//!
+//! | invariant | here |
+//! |---|---|
+//! | one owner | a store under an older epoch, or an older sequence, is refused |
+//! | planned moves lose nothing | a record goes only when the upstream has exactly the truth; an end leaves nothing |
+//! | a crash loses at most what policy allows | no acknowledged write of impact `critical` goes; nothing acknowledged as deleted comes back |
+
+use crate::host::Stimulus;
+use crate::network::fate;
+use crate::operation::{FIELDS, KEY, Kind, WriteId, id_of};
+use crate::profile::DIRECTORY_PATIENCE_US;
+use crate::world::{Event, World};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use wayfarer_engine::bugs::{self, Bug};
+use wayfarer_engine::command::Target;
+use wayfarer_engine::ids::{Epoch, Incarnation, RequestId, SessionId};
+use wayfarer_engine::node::Input;
+use wayfarer_engine::rest::change::{Batch, KeyChange, Loaded, LoadedKey, Stored};
+use wayfarer_engine::rest::content::KeyContent;
+use wayfarer_engine::session::Layout;
+
+/// The field whose impact is `critical` where sessions are at rest.
+pub const CRITICAL: usize = 3;
+
+const LOSE_NOTHING: &str = "planned moves lose nothing";
+const CRASH: &str = "a crash loses at most what policy allows";
+
+type Fields = BTreeMap<Bytes, Bytes>;
+
+/// The key of one session, and its guard.
+#[derive(Clone, Debug, Default)]
+pub struct Key {
+    fields: Fields,
+    guard: (Epoch, u64),
+    /// What was left there last by whoever has the guard.
+    left: Option<Fields>,
+}
+
+/// What happened to one session, as far as it must outlive a crash.
+#[derive(Clone, Debug, Default)]
+pub struct Promises {
+    /// All writes and deletions in the order of execution; a deletion is `None`.
+    executed: Vec<Option<(usize, WriteId)>>,
+    /// How many of them were executed when the last deletion ran whose end was acknowledged.
+    dead: usize,
+    /// How many had been executed when each deletion ran, by the number of its operation.
+    deletions: BTreeMap<u64, usize>,
+    /// Where the last acknowledged critical write stands.
+    critical: Option<usize>,
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    keys: BTreeMap<SessionId, Key>,
+    promises: BTreeMap<usize, Promises>,
+    /// Sessions that are at rest, or not loaded yet by who has claimed them: what is here is what they are.
+    awake: BTreeMap<usize, Epoch>,
+}
+
+/// What a node asks.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Whether anything is there.
+    Look,
+    /// The key, guarded for this epoch.
+    Load(Epoch),
+    /// A batch.
+    Store(Batch),
+}
+
+impl Promises {
+    fn position(&self, id: WriteId) -> Option<usize> {
+        self.executed.iter().position(|e| e.is_some_and(|(_, write)| write == id))
+    }
+
+    fn deleted_after(&self, at: usize) -> bool {
+        self.executed.iter().skip(at).any(Option::is_none)
+    }
+}
+
+impl Upstream {
+    fn fields(&self, id: &SessionId) -> Fields {
+        self.keys.get(id).map(|k| k.fields.clone()).unwrap_or_default()
+    }
+
+    fn load(&mut self, id: &SessionId, epoch: Epoch) -> Loaded {
+        let key = self.keys.entry(id.clone()).or_default();
+        if key.guard.0 > epoch {
+            return Loaded::Refused;
+        }
+        if key.guard.0 < epoch {
+            key.guard = (epoch, 0);
+        }
+        key.left = Some(key.fields.clone());
+        let pairs: Vec<(Bytes, Bytes)> = key.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let content = (!pairs.is_empty()).then_some(KeyContent::Hash(pairs));
+        let target = Target { key: Bytes::from_static(KEY), layout: Layout::Hash, label: Bytes::new() };
+        Loaded::Keys(vec![LoadedKey { target, content, expires_at_ms: None }])
+    }
+
+    fn store(&mut self, id: &SessionId, batch: &Batch) -> Vec<Stored> {
+        let key = self.keys.entry(id.clone()).or_default();
+        let mut all = Vec::new();
+        for store in &batch.keys {
+            let mark = (batch.epoch, batch.sequence);
+            if mark <= key.guard && !bugs::on(Bug::GuardIgnored) {
+                all.push(Stored::Refused);
+                continue;
+            }
+            let foreign = key.left.as_ref().is_some_and(|left| *left != key.fields);
+            let stored = match &store.change {
+                KeyChange::Fields { .. } | KeyChange::Expiry if foreign => {
+                    key.left = Some(key.fields.clone());
+                    all.push(Stored::Foreign);
+                    continue;
+                }
+                KeyChange::Fields { .. } | KeyChange::Expiry if key.fields.is_empty() => {
+                    all.push(Stored::Vanished);
+                    continue;
+                }
+                KeyChange::Fields { set, gone } => {
+                    key.fields.extend(set.iter().cloned());
+                    gone.iter().for_each(|name| {
+                        key.fields.remove(name);
+                    });
+                    Stored::Written
+                }
+                KeyChange::Expiry => Stored::Written,
+                KeyChange::Merge { set, keep } => {
+                    key.fields.retain(|name, _| keep.contains(name));
+                    key.fields.extend(set.iter().cloned());
+                    if foreign { Stored::WrittenOver } else { Stored::Written }
+                }
+                KeyChange::Whole(KeyContent::Hash(pairs)) => {
+                    key.fields = pairs.iter().cloned().collect();
+                    if foreign { Stored::WrittenOver } else { Stored::Written }
+                }
+                KeyChange::Whole(_) | KeyChange::Gone => {
+                    key.fields.clear();
+                    if foreign { Stored::WrittenOver } else { Stored::Written }
+                }
+            };
+            key.guard = mark;
+            key.left = Some(key.fields.clone());
+            all.push(stored);
+        }
+        all
+    }
+}
+
+impl World {
+    /// A node asks the upstream.
+    pub(crate) fn ask_upstream(&mut self, me: Incarnation, request: RequestId, session: SessionId, ask: Ask) {
+        let fate = fate(&self.profile, &mut self.random);
+        if fate.answered_us.is_none() {
+            let unknown = match &ask {
+                Ask::Look => Input::Looked { request, found: None },
+                Ask::Load(_) => Input::Loaded { request, loaded: Loaded::Unknown },
+                Ask::Store(_) => Input::Stored { request, stored: None },
+            };
+            self.after(DIRECTORY_PATIENCE_US, Event::Reach(me, Stimulus::Input(unknown)));
+        }
+        if let Some(at) = fate.applied_us {
+            let answer_us = fate.answered_us.map(|answered| answered - at);
+            self.after(at, Event::Upstream { from: me, request, session, ask, answer_us });
+        }
+    }
+
+    /// What a node asked reaches the upstream.
+    pub(crate) fn upstream(
+        &mut self,
+        from: Incarnation,
+        request: RequestId,
+        session: &SessionId,
+        ask: &Ask,
+        answer_us: Option<u64>,
+    ) {
+        let Some(at) = self.sessions.iter().position(|id| id == session) else { return };
+        let before = self.upstream.fields(session);
+        let answer = match ask {
+            Ask::Look => Input::Looked { request, found: Some(!before.is_empty()) },
+            Ask::Load(epoch) => {
+                let loaded = self.upstream.load(session, *epoch);
+                if loaded != Loaded::Refused {
+                    self.upstream.awake.insert(at, *epoch);
+                    self.coverage.loads += 1;
+                } else {
+                    self.coverage.stale_stores += 1;
+                }
+                Input::Loaded { request, loaded }
+            }
+            Ask::Store(batch) => {
+                let stored = self.upstream.store(session, batch);
+                self.coverage.stores += 1;
+                self.coverage.stale_stores += stored.iter().filter(|s| **s == Stored::Refused).count() as u64;
+                Input::Stored { request, stored: Some(stored) }
+            }
+        };
+        let (who, how) = (from.0.0, if answer_us.is_none() { ", unanswered" } else { "" });
+        self.trace.line(self.now_us, format_args!("upstream: {ask:?} of {who}, request {}{how}", request.0));
+        if self.upstream.fields(session) != before && self.is_resting(at) {
+            self.follow_upstream(at);
+        }
+        if let Some(answer_us) = answer_us {
+            self.after(answer_us, Event::Reach(from, Stimulus::Input(answer)));
+        }
+    }
+
+    /// Whether nobody has loaded the session under its present record.
+    fn is_resting(&self, session: usize) -> bool {
+        self.directory.read(&self.sessions[session]).owner().is_none() || !self.upstream.awake.contains_key(&session)
+    }
+
+    /// The session is nobody's: what is at rest is what it is. What may not be lost is looked for.
+    pub(crate) fn follow_upstream(&mut self, session: usize) {
+        self.upstream.awake.remove(&session);
+        let there = self.at_rest(session);
+        let Some(promises) = self.upstream.promises.get(&session).cloned() else { return };
+        for (field, id) in &there {
+            if promises.position(*id).is_none_or(|at| at < promises.dead) {
+                self.violate(CRASH, format!("w{id} of session {session} is at rest, which was deleted or never written"));
+            }
+            if *field == CRITICAL && promises.critical.is_some_and(|least| promises.position(*id).is_none_or(|at| at < least)) {
+                self.violate(CRASH, format!("w{id} is at rest in session {session}, and a later critical write is lost"));
+            }
+        }
+        let lost = promises.critical.filter(|at| !promises.deleted_after(*at));
+        if let Some(at) = lost.filter(|_| there.iter().all(|(field, _)| *field != CRITICAL)) {
+            self.violate(CRASH, format!("the critical write {at} of session {session} is lost"));
+        }
+        self.coverage.rolled_back += u64::from(self.truth[session].replace(&there, self.now_us));
+        self.history.replaced(session, &there, self.now_us);
+    }
+
+    /// The writes whose values are at rest.
+    fn at_rest(&self, session: usize) -> BTreeMap<usize, WriteId> {
+        let fields = self.upstream.fields(&self.sessions[session]);
+        let found = FIELDS
+            .iter()
+            .enumerate()
+            .filter_map(|(field, (name, _))| Some((field, id_of(fields.get(name.as_bytes())?, field).unwrap_or(WriteId::MAX))));
+        found.collect()
+    }
+
+    /// A record goes: all of the session is at rest then, or it has ended.
+    pub(crate) fn judge_forget(&mut self, session: usize) {
+        let there = self.at_rest(session);
+        let truth: BTreeMap<usize, WriteId> = self.truth[session].values.iter().map(|(field, (id, _))| (*field, *id)).collect();
+        if there != truth {
+            let what = format!("the record of session {session} goes, which is {truth:?}, and {there:?} is at rest");
+            self.violate(LOSE_NOTHING, what);
+        }
+        self.coverage.check_ins += u64::from(!truth.is_empty());
+        self.upstream.awake.remove(&session);
+    }
+
+    /// An operation ran at the owner.
+    pub(crate) fn promise_run(&mut self, session: usize, kind: Kind, number: u64) {
+        let promises = self.upstream.promises.entry(session).or_default();
+        match kind {
+            Kind::Read(_) => {}
+            Kind::Write(field, id) | Kind::Update(field, id) => promises.executed.push(Some((field, id))),
+            Kind::Delete => {
+                promises.deletions.insert(number, promises.executed.len());
+                promises.executed.push(None);
+            }
+        }
+    }
+
+    /// A client was told that its operation is done.
+    pub(crate) fn promise_acknowledged(&mut self, session: usize, kind: Kind, number: u64) {
+        let promises = self.upstream.promises.entry(session).or_default();
+        match kind {
+            Kind::Write(CRITICAL, id) | Kind::Update(CRITICAL, id) => {
+                promises.critical = promises.critical.max(promises.position(id));
+            }
+            Kind::Delete => promises.dead = promises.dead.max(promises.deletions.get(&number).copied().unwrap_or(0)),
+            _ => {}
+        }
+    }
+}

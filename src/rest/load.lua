@@ -1,0 +1,45 @@
+-- KEYS: the library's key, its guard. ARGV: directory, epoch, how long a guard is kept, bytes and parts at most.
+-- Guards the key for this owner and gives its contents: {'keys', type, expiry or -1, contents}, {'refused'} or {'unfit'}.
+local key, guard = KEYS[1], KEYS[2]
+local made, epoch, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local bytes_max, parts_max = tonumber(ARGV[4]), tonumber(ARGV[5])
+local before = redis.call('HMGET', guard, 'd', 'e')
+if is_later(before, made, epoch) then
+  return {'refused'}
+end
+local kind = redis.call('TYPE', key)['ok']
+local contents = ''
+if kind == 'string' then
+  if redis.call('STRLEN', key) > bytes_max then return {'unfit'} end
+  contents = redis.call('GET', key)
+elseif kind == 'hash' then
+  if redis.call('HLEN', key) > parts_max then return {'unfit'} end
+  contents = redis.call('HGETALL', key)
+elseif kind == 'set' then
+  if redis.call('SCARD', key) > parts_max then return {'unfit'} end
+  contents = redis.call('SMEMBERS', key)
+elseif kind == 'zset' then
+  if redis.call('ZCARD', key) > parts_max then return {'unfit'} end
+  contents = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+elseif kind == 'list' then
+  if redis.call('LLEN', key) > parts_max then return {'unfit'} end
+  contents = redis.call('LRANGE', key, 0, -1)
+elseif kind ~= 'none' then
+  return {'unfit'}
+end
+local expires_at_ms = -1
+local left_ms = redis.call('PTTL', key)
+if left_ms >= 0 then
+  local exact = redis.pcall('PEXPIRETIME', key)
+  expires_at_ms = type(exact) == 'number' and exact or (now_ms() + left_ms)
+end
+redis.call('HSET', guard, 'f', (fingerprint(key)))
+redis.call('HSET', guard, 'x', string.format('%.0f', expires_at_ms))
+-- A second load of the same owner must not let an older store of it through.
+if tonumber(before[1] or '-1') ~= made or tonumber(before[2] or '-1') ~= epoch then
+  redis.call('HSET', guard, 'd', ARGV[1])
+  redis.call('HSET', guard, 'e', ARGV[2])
+  redis.call('HSET', guard, 's', '0')
+end
+keep_guard(guard, kind ~= 'none', expires_at_ms, keep_ms)
+return {'keys', kind, string.format('%.0f', expires_at_ms), contents}

@@ -1,0 +1,271 @@
+//! Sessions at rest, performed: looks, loads and stores in the upstream, by two scripts.
+//!
+//! It decides nothing: [`wayfarer_engine::node`] says what to load and to store and under which epoch; the driver runs this for it
+//! and reports what came. It never retries a store: whether one that brought no answer has happened, nobody knows.
+//!
+//! | what | how |
+//! |---|---|
+//! | look | one `EXISTS` of all keys that follow from the session's id |
+//! | load | `load.lua`, once a key: guards it for the epoch, gives its contents |
+//! | store | `store.lua`, once a key: refused if the guard is of a later owner or batch; else compared, written, noted |
+//!
+//! Scripts on different keys go out together and share a connection. The guard of a key (`guard`) is a hash: directory `d`, epoch
+//! `e`, sequence `s`, fingerprint `f` and expiry `x` of the key as it was left. It stays [`GUARD_KEPT_MS`] longer than its key.
+//!
+//! Bounds: [`CONNECTIONS`] connections; the engine bounds batches under way; [`PARTS_MAX`] and `value_bytes_max` what is loaded.
+//! Invariant: *one owner*: nothing is written without its guard in the same step.
+
+mod connection;
+mod guard;
+
+use bytes::Bytes;
+use connection::{Connections, Script};
+use guard::guard_of;
+use redis::{ErrorKind, RedisError, Value};
+use std::time::Duration;
+use wayfarer_engine::command::Target;
+use wayfarer_engine::ids::{Epoch, SessionId};
+use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
+use wayfarer_engine::rest::content::KeyContent;
+use wayfarer_settings::{KeyMatcher, Upstream};
+
+/// Connections to the upstream, all sessions together: one carries many batches at once.
+const CONNECTIONS: usize = 2;
+/// How long a guard outlives its key. Whoever was stopped for longer than that has no connection any more.
+const GUARD_KEPT_MS: u64 = 3_600_000;
+/// A hash with more fields is not loaded.
+const PARTS_MAX: usize = 100_000;
+
+/// See the head of this file.
+pub struct AtRest {
+    connections: Connections,
+    keys: KeyMatcher,
+    /// When the directory was made: epochs of different directories cannot be compared, but the later directory is right.
+    directory_made_ms: u64,
+    value_bytes_max: usize,
+}
+
+impl AtRest {
+    /// Not connected yet. An answer of the upstream is waited for at most `patience`.
+    pub fn new(
+        upstream: &Upstream,
+        keys: KeyMatcher,
+        directory_made_ms: u64,
+        value_bytes_max: usize,
+        patience: Duration,
+    ) -> Result<AtRest, RedisError> {
+        let connections = Connections::new(upstream, CONNECTIONS, patience)?;
+        Ok(AtRest { connections, keys, directory_made_ms, value_bytes_max })
+    }
+
+    /// The keys of a session whose names follow from its id.
+    fn targets(&self, session: &SessionId) -> Vec<Target> {
+        let keys = self.keys.keys_of(&session.0).into_iter();
+        keys.map(|(key, layout, label)| Target { key: key.into(), layout, label: label.into() }).collect()
+    }
+
+    /// Whether something of a session is at rest; `None`: no answer. With patterns whose keys cannot be listed: perhaps, so yes.
+    pub async fn look(&self, session: SessionId) -> Option<bool> {
+        if self.keys.has_captured() {
+            return Some(true);
+        }
+        let mut exists = redis::cmd("EXISTS");
+        self.targets(&session).iter().for_each(|target| {
+            exists.arg(target.key.as_ref());
+        });
+        match self.connections.ask(place_of(&session), &exists).await {
+            Ok(Value::Int(count)) => Some(count > 0),
+            Ok(_) => None,
+            Err(error) => {
+                report(&error);
+                None
+            }
+        }
+    }
+
+    /// Guards keys for an epoch and loads them.
+    pub async fn load(&self, session: SessionId, epoch: Epoch, keys: Option<Vec<Target>>) -> Loaded {
+        let place = place_of(&session);
+        let targets = keys.unwrap_or_else(|| self.targets(&session));
+        let loads = targets.into_iter().map(|target| self.load_key(place, epoch, target));
+        let mut found = Vec::new();
+        for loaded in join_all(loads).await {
+            match loaded {
+                Ok(Ok(key)) => found.push(key),
+                Ok(Err(unfit)) => return unfit,
+                Err(error) => {
+                    report(&error);
+                    return Loaded::Unknown;
+                }
+            }
+        }
+        Loaded::Keys(found)
+    }
+
+    async fn load_key(&self, place: usize, epoch: Epoch, target: Target) -> Result<Result<LoadedKey, Loaded>, RedisError> {
+        let guard = guard_of(&target.key);
+        let arguments = vec![
+            number(self.directory_made_ms),
+            number(epoch.0),
+            number(GUARD_KEPT_MS),
+            number(self.value_bytes_max as u64),
+            number(PARTS_MAX as u64),
+        ];
+        let answer = self.connections.run(place, Script::Load, [&target.key, &guard], &arguments).await?;
+        read_loaded(answer, target).ok_or_else(not_understood)
+    }
+
+    /// Performs a batch, key by key; `None`: nobody knows how it ended.
+    pub async fn store(&self, session: SessionId, batch: Batch) -> Option<Vec<Stored>> {
+        let place = place_of(&session);
+        let Batch { epoch, sequence, keys } = batch;
+        let stores = keys.into_iter().map(|store| self.store_key(place, epoch, sequence, store));
+        let mut all = Vec::new();
+        for stored in join_all(stores).await {
+            match stored {
+                Ok(stored) => all.push(stored),
+                Err(error) => {
+                    report(&error);
+                    return None;
+                }
+            }
+        }
+        Some(all)
+    }
+
+    async fn store_key(&self, place: usize, epoch: Epoch, sequence: u64, store: KeyStore) -> Result<Stored, RedisError> {
+        let guard = guard_of(&store.key);
+        let expiry = store.expires_at_ms.map_or_else(|| Bytes::from_static(b"-1"), number);
+        let mut arguments =
+            vec![number(self.directory_made_ms), number(epoch.0), number(sequence), number(GUARD_KEPT_MS), expiry];
+        push_change(&mut arguments, store.change);
+        let answer = self.connections.run(place, Script::Store, [&store.key, &guard], &arguments).await?;
+        let Value::BulkString(word) = answer else { return Err(not_understood()) };
+        Ok(match word.as_slice() {
+            b"written" => Stored::Written,
+            b"over" => Stored::WrittenOver,
+            b"foreign" => Stored::Foreign,
+            b"vanished" => Stored::Vanished,
+            b"refused" => Stored::Refused,
+            _ => return Err(not_understood()),
+        })
+    }
+}
+
+/// What, type, count of parts to set, they, parts that are gone: as `store.lua` wants them.
+fn push_change(arguments: &mut Vec<Bytes>, change: KeyChange) {
+    let word = |word: &'static str| Bytes::from_static(word.as_bytes());
+    let (what, kind, set, gone) = match change {
+        KeyChange::Whole(KeyContent::String(value)) => ("whole", "string", vec![value], Vec::new()),
+        KeyChange::Whole(KeyContent::Hash(fields)) => ("whole", "hash", flat(fields), Vec::new()),
+        KeyChange::Whole(KeyContent::Set(members)) => ("whole", "set", members, Vec::new()),
+        KeyChange::Whole(KeyContent::SortedSet(members)) => ("whole", "zset", scored(members), Vec::new()),
+        KeyChange::Whole(KeyContent::List(elements)) => ("whole", "list", elements, Vec::new()),
+        KeyChange::Merge { set, keep } => ("merge", "hash", flat(set), keep),
+        KeyChange::Fields { set, gone } => ("fields", "hash", flat(set), gone),
+        KeyChange::Expiry => ("expiry", "", Vec::new(), Vec::new()),
+        KeyChange::Gone => ("gone", "", Vec::new(), Vec::new()),
+    };
+    arguments.extend([word(what), word(kind), number(set.len() as u64)]);
+    arguments.extend(set);
+    arguments.extend(gone);
+}
+
+/// Scores before members, as `ZADD` wants them; the shortest text that reads back as the same float.
+fn scored(members: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
+    let text = |score: &Bytes| score.first_chunk::<8>().map_or(0.0, |bits| f64::from_be_bytes(*bits)).to_string();
+    members.into_iter().flat_map(|(member, score)| [Bytes::from(text(&score)), member]).collect()
+}
+
+fn flat(pairs: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
+    pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
+}
+
+/// The answer of `load.lua`; `None`: it is none.
+fn read_loaded(answer: Value, target: Target) -> Option<Result<LoadedKey, Loaded>> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    match bytes(parts.next()?)?.as_ref() {
+        b"refused" => return Some(Err(Loaded::Refused)),
+        b"unfit" => return Some(Err(Loaded::Unfit)),
+        b"keys" => {}
+        _ => return None,
+    }
+    let kind = bytes(parts.next()?)?;
+    let expires_at_ms = std::str::from_utf8(&bytes(parts.next()?)?).ok()?.parse::<i64>().ok()?;
+    let contents = parts.next()?;
+    let content = match kind.as_ref() {
+        b"none" => None,
+        b"string" => Some(KeyContent::String(bytes(contents)?)),
+        b"hash" => Some(KeyContent::Hash(pairs(contents)?)),
+        b"set" => Some(KeyContent::Set(list(contents)?)),
+        b"list" => Some(KeyContent::List(list(contents)?)),
+        b"zset" => {
+            let score = |text: &Bytes| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+            let members = pairs(contents)?.into_iter();
+            let members = members.map(|(member, text)| Some((member, Bytes::copy_from_slice(&score(&text)?.to_be_bytes()))));
+            Some(KeyContent::SortedSet(members.collect::<Option<_>>()?))
+        }
+        _ => return None,
+    };
+    Some(Ok(LoadedKey { target, content, expires_at_ms: u64::try_from(expires_at_ms).ok() }))
+}
+
+fn list(value: Value) -> Option<Vec<Bytes>> {
+    let Value::Array(items) = value else { return None };
+    items.into_iter().map(bytes).collect()
+}
+
+fn pairs(value: Value) -> Option<Vec<(Bytes, Bytes)>> {
+    let mut items = list(value)?.into_iter();
+    let mut pairs = Vec::with_capacity(items.len() / 2);
+    while let (Some(name), Some(value)) = (items.next(), items.next()) {
+        pairs.push((name, value));
+    }
+    Some(pairs)
+}
+
+fn bytes(value: Value) -> Option<Bytes> {
+    if let Value::BulkString(bytes) = value { Some(bytes.into()) } else { None }
+}
+
+fn number(number: u64) -> Bytes {
+    Bytes::from(number.to_string())
+}
+
+fn not_understood() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "the upstream's answer to a script is not understood").into()
+}
+
+/// Which connection a session uses: always the same one, so that its batches stay in order.
+fn place_of(session: &SessionId) -> usize {
+    session.0.iter().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)))
+}
+
+/// Runs all to their ends, started in this order.
+async fn join_all<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut waits = false;
+        for (future, done) in &mut running {
+            if done.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(value) => *done = Some(value),
+                    std::task::Poll::Pending => waits = true,
+                }
+            }
+        }
+        if waits { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+/// Names the kind of an error: its text might hold a name of a key.
+fn report(error: &RedisError) {
+    metrics::counter!(crate::telemetry::names::REST_ERRORS).increment(1);
+    match error.code() {
+        Some(code) => tracing::warn!(code, "the upstream refuses to keep sessions at rest"),
+        None => tracing::warn!(kind = ?error.kind(), "the upstream does not answer; sessions at rest wait for it"),
+    }
+}

@@ -1,0 +1,137 @@
+//! Nothing of impact `critical` is lost with a node, and nothing else that is older than its deadline.
+
+use crate::harness::resp::{Client, Reply};
+use crate::redis::Redis;
+use crate::{cluster, pairs, settled, wait_written};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[test]
+fn a_plain_client_sees_the_librarys_own_keys_with_types_and_expiries() {
+    let Some(redis) = Redis::start() else { return };
+    let node = cluster(&redis).start("a", &[]);
+    let (mut at_node, mut at_rest) = (node.client(), redis.client());
+    let blob: Vec<u8> = (0..=255).collect();
+    assert_eq!(at_node.call(&[&b"HSET"[..], b"s:1", b"n", b"1", b"blob", &blob]), Reply::Int(2));
+    assert_eq!(at_node.say("PEXPIRE s:1 600000"), Reply::Int(1));
+    assert_eq!(at_node.call(&["SET", "j:1", r#"{"a":1, "b":[2]}"#, "PX", "500000"]), Reply::ok());
+    wait_written(&node);
+    assert_eq!(at_rest.say("TYPE s:1"), Reply::Simple("hash".into()));
+    let seen = pairs(at_rest.say("HGETALL s:1"));
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [(b"blob".to_vec(), blob), (b"n".to_vec(), b"1".to_vec())]);
+    assert_eq!(at_rest.say("GET j:1"), Reply::text(r#"{"a":1, "b":[2]}"#));
+    for (key, most) in [("s:1", 600_000), ("j:1", 500_000)] {
+        let (Reply::Int(here), Reply::Int(there)) = (at_node.call(&["PEXPIRETIME", key]), at_rest.call(&["PEXPIRETIME", key]))
+        else {
+            panic!("no expiry")
+        };
+        assert_eq!(here, there, "{key}: to the millisecond");
+        let Reply::Int(left) = at_rest.call(&["PTTL", key]) else { panic!("no time to live") };
+        assert!(left > 0 && left <= most);
+    }
+    // Fields, expiries and keys that go, go there too.
+    assert_eq!(at_node.say("HDEL s:1 blob"), Reply::Int(1));
+    assert_eq!(at_node.say("PERSIST j:1"), Reply::Int(1));
+    assert_eq!(at_node.say("SET lock:1 x"), Reply::ok());
+    assert_eq!(at_node.say("DEL lock:1"), Reply::Int(1));
+    crate::until("the changes to arrive", || (at_rest.say("HLEN s:1") == Reply::Int(1)).then_some(()));
+    assert_eq!(at_rest.say("EXISTS lock:1"), Reply::Int(0));
+    assert_eq!(at_node.say("DEL s:1 j:1"), Reply::Int(2));
+    assert_eq!(at_rest.say("EXISTS s:1 j:1"), Reply::Int(0), "an end is acknowledged when it is there");
+}
+
+#[test]
+fn a_sidecar_that_is_killed_and_started_again_has_all_that_was_written() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = cluster(&redis);
+    let mut node = cluster.start("a", &[]);
+    let mut client = node.client();
+    for n in 0..50 {
+        assert_eq!(client.call(&["HSET", &format!("s:{n}"), "v", &n.to_string()]), Reply::Int(1));
+        assert_eq!(client.call(&["SET", &format!("j:{n}"), &format!(r#"{{"n":{n}}}"#)]), Reply::ok());
+    }
+    assert_eq!(client.say("DEL s:7 j:7"), Reply::Int(2));
+    wait_written(&node);
+    for life in 0..2 {
+        node.kill();
+        node = cluster.start("a", &[]);
+        let mut client = node.client();
+        for n in 0..50 {
+            let (hash, text) = if n == 7 {
+                (Reply::Nil, Reply::Nil)
+            } else {
+                (Reply::text(n.to_string()), Reply::text(format!(r#"{{"n":{n}}}"#)))
+            };
+            assert_eq!(settled(&mut client, &["HGET", &format!("s:{n}"), "v"]), hash, "life {life}, session {n}");
+            assert_eq!(settled(&mut client, &["GET", &format!("j:{n}")]), text);
+        }
+        assert_eq!(node.metric("wayfarer_check_outs_total"), 49.0, "what is not at rest is not claimed");
+    }
+}
+
+/// Counts up in a critical variable until the node is gone; the last number that was acknowledged.
+fn count_up(mut client: Client, session: usize, running: &AtomicBool, total: &AtomicU64) -> u64 {
+    let (key, mut acknowledged) = (format!("s:{session}"), 0);
+    for n in 1.. {
+        let wrote = client.try_call(&["HSET", &key, "critical", &n.to_string(), "other", "x"]);
+        match wrote {
+            Ok(Reply::Int(_)) => acknowledged = n,
+            Ok(reply) => assert!(reply.is_try_again(), "{reply:?}"),
+            Err(_) => return acknowledged,
+        }
+        total.fetch_add(1, Ordering::Relaxed);
+        if !running.load(Ordering::Relaxed) {
+            return acknowledged;
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn no_acknowledged_critical_write_is_lost_with_the_only_node() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = cluster(&redis);
+    let mut node = cluster.start("a", &[]);
+    let (running, total) = (AtomicBool::new(true), AtomicU64::new(0));
+    let acknowledged: Vec<u64> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|session| {
+                let client = node.client();
+                let (running, total) = (&running, &total);
+                scope.spawn(move || count_up(client, session, running, total))
+            })
+            .collect();
+        crate::until("some load", || (total.load(Ordering::Relaxed) > 400).then_some(()));
+        node.kill();
+        running.store(false, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let mut at_rest = redis.client();
+    for (session, acknowledged) in acknowledged.iter().enumerate() {
+        let Reply::Bulk(there) = at_rest.call(&["HGET", &format!("s:{session}"), "critical"]) else { panic!("nothing there") };
+        let there: u64 = String::from_utf8(there).unwrap().parse().unwrap();
+        assert!(*acknowledged > 0 && there >= *acknowledged, "session {session}: {there} of {acknowledged}");
+        assert!(there <= acknowledged + 1, "at most the one that was under way");
+    }
+}
+
+#[test]
+fn scale_to_zero_and_back() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = cluster(&redis);
+    let mut node = cluster.start("a", &[]);
+    let mut client = node.client();
+    for n in 0..100 {
+        assert_eq!(client.call(&["HSET", &format!("s:{n}"), "low", &n.to_string()]), Reply::Int(1));
+    }
+    node.ask_drain();
+    assert_eq!(node.wait_exit().code(), Some(0), "everything is at rest");
+    let mut at_rest = redis.client();
+    for n in 0..100 {
+        assert_eq!(at_rest.call(&["HGET", &format!("s:{n}"), "low"]), Reply::text(n.to_string()));
+    }
+    let node = cluster.start("b", &[]);
+    let mut client = node.client();
+    for n in 0..100 {
+        assert_eq!(settled(&mut client, &["HGET", &format!("s:{n}"), "low"]), Reply::text(n.to_string()));
+    }
+}
