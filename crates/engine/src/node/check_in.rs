@@ -197,7 +197,8 @@ impl Node {
 
     fn forget_resting<T: Table>(&mut self, session: &SessionId, at_rest: bool, turn: &mut Turn<'_, T>) {
         let resident = turn.table.with(session, |slot| slot.take_if(|r| r.gate == Gate::Resting));
-        self.behind.forget(session, Verdict::TryAgain(Reason::Taken), turn.effects);
+        let of_writes = if at_rest { Verdict::Written } else { Verdict::TryAgain(Reason::Taken) };
+        self.behind.forget(session, of_writes, turn.effects);
         if at_rest {
             turn.note(Note::CheckedIn);
             for handover in resident.map(|r| r.location.depends).unwrap_or_default() {

@@ -318,7 +318,9 @@ impl Node {
             Some(Outcome::Refused { .. }) => Verdict::TryAgain(Reason::Taken),
         };
         let depends = turn.table.with(&session, |slot| slot.take().map(|r| r.location.depends)).unwrap_or_default();
-        self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects);
+        // What ran before the end needs no writing any more: that it ended is certain.
+        let of_writes = if verdict == Verdict::Ended { Verdict::Written } else { verdict };
+        self.behind.forget(&session, of_writes, turn.effects);
         if verdict == Verdict::Ended {
             turn.note(Note::Ended);
             for handover in depends {
