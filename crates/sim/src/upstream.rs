@@ -21,9 +21,10 @@ use wayfarer_engine::bugs::{self, Bug};
 use wayfarer_engine::command::Target;
 use wayfarer_engine::ids::{Epoch, Incarnation, RequestId, SessionId};
 use wayfarer_engine::node::Input;
+use wayfarer_engine::residence::{Gate, Table};
 use wayfarer_engine::rest::change::{Batch, KeyChange, Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
-use wayfarer_engine::session::Layout;
+use wayfarer_engine::session::{Content, Layout};
 
 /// The field whose impact is `critical` where sessions are at rest.
 pub const CRITICAL: usize = 3;
@@ -253,12 +254,35 @@ impl World {
     pub(crate) fn judge_forget(&mut self, session: usize) {
         let there = self.at_rest(session);
         let truth: BTreeMap<usize, WriteId> = self.truth[session].values.iter().map(|(field, (id, _))| (*field, *id)).collect();
-        if there != truth {
+        // What a crash had taken before is lost for good now; what the upstream still had of it comes back.
+        let lost = self.lost_fields(session);
+        let same = (0..FIELDS.len()).filter(|field| !lost.contains(field)).all(|field| there.get(&field) == truth.get(&field));
+        if same && !lost.is_empty() {
+            self.truth[session].replace(&there, self.now_us);
+            self.history.replaced(session, &there, self.now_us);
+        }
+        if !same {
             let what = format!("the record of session {session} goes, which is {truth:?}, and {there:?} is at rest");
             self.violate(LOSE_NOTHING, what);
         }
         self.coverage.check_ins += u64::from(!truth.is_empty());
         self.upstream.awake.remove(&session);
+    }
+
+    /// The fields that whoever sends the session to rest has declared lost.
+    fn lost_fields(&self, session: usize) -> Vec<usize> {
+        let id = &self.sessions[session];
+        let resting = self
+            .hosts
+            .iter()
+            .filter_map(|host| host.process.as_ref())
+            .find_map(|process| process.table.with(id, |slot| slot.clone().filter(|r| r.gate == Gate::Resting)));
+        let Some(resident) = resting else { return Vec::new() };
+        let is_lost = |name: &str| {
+            let variable = resident.session.key(KEY, 0).and_then(|k| k.variable(name.as_bytes()));
+            variable.is_some_and(|v| v.content == Content::Lost)
+        };
+        (0..FIELDS.len()).filter(|field| is_lost(FIELDS[*field].0)).collect()
     }
 
     /// An operation ran at the owner.
