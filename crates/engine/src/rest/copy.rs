@@ -10,6 +10,7 @@
 //!            └──── unknown, foreign, vanished: the whole key is written next ◄──┘
 //! ```
 //! Bounds: [`KNOWN_ABSENT_MAX`] keys that are known not to exist.
+//! Longer than 400 lines because books, batches and their landing are one account.
 //! Invariant: a key that the books say is written, and whose versions, names and expiry agree with them, is in the upstream.
 
 use super::change::{Batch, KeyChange, KeyStore, Stored};
