@@ -174,7 +174,7 @@ fn keys(read: &mut Reader<'_>) -> KeyMatcher {
 /// Why two patterns cannot stand beside each other.
 fn clash(pattern: &KeyPattern, origin: &Origin, other: &KeyPattern, place: &Origin) -> Option<Mistake> {
     let place = place.line.map_or_else(|| place.file.clone(), |line| format!("line {line}"));
-    if pattern.collides_with(other) {
+    if pattern.is_the_same_as(other) {
         let message = format!("`{}` takes the same keys as `{}` ({place})", pattern.text(), other.text());
         return Some(origin.mistake(message, "remove one, or give one of them longer text before and after {session}"));
     }

@@ -13,24 +13,30 @@
 
 mod assemble;
 mod checks;
+mod explain;
 mod gather;
 pub mod keys;
 mod mistake;
+mod overlap;
+mod pattern;
 pub mod presets;
 mod reader;
 mod reference;
 mod secret;
 mod settings;
+mod shape;
 pub mod table;
 mod upstream;
 mod values;
 mod words;
 
+pub use explain::Miss;
 pub use keys::{KeyMatcher, KeyPattern, Match};
 pub use mistake::{Complaint, Mistake};
 pub use reference::{reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
 pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State};
+pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, Upstream};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};

@@ -90,13 +90,13 @@ mod tests {
         let patterns = all.map(|p| KeyPattern::parse(p.pattern, p.layout, p.variable).unwrap()).collect::<Vec<_>>();
         for (i, a) in patterns.iter().enumerate() {
             for b in patterns.iter().skip(i + 1) {
-                assert!(!a.collides_with(b), "{} and {}", a.text(), b.text());
+                assert!(a.collides_with(b).is_none(), "{} and {}", a.text(), b.text());
             }
         }
         let matcher = KeyMatcher::new(patterns);
-        let lock = matcher.classify(b"PHPREDIS_SESSION:abc_LOCK").unwrap();
+        let lock = matcher.classify(0, b"PHPREDIS_SESSION:abc_LOCK").unwrap();
         assert_eq!((lock.session, lock.variable), (&b"abc"[..], Some(&b"lock"[..])));
-        let shadow = matcher.classify(b"spring:session:sessions:expires:1-2").unwrap();
+        let shadow = matcher.classify(0, b"spring:session:sessions:expires:1-2").unwrap();
         assert_eq!((shadow.session, shadow.variable), (&b"1-2"[..], Some(&b"expires"[..])));
     }
 }

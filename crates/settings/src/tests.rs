@@ -293,7 +293,7 @@ fn every_example_loads() {
         assert!(name.starts_with("full") || loaded.settings.http.session.is_some(), "{name}");
     }
     let hash = load(&example("hash.toml")).settings;
-    let found = hash.state.keys.classify(b"page:42:home").unwrap();
+    let found = hash.state.keys.classify(0, b"page:42:home").unwrap();
     assert_eq!((found.session, found.variable), (&b"42"[..], Some(&b"home"[..])));
     assert_eq!(hash.policy.of(b"auth_user").class, Class::Carried);
     assert_eq!(hash.policy.of(b"history_1").on_lost, OnLost::Absent);
