@@ -24,7 +24,7 @@ fn the_session_is_what_stands_between_prefix_and_suffix() {
         ("{session}#tail", Layout::Opaque, None),
         ("u:{session}:v:{variable}!", Layout::Key, None),
     ]);
-    assert_eq!(taken(&m, "sess:42"), "0 42 -");
+    assert_eq!(taken(&m, "sess:42"), "0 42 session");
     assert_eq!(taken(&m, "cart:42"), "1 42 cart");
     assert_eq!(taken(&m, "42#tail"), "2 42 session");
     assert_eq!(taken(&m, "u:42:v:theme!"), "3 42 theme");
@@ -63,12 +63,12 @@ fn patterns_collide_only_if_neither_is_a_special_case_and_a_key_shows_it() {
             let name = (!text.contains("{variable}")).then_some("v");
             KeyPattern::parse(text, Layout::Key, name).unwrap()
         };
-        assert_eq!(parse(a).collides_with(&parse(b)), parse(b).collides_with(&parse(a)), "{a} {b}");
+        assert_eq!(parse(a).collides_with(&parse(b)).is_some(), parse(b).collides_with(&parse(a)).is_some(), "{a} {b}");
         parse(a).collides_with(&parse(b))
     };
     assert_eq!(common("s:{session}", "s:{session}").as_deref(), Some("s:a"));
-    assert_eq!(common("s:{session}", "{session}:x").as_deref(), Some("s:a:x"));
-    assert_eq!(common("s:{session}:{variable}", "s:{session}#{variable}").as_deref(), Some("s:a#a:a"));
+    assert_eq!(common("s:{session}", "{session}:x").as_deref(), Some("s:x"));
+    assert_eq!(common("s:{session}:{variable}", "s:{session}#{variable}").as_deref(), Some("s:a:#a"));
     assert_eq!(common("{session:hex:4}", "{session:alnum:3-5}").as_deref(), Some("aaaa"));
     assert_eq!(common("x{session:hex:4}", "{session:alnum}").as_deref(), None, "the first is a special case");
     assert_eq!(common("s:{session:digits}", "{any}:{session:hex:2}").as_deref(), Some("s:00"));
@@ -152,7 +152,7 @@ fn what_is_refused_says_why_and_where() {
     let why = |text: &str, layout, name| KeyPattern::parse(text, layout, name).unwrap_err().message;
     let json = |text: &str| why(text, Layout::Json, None);
     assert_eq!(json("sess:"), "`sess:` has no {session}");
-    assert_eq!(json("a{session}b{session}"), "at character 11 of `a{session}b{session}`: a second {session}");
+    assert_eq!(json("a{session}b{session}"), "at character 12 of `a{session}b{session}`: a second {session}");
     assert_eq!(json("é:{sesion}"), "at character 3 of `é:{sesion}`: {sesion} is no placeholder");
     assert_eq!(json("s:{session:hexx:3}"), "at character 3 of `s:{session:hexx:3}`: the shape `hexx` is not known");
     assert_eq!(json("s:{session:hex:0}"), "at character 3 of `s:{session:hex:0}`: `0` is not a length");

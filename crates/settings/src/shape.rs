@@ -85,6 +85,9 @@ impl IdShape {
     /// it has bytes that no alphabet has, or is empty.
     pub fn of(id: &[u8]) -> Option<IdShape> {
         let bytes = id.len();
+        if bytes == 0 {
+            return None;
+        }
         let uuid = IdShape { alphabet: Alphabet::Uuid, bytes_min: UUID_BYTES, bytes_max: UUID_BYTES };
         if uuid.fits(id) {
             return Some(uuid);
