@@ -105,6 +105,7 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
         ("probe.listen", settings.probe.listen),
     ]
     .into_iter()
+    .chain(settings.state.listeners.iter().filter(|_| settings.state.enabled).map(|more| ("state.listener", Some(more.listen))))
     .filter_map(|(key, address)| address.filter(|address| address.port() != 0).map(|address| (key, address)))
     .collect();
     for (at, (key, address)) in listeners.iter().enumerate() {
@@ -168,9 +169,12 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
-        if state.open && state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
-            let message = "other machines can read and write all sessions: there is no state.password";
-            warn("state.listen", message, "set state.password or state.password_file, or listen on loopback");
+        let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
+        for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
+            if state.open && state.password.is_none() && !listen.ip().to_canonical().is_loopback() {
+                let message = "other machines can read and write all sessions: there is no state.password";
+                warn(key, message, "set state.password or state.password_file, or listen on loopback");
+            }
         }
     } else if !http.enabled {
         warn("state.enabled", "neither the state face nor the HTTP face is enabled: this node serves nobody", "enable one");

@@ -7,7 +7,7 @@
 use crate::keys::KeyMatcher;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{Codec, LogFormat, LogLevel};
+use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel};
 use std::net::SocketAddr;
 use wayfarer_engine::plan::Policy;
 
@@ -68,6 +68,7 @@ pub struct State {
     pub upstream: Option<Upstream>,
     pub password: Option<Secret>,
     pub keys: KeyMatcher,
+    pub listeners: Vec<StateListener>,
     pub connections_max: usize,
     pub pipeline_depth_max: usize,
     pub frame_bytes_max: usize,
@@ -81,6 +82,17 @@ pub struct State {
     pub flush: bool,
     pub script_ms_max: u64,
     pub script_memory_bytes_max: usize,
+}
+
+/// `[[state.listener]]`: one more listener of the state face.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StateListener {
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Which of its keys are sessions'.
+    pub sessions: ListenerSessions,
+    /// The matcher for the keys of its clients: the one of [`State::keys`], or one that takes every key.
+    pub keys: KeyMatcher,
 }
 
 /// `[cluster]`: who this node is, and how it finds and meets the others.
