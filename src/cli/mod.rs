@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod configuration;
 mod instance;
+mod taken;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -29,7 +30,7 @@ enum Command {
     Run(RunArgs),
     /// All of it on this machine: a shop, its sidecars, users, a scale-out and a drain
     Demo(wayfarer_demo::DemoArgs),
-    /// Every mistake of a configuration, with line and remedy
+    /// Every mistake of a configuration, with line and remedy; what a key or a cookie is taken for
     Check(check::CheckArgs),
     /// What a running sidecar is doing
     Status(ask::AskArgs),

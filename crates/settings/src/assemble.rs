@@ -57,7 +57,7 @@ fn session_cookie(read: &mut Reader<'_>) -> Option<SessionCookie> {
 }
 
 fn state(read: &mut Reader<'_>) -> State {
-    let keys = key_entries::keys(read);
+    let (keys, index_keys) = key_entries::keys(read);
     State {
         enabled: read.flag("state.enabled"),
         listen: read.listen("state.listen"),
@@ -65,6 +65,7 @@ fn state(read: &mut Reader<'_>) -> State {
         password: read.secret("state.password", "state.password_file", |password| Ok(password.clone())),
         listeners: key_entries::listeners(read, &keys),
         keys,
+        index_keys,
         connections_max: read.count("state.connections_max"),
         pipeline_depth_max: read.count("state.pipeline_depth_max"),
         frame_bytes_max: read.count("state.frame_bytes_max"),

@@ -33,7 +33,24 @@ impl KeyPattern {
         miss(alike, format!("the pattern is for database {only}, and this is {database}"))
     }
 
-    /// The same, for what is between the first and the last text.
+    /// The key in which the values of `session` are; a variable in it, or a part that is skipped, stands as its placeholder. The
+    /// error says why the id can be in none.
+    pub fn key_of(&self, session: &[u8]) -> Result<Vec<u8>, String> {
+        let mut key = self.prefix.clone().into_bytes();
+        for hole in &self.holes {
+            match hole.role {
+                Role::Session => match hole.shape.objection(session) {
+                    Some(objection) => return Err(format!("the id does not fit: {objection}")),
+                    None => key.extend_from_slice(session),
+                },
+                Role::Variable | Role::Any => key.extend_from_slice(hole.role.word().as_bytes()),
+            }
+            key.extend_from_slice(hole.after.as_bytes());
+        }
+        Ok(key)
+    }
+
+    /// The same as [`KeyPattern::miss`], for what is between the first and the last text.
     fn miss_inside(&self, mut rest: &[u8], mut fitted_bytes: usize) -> Option<Miss> {
         let last = self.holes.len().saturating_sub(1);
         for (index, hole) in self.holes.iter().enumerate() {

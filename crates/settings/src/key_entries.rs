@@ -7,7 +7,7 @@ use crate::assemble::items;
 use crate::gather::{Item, Origin};
 use crate::keys::{KeyMatcher, KeyPattern};
 use crate::mistake::{Mistake, shown};
-use crate::presets::{self, Preset};
+use crate::presets::{self, IndexKey, Preset};
 use crate::reader::Reader;
 use crate::settings::StateListener;
 use crate::words::ListenerSessions;
@@ -29,13 +29,14 @@ struct Written {
     origin: Origin,
 }
 
-/// The matcher of `state.keys`.
-pub(crate) fn keys(read: &mut Reader<'_>) -> KeyMatcher {
+/// The matcher of `state.keys`, and what its presets leave upstream.
+pub(crate) fn keys(read: &mut Reader<'_>) -> (KeyMatcher, Vec<IndexKey>) {
     let mut found: Vec<Written> = Vec::new();
+    let mut index_keys = Vec::new();
     for item in items(read, "state.keys") {
         let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
         let mut entry = Reader::new(&item.fields, &mut mistakes);
-        let patterns = key_entry(&mut entry, &item.origin);
+        let patterns = key_entry(&mut entry, &item.origin, &mut index_keys);
         #[cfg(test)]
         read.asked.append(&mut entry.asked);
         let origin = ["state.keys[].pattern", "state.keys[].preset"].into_iter().find_map(|key| item.fields.get(key));
@@ -55,7 +56,7 @@ pub(crate) fn keys(read: &mut Reader<'_>) -> KeyMatcher {
         mistakes.into_iter().for_each(|mistake| read.report(mistake));
         read.warnings.extend(warnings);
     }
-    KeyMatcher::new(found.into_iter().map(|written| written.pattern).collect())
+    (KeyMatcher::new(found.into_iter().map(|written| written.pattern).collect()), index_keys)
 }
 
 fn place(origin: &Origin) -> String {
@@ -90,7 +91,7 @@ fn overlap(new: &Written, other: &Written) -> Option<Mistake> {
 }
 
 /// The patterns of one entry of `state.keys`.
-fn key_entry(entry: &mut Reader<'_>, origin: &Origin) -> Vec<KeyPattern> {
+fn key_entry(entry: &mut Reader<'_>, origin: &Origin, index_keys: &mut Vec<IndexKey>) -> Vec<KeyPattern> {
     let preset = entry.choice_word("state.keys[].preset");
     let layout = entry.choice::<Layout>("state.keys[].layout");
     let variable = entry.optional_text("state.keys[].variable");
@@ -100,7 +101,10 @@ fn key_entry(entry: &mut Reader<'_>, origin: &Origin) -> Vec<KeyPattern> {
     let has = |entry: &Reader<'_>, key| entry.located(key).is_some();
     if has(entry, "state.keys[].preset") {
         let preset = preset.and_then(|name| presets::preset(&name));
-        let patterns = preset.map(|preset| of_preset(entry, origin, preset, &options)).unwrap_or_default();
+        let Some((patterns, mut index)) = preset.map(|preset| of_preset(entry, origin, preset, &options)) else {
+            return Vec::new();
+        };
+        index_keys.append(&mut index);
         return patterns.into_iter().map(|pattern| pattern.in_database(database)).collect();
     }
     for (name, key) in OPTIONS {
@@ -131,7 +135,12 @@ fn key_entry(entry: &mut Reader<'_>, origin: &Origin) -> Vec<KeyPattern> {
 }
 
 /// The patterns of a preset with its options.
-fn of_preset(entry: &mut Reader<'_>, origin: &Origin, preset: &Preset, options: &[(&str, Option<String>)]) -> Vec<KeyPattern> {
+fn of_preset(
+    entry: &mut Reader<'_>,
+    origin: &Origin,
+    preset: &Preset,
+    options: &[(&str, Option<String>)],
+) -> (Vec<KeyPattern>, Vec<IndexKey>) {
     let others = ["state.keys[].pattern", "state.keys[].layout", "state.keys[].variable"];
     if let Some(located) = others.into_iter().find_map(|key| entry.located(key)) {
         let mistake =
@@ -151,12 +160,12 @@ fn of_preset(entry: &mut Reader<'_>, origin: &Origin, preset: &Preset, options: 
         }
     }
     let given = |name: &str| options.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.clone());
-    match preset.key_patterns(given) {
-        Ok(patterns) => patterns,
+    match preset.key_patterns(given).and_then(|patterns| Ok((patterns, preset.index_keys(given)?))) {
+        Ok(of_it) => of_it,
         Err(complaint) => {
             let origin = entry.origin_or("state.keys[].preset", origin);
             entry.report(origin.mistake(complaint.message, complaint.remedy));
-            Vec::new()
+            (Vec::new(), Vec::new())
         }
     }
 }

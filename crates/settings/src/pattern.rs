@@ -68,6 +68,7 @@ pub struct KeyPattern {
     text: String,
     layout: Layout,
     database: Option<u32>,
+    preset: Option<&'static str>,
     pub(crate) prefix: String,
     /// At least one.
     pub(crate) holes: Vec<Hole>,
@@ -87,12 +88,22 @@ impl KeyPattern {
         }
         let captures = holes.iter().any(|hole| hole.role == Role::Variable);
         let naming = naming(layout, captures, variable)?;
-        Ok(KeyPattern { text: text.to_owned(), layout, database: None, prefix, holes, naming })
+        Ok(KeyPattern { text: text.to_owned(), layout, database: None, preset: None, prefix, holes, naming })
     }
 
     /// The same, for keys of this database only.
     pub fn in_database(self, database: Option<u32>) -> KeyPattern {
         KeyPattern { database, ..self }
+    }
+
+    /// The same, as part of this preset.
+    pub(crate) fn of_preset(self, name: &'static str) -> KeyPattern {
+        KeyPattern { preset: Some(name), ..self }
+    }
+
+    /// The preset that it belongs to; `None`: the configuration holds it as it is.
+    pub fn preset(&self) -> Option<&'static str> {
+        self.preset
     }
 
     /// As it was written.

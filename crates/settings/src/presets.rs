@@ -48,6 +48,28 @@ pub struct IndexKeys {
     pub what: &'static str,
 }
 
+/// The same with the options filled in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IndexKey {
+    /// The pattern, or the whole key.
+    pub text: String,
+    pattern: Option<KeyPattern>,
+    /// Whose it is.
+    pub preset: &'static str,
+    /// What is in it.
+    pub what: &'static str,
+}
+
+impl IndexKey {
+    /// Whether `key` is one of these.
+    pub fn takes(&self, key: &[u8]) -> bool {
+        match &self.pattern {
+            Some(pattern) => pattern.take(0, key).is_some(),
+            None => self.text.as_bytes() == key,
+        }
+    }
+}
+
 /// A part of the keys that a service chooses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PresetOption {
@@ -85,7 +107,7 @@ impl Preset {
     /// missing, or a pattern that an option made wrong.
     pub fn key_patterns(&self, given: impl Fn(&str) -> Option<String>) -> Result<Vec<KeyPattern>, Complaint> {
         let read = |p: &PresetPattern| KeyPattern::parse(&self.filled_in(p.pattern, &given)?, p.layout, p.variable);
-        self.patterns.iter().map(read).collect()
+        self.patterns.iter().map(|p| Ok(read(p)?.of_preset(self.name))).collect()
     }
 
     /// `text` with the options in place of their names; braces of an option are braces of the key.
@@ -101,17 +123,16 @@ impl Preset {
         Ok(filled)
     }
 
-    /// What `key` is if it is one of the library's keys that stay upstream.
-    pub fn index_of(&self, key: &[u8], given: impl Fn(&str) -> Option<String>) -> Option<&'static str> {
-        let takes = |index: &&IndexKeys| {
-            let Ok(text) = self.filled_in(index.pattern, &given) else { return false };
+    /// Its keys that stay upstream, for the options that `given` knows by name; as [`Preset::key_patterns`].
+    pub fn index_keys(&self, given: impl Fn(&str) -> Option<String>) -> Result<Vec<IndexKey>, Complaint> {
+        let read = |index: &IndexKeys| {
+            let text = self.filled_in(index.pattern, &given)?;
             // What differs from key to key is no session, but a pattern wants one.
-            match KeyPattern::parse(&text.replace("{any", "{session"), Layout::Opaque, None) {
-                Ok(pattern) => pattern.take(0, key).is_some(),
-                Err(_) => text.as_bytes() == key,
-            }
+            let pattern = text.contains("{any").then(|| text.replace("{any", "{session"));
+            let pattern = pattern.map(|text| KeyPattern::parse(&text, Layout::Opaque, None)).transpose()?;
+            Ok(IndexKey { text, pattern, preset: self.name, what: index.what })
         };
-        self.index.iter().find(takes).map(|index| index.what)
+        self.index.iter().map(read).collect()
     }
 
     /// The names of its options.

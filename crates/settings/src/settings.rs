@@ -5,6 +5,7 @@
 //! Invariant: whoever holds a [`Settings`] need not check it again. No `Debug` output shows a secret.
 
 use crate::keys::KeyMatcher;
+use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel};
@@ -68,6 +69,8 @@ pub struct State {
     pub upstream: Option<Upstream>,
     pub password: Option<Secret>,
     pub keys: KeyMatcher,
+    /// Keys of the presets in use that belong to no single session, and go upstream.
+    pub index_keys: Vec<IndexKey>,
     pub listeners: Vec<StateListener>,
     pub connections_max: usize,
     pub pipeline_depth_max: usize,
