@@ -5,6 +5,7 @@
 mod ask;
 mod check;
 mod configuration;
+mod init;
 mod instance;
 mod taken;
 
@@ -30,6 +31,8 @@ enum Command {
     Run(RunArgs),
     /// All of it on this machine: a shop, its sidecars, users, a scale-out and a drain
     Demo(wayfarer_demo::DemoArgs),
+    /// Look at a Redis, name its session library, write a configuration
+    Init(init::InitArgs),
     /// Every mistake of a configuration, with line and remedy; what a key or a cookie is taken for
     Check(check::CheckArgs),
     /// What a running sidecar is doing
@@ -100,6 +103,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Demo(args) => wayfarer_demo::run(args).await,
         Command::Shop => wayfarer_demo::shop::run().await,
         Command::Instance(args) => instance::become_it(&args),
+        Command::Init(args) => init::init(args).await,
         Command::Check(args) => check::check(&args),
         Command::Status(args) => ask::status(args).await,
         Command::Sessions(args) => ask::sessions(args).await,

@@ -98,6 +98,20 @@ impl IdShape {
             .find(|shape| shape.fits(id))
     }
 
+    /// The smallest shape with one length that fits all of these ids; `None`: there is none.
+    pub fn of_all(ids: &[Vec<u8>]) -> Option<IdShape> {
+        let bytes = ids.first()?.len();
+        if bytes == 0 {
+            return None;
+        }
+        let uuid = IdShape { alphabet: Alphabet::Uuid, bytes_min: UUID_BYTES, bytes_max: UUID_BYTES };
+        let plain = [Alphabet::Hex, Alphabet::Alnum, Alphabet::Base64Url, Alphabet::Base64];
+        [uuid]
+            .into_iter()
+            .chain(plain.map(|alphabet| IdShape { alphabet, bytes_min: bytes, bytes_max: bytes }))
+            .find(|shape| ids.iter().all(|id| shape.fits(id)))
+    }
+
     /// Which bytes it has.
     pub fn alphabet(self) -> Alphabet {
         self.alphabet
