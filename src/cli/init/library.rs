@@ -154,10 +154,8 @@ pub(super) fn find(seen: &Seen) -> (Vec<Found>, Vec<&Sample>) {
         let or_else = scored.filter(same).map(|(_, candidate)| candidate.preset.name).collect();
         let (of_it, others) = rest.iter().partition::<Vec<&Sample>, _>(|sample| winner.part(sample).is_some());
         let mut entry = judged(&winner.patterns, &of_it, winner.entry(several), seen, winner.database, |sample| {
-            winner.part(sample) != Some(Part::Values) || strength(winner.preset.name, sample.look) > 0
+            strength(winner.preset.name, sample.look) > 0
         });
-        entry.beside = of_it.iter().filter(|sample| winner.part(sample) != Some(Part::Values)).count();
-        entry.sampled = entry.sampled.saturating_sub(entry.beside);
         (entry.preset, entry.or_else) = (Some(winner.preset), or_else);
         rest = others;
         rest.retain(|sample| !winner.index.iter().any(|index| sample.database == winner.database && index.takes(&sample.name)));
@@ -273,7 +271,10 @@ fn judged(
 ) -> Found {
     let matcher = KeyMatcher::new(patterns.to_vec());
     let session = |name: &[u8]| matcher.classify(database, name).map(|found| found.session.to_vec());
-    let (good, bad): (Vec<&Sample>, Vec<&Sample>) = of_it.iter().partition(|sample| right(sample));
+    // Lock and shadow keys are variables by themselves; whatever is in them is right.
+    let values = |name: &[u8]| matcher.classify(database, name).is_some_and(|found| found.layout != Layout::Key);
+    let of_values: Vec<&Sample> = of_it.iter().copied().filter(|sample| values(&sample.name)).collect();
+    let (good, bad): (Vec<&Sample>, Vec<&Sample>) = of_values.iter().partition(|sample| right(sample));
     let mut wrong: BTreeMap<(String, Look), usize> = BTreeMap::new();
     for sample in &bad {
         let Some(found) = matcher.classify(database, &sample.name) else { continue };
@@ -305,19 +306,19 @@ fn judged(
         or_else: Vec::new(),
         sampled: good.len(),
         expiring: good.iter().filter(|sample| sample.expires).count(),
-        sessions: estimate(seen, database, patterns.first(), good.len(), of_it.len()),
+        sessions: estimate(seen, database, values, good.len(), of_values.len()),
         bytes_each: sum(|sample| sample.bytes).div_ceil(sampled),
         members_each: sum(|sample| sample.members).div_ceil(sampled),
-        beside: 0,
+        beside: of_it.len().saturating_sub(of_values.len()),
         wrong,
         narrower,
     }
 }
 
 /// The sessions of a database: the names that the pattern takes, as far as their looks were right, for all keys.
-fn estimate(seen: &Seen, database: u32, pattern: Option<&KeyPattern>, right: usize, looked_at: usize) -> u64 {
-    let (Some(pattern), Some(database)) = (pattern, seen.databases.iter().find(|d| d.number == database)) else { return 0 };
-    let names = database.names.iter().filter(|name| pattern.miss(database.number, name).is_none()).count() as u128;
+fn estimate(seen: &Seen, database: u32, values: impl Fn(&[u8]) -> bool, right: usize, looked_at: usize) -> u64 {
+    let Some(database) = seen.databases.iter().find(|d| d.number == database) else { return 0 };
+    let names = database.names.iter().filter(|name| values(name)).count() as u128;
     let whole = names * u128::from(database.keys) * right as u128;
     u64::try_from(whole / (database.names.len().max(1) as u128 * looked_at.max(1) as u128)).unwrap_or(u64::MAX)
 }

@@ -125,3 +125,6 @@ fn write(path: &Path, force: bool, text: &str) -> Result<(), String> {
     let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

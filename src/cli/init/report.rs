@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wayfarer_settings::Upstream;
 use wayfarer_settings::cookie::CookieForm;
 
-/// What a session needs beside its variables, in bytes: `cargo test -p wayfarer --bench memory` measures it.
+/// What a session needs beside its variables, in bytes: the ignored test `memory_of_a_session` measures it.
 pub(super) const SESSION_BYTES: u64 = 560;
 /// What a variable needs beside its value, in bytes, its name included: measured by the same.
 pub(super) const VARIABLE_BYTES: u64 = 130;
