@@ -134,10 +134,16 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
 /// Who is served without a password.
 fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
     let state = &settings.state;
-    if state.enabled && !state.open && state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
-        let message = "other machines could read and write all sessions: there is no state.password".to_owned();
-        let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
-        checks.report(&["state.listen", "state.password", "state.open"], message, remedy);
+    if !state.enabled || state.open || state.password.is_some() {
+        return;
+    }
+    let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
+    for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
+        if !listen.ip().to_canonical().is_loopback() {
+            let message = "other machines could read and write all sessions: there is no state.password".to_owned();
+            let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
+            checks.report(&[key, "state.password", "state.open"], message, remedy);
+        }
     }
 }
 
@@ -168,6 +174,10 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
             let message = "the pattern {session} alone takes every key that no other pattern takes, each as a session of its own: \
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
+        }
+        if !state.listeners.is_empty() {
+            let message = "is read and checked, but this version opens state.listen alone";
+            warn("state.listener", message, "point clients at state.listen");
         }
         let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
         for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
