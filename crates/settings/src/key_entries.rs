@@ -122,7 +122,10 @@ fn key_entry(entry: &mut Reader<'_>, origin: &Origin, index_keys: &mut Vec<Index
     }
     if !has(entry, "state.keys[].layout") {
         let origin = entry.origin_or("state.keys[].pattern", origin);
-        entry.report(origin.mistake("has no layout", "add layout = \"hash\", \"key\", \"json\", \"msgpack\", \"php\" or \"opaque\" to this entry"));
+        entry.report(origin.mistake(
+            "has no layout",
+            "add layout = \"hash\", \"key\", \"json\", \"msgpack\", \"php\" or \"opaque\" to this entry",
+        ));
     }
     // The pattern is looked at even if the layout is wrong or missing, so that both mistakes are named at once.
     let variable_is_wrong = variable.is_none() && has(entry, "state.keys[].variable");

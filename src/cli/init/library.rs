@@ -212,7 +212,9 @@ fn front(tail: &KeyPattern, name: &[u8]) -> Option<String> {
         vec![cut(text)?]
     };
     let at = starts.into_iter().find(|at| text.get(*at..).is_some_and(|rest| tail.miss(0, rest.as_bytes()).is_none()))?;
-    text.get(..at).filter(|front| !front.is_empty() && front.len() <= 128).map(str::to_owned)
+    // Without any text of its own a pattern of ids of every shape would take every key.
+    let bare = tail.text().starts_with('{') && tail.session_shape() == IdShape::ANY;
+    text.get(..at).filter(|front| (!front.is_empty() || !bare) && front.len() <= 128).map(str::to_owned)
 }
 
 /// Where the id of a key begins, if a separator says it and an id follows.

@@ -20,10 +20,6 @@ pub enum Layout {
     Php,
     /// A Redis string that nothing is known about; one variable.
     Opaque,
-    /// A Redis string with a MessagePack map; a top-level member is a variable.
-    Msgpack,
-    /// A Redis string with the text of PHP's session serializer; a top-level member is a variable.
-    Php,
 }
 
 impl Layout {
