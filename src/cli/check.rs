@@ -4,7 +4,7 @@
 //! It changes nothing and starts nothing. Exit code 2: the configuration cannot be used; 1: the cookie names no session.
 
 use super::taken::{self, Answer};
-use super::{ConfigurationArgs, USAGE, configuration};
+use super::{ConfigurationArgs, USAGE, configuration, put};
 use clap::Args;
 use std::path::Path;
 use std::process::ExitCode;
@@ -61,7 +61,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     if args.json {
         let mut all = serde_json::json!({ "mistakes": as_json(&mistakes), "warnings": as_json(&warnings) });
         for (name, answer) in &answers {
-            all[*name] = answer.json.clone();
+            put(&mut all, name, answer.json.clone());
         }
         println!("{all}");
     } else if answers.is_empty() {

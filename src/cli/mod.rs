@@ -76,6 +76,13 @@ struct RunArgs {
     command: Vec<OsString>,
 }
 
+/// Sets a member of an answer in JSON.
+fn put(answer: &mut serde_json::Value, name: &str, value: impl Into<serde_json::Value>) {
+    if let serde_json::Value::Object(members) = answer {
+        members.insert(name.to_owned(), value.into());
+    }
+}
+
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

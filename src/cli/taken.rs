@@ -5,6 +5,7 @@
 //!
 //! Invariant: what it prints of bytes is on one line and without control characters.
 
+use super::put;
 use serde_json::{Value, json};
 use wayfarer_settings::cookie::CookieForm;
 use wayfarer_settings::presets::{PRESETS, preset};
@@ -56,16 +57,16 @@ pub(super) fn key(settings: &Settings, database: u32, key: &str) -> Answer {
         lines.push(format!("session   {}", readable(found.session)));
         lines.push(format!("variable  {variable}"));
         lines.push(format!("layout    {}", layout_word(found.layout)));
-        json["pattern"] = pattern.text().into();
-        json["preset"] = pattern.preset().into();
-        json["session"] = readable(found.session).into();
-        json["variable"] = found.variable.map(readable).into();
-        json["layout"] = layout_word(found.layout).into();
+        put(&mut json, "pattern", pattern.text());
+        put(&mut json, "preset", pattern.preset());
+        put(&mut json, "session", readable(found.session));
+        put(&mut json, "variable", found.variable.map(readable));
+        put(&mut json, "layout", layout_word(found.layout));
     } else {
         lines.push("taken by  no pattern: it is no session's key, and goes to the upstream".to_owned());
         if let Some(index) = settings.state.index_keys.iter().find(|index| index.takes(key.as_bytes())) {
             lines.push(format!("known as  {}: {} (preset {})", index.text, index.what, index.preset));
-            json["index_of"] = index.preset.into();
+            put(&mut json, "index_of", index.preset);
         }
     }
     let mut missed: Vec<_> = keys.patterns().iter().filter_map(|p| Some((p, p.miss(database, key.as_bytes())?))).collect();
@@ -78,8 +79,14 @@ pub(super) fn key(settings: &Settings, database: u32, key: &str) -> Answer {
     for pattern in beaten.filter(|p| winner.is_some_and(|(_, w)| !std::ptr::eq(w, *p))) {
         lines.push(format!("not by    {}: it takes the key too, but is less specific or stands later", named(pattern)));
     }
-    json["others"] =
-        missed.iter().map(|(p, m)| json!({ "pattern": p.text(), "why": m.why, "fitted_bytes": m.fitted_bytes })).collect();
+    put(
+        &mut json,
+        "others",
+        missed
+            .iter()
+            .map(|(p, m)| json!({ "pattern": p.text(), "why": m.why, "fitted_bytes": m.fitted_bytes }))
+            .collect::<Vec<_>>(),
+    );
     if winner.is_none() {
         unknown_library(database, key, settings, &mut lines, &mut json);
     }
@@ -96,7 +103,7 @@ fn unknown_library(database: u32, key: &str, settings: &Settings, lines: &mut Ve
     let names: Vec<&str> = PRESETS.iter().filter(would).map(|preset| preset.name).collect();
     if !names.is_empty() {
         lines.push(format!("would be  taken by the preset {}", names.join(", or ")));
-        json["presets"] = names.into();
+        put(json, "presets", names);
     }
 }
 
@@ -127,13 +134,13 @@ pub(super) fn cookie(settings: &Settings, text: &str) -> Answer {
         Ok(id) => id,
         Err(why) => {
             lines.push(format!("mistake   {why}"));
-            json["mistake"] = why.into();
+            put(&mut json, "mistake", why);
             lines.extend(hint(form, value));
             return Answer { lines, json, wrong: true };
         }
     };
     lines.push(format!("session   {}", readable(&id)));
-    json["session"] = readable(&id).into();
+    put(&mut json, "session", readable(&id));
     lines.extend(hint(form, value));
     let (mut places, mut reasons) = (Vec::new(), Vec::new());
     for pattern in settings.state.keys.patterns() {
@@ -143,11 +150,11 @@ pub(super) fn cookie(settings: &Settings, text: &str) -> Answer {
         }
     }
     lines.extend(places.iter().map(|(key, pattern)| format!("in Redis  {key}  by {pattern}")));
-    json["keys"] = places.iter().map(|(key, _)| key.as_str()).collect();
+    put(&mut json, "keys", places.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>());
     if places.is_empty() {
         lines.push("mistake   no pattern of state.keys could hold this id".to_owned());
         lines.extend(reasons.iter().map(|reason| format!("          {reason}")));
-        json["mistake"] = "no pattern of state.keys could hold this id".into();
+        put(&mut json, "mistake", "no pattern of state.keys could hold this id");
     }
     Answer { lines, json, wrong: places.is_empty() }
 }

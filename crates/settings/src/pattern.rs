@@ -69,6 +69,8 @@ pub struct KeyPattern {
     layout: Layout,
     database: Option<u32>,
     preset: Option<&'static str>,
+    /// Whether all behind the first text is the session's id: the most frequent pattern has a short way.
+    is_plain: bool,
     pub(crate) prefix: String,
     /// At least one.
     pub(crate) holes: Vec<Hole>,
@@ -88,7 +90,8 @@ impl KeyPattern {
         }
         let captures = holes.iter().any(|hole| hole.role == Role::Variable);
         let naming = naming(layout, captures, variable)?;
-        Ok(KeyPattern { text: text.to_owned(), layout, database: None, preset: None, prefix, holes, naming })
+        let is_plain = matches!(holes.as_slice(), [only] if only.shape == IdShape::ANY && only.after.is_empty());
+        Ok(KeyPattern { text: text.to_owned(), layout, database: None, preset: None, is_plain, prefix, holes, naming })
     }
 
     /// The same, for keys of this database only.
@@ -161,12 +164,34 @@ impl KeyPattern {
     }
 
     /// The session and the captured variable of `key`; `None`: it is not one of this pattern.
+    #[inline]
     pub(crate) fn take<'a>(&'a self, database: u32, key: &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        let rest = key.strip_prefix(self.prefix.as_bytes())?;
         if self.database.is_some_and(|only| only != database) {
             return None;
         }
+        if self.is_plain {
+            return (!rest.is_empty()).then(|| (rest, self.named(None)));
+        }
+        let (session, variable) = self.divide(rest)?;
+        Some((session, self.named(variable)))
+    }
+
+    /// The name of the variable, of which the key held `captured`.
+    #[inline]
+    fn named<'a>(&'a self, captured: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        match &self.naming {
+            Naming::Captured => captured,
+            Naming::Fixed(name) => Some(name.as_bytes()),
+            Naming::ByValue("") => None,
+            Naming::ByValue(name) => Some(name.as_bytes()),
+        }
+    }
+
+    /// The session and the captured variable in what stands behind the first text.
+    fn divide<'a>(&self, rest: &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let (last, before) = self.holes.split_last()?;
-        let mut rest = key.strip_prefix(self.prefix.as_bytes())?.strip_suffix(last.after.as_bytes())?;
+        let mut rest = rest.strip_suffix(last.after.as_bytes())?;
         let (mut session, mut variable) = (None, None);
         for hole in before {
             let (part, behind) = hole.divide(rest)?;
@@ -174,11 +199,6 @@ impl KeyPattern {
             rest = behind;
         }
         last.keep(rest, &mut session, &mut variable)?;
-        let variable = match &self.naming {
-            Naming::Captured => variable,
-            Naming::Fixed(name) => Some(name.as_bytes()),
-            Naming::ByValue(name) => Some(name.as_bytes()).filter(|name| !name.is_empty()),
-        };
         Some((session?, variable))
     }
 }

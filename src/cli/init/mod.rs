@@ -12,7 +12,7 @@ mod report;
 mod sample;
 mod sniff;
 
-use super::USAGE;
+use super::{USAGE, put};
 use clap::Args;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ pub(super) async fn init(args: InitArgs) -> ExitCode {
     } else {
         write(&args.out, args.force, &report::configuration(&found, &upstream))
     };
-    json["written"] = outcome.as_ref().ok().map(|()| args.out.display().to_string()).into();
+    put(&mut json, "written", outcome.as_ref().ok().map(|()| args.out.display().to_string()));
     if args.json {
         println!("{json}");
     } else {
