@@ -120,7 +120,7 @@ fn uuid(n: usize) -> String {
 
 /// Letters and digits with all kinds of letters.
 fn letters(n: usize, length: usize) -> String {
-    let with_letters = |at: usize, c: char| if at % 3 == 0 { char::from(b'G' + c as u8 % 19) } else { c };
+    let with_letters = |at: usize, c: char| if at.is_multiple_of(3) { char::from(b'G' + c as u8 % 19) } else { c };
     hex(n, length).chars().enumerate().map(|(at, c)| with_letters(at, c)).collect()
 }
 
