@@ -159,9 +159,9 @@ impl Fields {
         }
     }
 
-    /// Whether the packed value of this name is `value`; `None`: it is not packed, or there is none.
-    pub(crate) fn same(&self, name: &[u8], value: &[u8]) -> Option<bool> {
-        self.packed.as_ref()?.find(name).map(|entry| entry.value == value)
+    /// Whether the packed value of this name is `value`, and its version; `None`: it is not packed, or there is none.
+    pub(crate) fn same(&self, name: &[u8], value: &[u8]) -> Option<(bool, Version)> {
+        self.packed.as_ref()?.find(name).map(|entry| (entry.value == value, entry.version))
     }
 
     /// The size of a value, wherever it is.

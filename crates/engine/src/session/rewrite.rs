@@ -68,10 +68,11 @@ impl Session {
         if layout.is_divided() || key.layout.is_divided() || !key.fields.is_packed() {
             return None;
         }
-        let same = key.fields.same(label, value)?;
+        let (same, before) = key.fields.same(label, value)?;
         (key.layout, key.expires_at_ms) = (layout, None);
+        // A touch counts as a write too: whoever watches the key sees it, as in Redis.
+        key.fields.put(label, value, if same { before } else { version });
         if !same {
-            key.fields.put(label, value, version);
             self.last_version = version;
         }
         Some(!same)
