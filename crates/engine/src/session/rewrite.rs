@@ -55,6 +55,10 @@ impl Session {
             }
             fields.insert(name, Variable { content: Content::Here(bytes), version, access });
         }
+        if let (false, Some(first)) = (changed, fields.at_mut(0)) {
+            // A touch counts as one write of the value: whoever watches the key sees it, as in Redis.
+            first.access.writes = first.access.writes.saturating_add(1);
+        }
         self.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
         changed
     }
