@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 TARGET ?=
 SECONDS ?= 60
-.PHONY: help demo test check sim fuzz docs deny deny-advisories clients prepare
+ARGS ?=
+.PHONY: help demo test check bench-compare sim fuzz docs deny deny-advisories clients prepare
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 help: ## this list
@@ -25,6 +26,12 @@ sim: ## simulate with fresh seeds, or replay one: make sim SEED=123
 
 fuzz: ## fuzz one parser: make fuzz TARGET=layout_split SECONDS=60 (needs a nightly toolchain); make fuzz lists them
 	@scripts/fuzz.sh '$(TARGET)' '$(SECONDS)'
+
+bench-compare: ## beside redis-server on this machine: CPU, throughput, latency, memory; ARGS="--quick --json FILE"
+	@scripts/prepare.sh bench
+	cargo build --release --locked --package wayfarer
+	cargo build --release --locked --manifest-path benches/compare/Cargo.toml --target-dir target/compare
+	target/compare/release/wayfarer-compare $(ARGS)
 
 docs: ## the documentation of the code, into target/doc
 	@scripts/test.sh --only docs

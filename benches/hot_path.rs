@@ -45,7 +45,7 @@ fn operation(matcher: &KeyMatcher, words: &[&str]) -> (Bytes, Op) {
     let Parsed::Keyed(mut op) = command::parse(args) else { unreachable!("the bench knows its commands") };
     let mut session = Bytes::new();
     for target in op.targets_mut() {
-        let found = matcher.classify(&target.key).expect("a session's key");
+        let found = matcher.classify(0, &target.key).expect("a session's key");
         session = Bytes::copy_from_slice(found.session);
         target.layout = Layout::Hash;
     }

@@ -2,7 +2,8 @@
 # Installs what this machine lacks, and says so. Debian's and Ubuntu's packages come by apt, through sudo when not root; tools of
 # cargo go to target/tools. Nothing is asked of a package server when nothing is missing.
 #   scripts/prepare.sh build   what compiling needs (default)
-#   scripts/prepare.sh deny    the above, and cargo-deny
+#   scripts/prepare.sh bench   the above, and the server that is compared with
+#   scripts/prepare.sh deny    what compiling needs, and cargo-deny
 #   scripts/prepare.sh fuzz    what compiling needs, a C++ compiler, and cargo-fuzz
 #   scripts/prepare.sh test    what `make test` needs
 set -euo pipefail
@@ -36,6 +37,11 @@ needs_of_build() {
     # libz-ng of the HTTP face is built with cmake, which drives make.
     need cmake has cmake
     need make has make
+}
+
+needs_of_bench() {
+    need redis-server has redis-server
+    need util-linux has taskset
 }
 
 needs_of_test() {
@@ -86,16 +92,17 @@ cargo_tool() {
 
 needs_of_build
 [[ "$purpose" == test ]] && needs_of_test
+[[ "$purpose" == bench ]] && needs_of_bench
 [[ "$purpose" == fuzz ]] && need g++ has c++
 install_missing
 need_rust
 case "$purpose" in
-build) ;;
+build | bench) ;;
 deny) cargo_tool cargo-deny "$deny_version" --no-default-features ;;
 fuzz) cargo_tool cargo-fuzz "$fuzz_version" ;;
 test)
     cargo_tool cargo-nextest "$nextest_version" --no-default-features --features default-no-update
     cargo_tool cargo-deny "$deny_version" --no-default-features
     ;;
-*) fail "unknown purpose '$purpose'" "one of: build, deny, fuzz, test" ;;
+*) fail "unknown purpose '$purpose'" "one of: build, bench, deny, fuzz, test" ;;
 esac

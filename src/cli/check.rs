@@ -1,6 +1,10 @@
-//! `wayfarer check`: every mistake of a configuration with its line and remedy, and what is right but surprising.
+//! `wayfarer check`: every mistake of a configuration with its line and remedy, and what is right but surprising; with `--key` or
+//! `--cookie`, what that is taken for.
+//!
+//! It changes nothing and starts nothing. Exit code 2: the configuration cannot be used; 1: the cookie names no session.
 
-use super::{ConfigurationArgs, USAGE, configuration};
+use super::taken::{self, Answer};
+use super::{ConfigurationArgs, USAGE, configuration, put};
 use clap::Args;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,6 +14,15 @@ use wayfarer_settings::{DirectoryPlace, Mistake, Settings};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     configuration: ConfigurationArgs,
+    /// Say what this Redis key is taken for, and why
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The database of --key
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "key")]
+    database: u32,
+    /// Say which session this cookie names (its value, or the whole header), and which key that is
+    #[arg(long, value_name = "COOKIE")]
+    cookie: Option<String>,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -33,14 +46,25 @@ fn folder_of(settings: &Settings) -> Vec<Mistake> {
     vec![Mistake { file, line: None, key, message, remedy }]
 }
 
+/// What was asked about, as long as the configuration can be used.
+fn answers(args: &CheckArgs, settings: &Settings) -> Vec<(&'static str, Answer)> {
+    let key = args.key.as_ref().map(|key| ("key", taken::key(settings, args.database, key)));
+    let cookie = args.cookie.as_ref().map(|cookie| ("cookie", taken::cookie(settings, cookie)));
+    key.into_iter().chain(cookie).collect()
+}
+
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
-    let (mistakes, warnings) = match configuration::load(&args.configuration) {
-        Ok(loaded) => (folder_of(&loaded.settings), loaded.warnings),
-        Err(mistakes) => (mistakes, Vec::new()),
+    let (mistakes, warnings, answers) = match configuration::load(&args.configuration) {
+        Ok(loaded) => (folder_of(&loaded.settings), loaded.warnings, answers(args, &loaded.settings)),
+        Err(mistakes) => (mistakes, Vec::new(), Vec::new()),
     };
     if args.json {
-        println!("{}", serde_json::json!({ "mistakes": as_json(&mistakes), "warnings": as_json(&warnings) }));
-    } else {
+        let mut all = serde_json::json!({ "mistakes": as_json(&mistakes), "warnings": as_json(&warnings) });
+        for (name, answer) in &answers {
+            put(&mut all, name, answer.json.clone());
+        }
+        println!("{all}");
+    } else if answers.is_empty() {
         mistakes.iter().for_each(|m| println!("{m}"));
         warnings.iter().for_each(|w| println!("warning: {w}"));
         match mistakes.len() {
@@ -48,6 +72,15 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
             1 => println!("1 mistake"),
             n => println!("{n} mistakes"),
         }
+    } else {
+        // The answer is what was asked for; the warnings are those of keys alone.
+        mistakes.iter().for_each(|m| println!("{m}"));
+        warnings.iter().filter(|w| w.key.starts_with("state.keys")).for_each(|w| println!("warning: {w}"));
+        answers.iter().flat_map(|(_, answer)| &answer.lines).for_each(|line| println!("{line}"));
     }
-    if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+    match answers.iter().any(|(_, answer)| answer.wrong) {
+        _ if !mistakes.is_empty() => ExitCode::from(USAGE),
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
 }

@@ -5,7 +5,9 @@
 mod ask;
 mod check;
 mod configuration;
+mod init;
 mod instance;
+mod taken;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -29,7 +31,9 @@ enum Command {
     Run(RunArgs),
     /// All of it on this machine: a shop, its sidecars, users, a scale-out and a drain
     Demo(wayfarer_demo::DemoArgs),
-    /// Every mistake of a configuration, with line and remedy
+    /// Look at a Redis, name its session library, write a configuration
+    Init(init::InitArgs),
+    /// Every mistake of a configuration, with line and remedy; what a key or a cookie is taken for
     Check(check::CheckArgs),
     /// What a running sidecar is doing
     Status(ask::AskArgs),
@@ -74,6 +78,13 @@ struct RunArgs {
     command: Vec<OsString>,
 }
 
+/// Sets a member of an answer in JSON.
+fn put(answer: &mut serde_json::Value, name: &str, value: impl Into<serde_json::Value>) {
+    if let serde_json::Value::Object(members) = answer {
+        members.insert(name.to_owned(), value.into());
+    }
+}
+
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -101,6 +112,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Demo(args) => wayfarer_demo::run(args).await,
         Command::Shop => wayfarer_demo::shop::run().await,
         Command::Instance(args) => instance::become_it(&args),
+        Command::Init(args) => init::init(args).await,
         Command::Check(args) => check::check(&args),
         Command::Status(args) => ask::status(args).await,
         Command::Sessions(args) => ask::sessions(args).await,

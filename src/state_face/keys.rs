@@ -28,8 +28,8 @@ impl SessionKeys {
         SessionKeys { matcher, labels }
     }
 
-    fn classify<'a>(&'a self, _database: u8, key: &'a [u8]) -> Option<Match<'a>> {
-        self.matcher.classify(key)
+    fn classify<'a>(&'a self, database: u8, key: &'a [u8]) -> Option<Match<'a>> {
+        self.matcher.classify(u32::from(database), key)
     }
 
     /// Whether `key` of a database belongs to a session.

@@ -5,16 +5,15 @@
 //! Invariant: every row of the table is asked for here (a test), so no setting is accepted and then ignored.
 
 use crate::gather::{Item, Layer, Origin, Raw};
-use crate::keys::{KeyMatcher, KeyPattern};
+use crate::key_entries;
 use crate::mistake::{Complaint, Mistake};
-use crate::presets;
 use crate::reader::Reader;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, SessionCookie, Settings, State};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{Codec, LogFormat, LogLevel};
 use std::path::PathBuf;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
-use wayfarer_engine::session::{Class, Layout};
+use wayfarer_engine::session::Class;
 
 /// Longest glob for names of variables, in bytes.
 const GLOB_BYTES_MAX: usize = 256;
@@ -59,12 +58,15 @@ fn session_cookie(read: &mut Reader<'_>) -> Option<SessionCookie> {
 }
 
 fn state(read: &mut Reader<'_>) -> State {
+    let (keys, index_keys) = key_entries::keys(read);
     State {
         enabled: read.flag("state.enabled"),
         listen: read.listen("state.listen"),
         upstream: read.secret("state.upstream", "state.upstream_file", |url| Upstream::parse(url.expose())),
         password: read.secret("state.password", "state.password_file", |password| Ok(password.clone())),
-        keys: keys(read),
+        listeners: key_entries::listeners(read, &keys),
+        keys,
+        index_keys,
         connections_max: read.count("state.connections_max"),
         pipeline_depth_max: read.count("state.pipeline_depth_max"),
         frame_bytes_max: read.count("state.frame_bytes_max"),
@@ -147,7 +149,7 @@ fn rest(read: &mut Reader<'_>) -> Rest {
 }
 
 /// The entries of a list.
-fn items<'a>(read: &mut Reader<'a>, key: &'static str) -> &'a [Item] {
+pub(crate) fn items<'a>(read: &mut Reader<'a>, key: &'static str) -> &'a [Item] {
     #[cfg(test)]
     read.asked.push(key);
     match read.located(key) {
@@ -162,82 +164,6 @@ fn items<'a>(read: &mut Reader<'a>, key: &'static str) -> &'a [Item] {
             }
         },
     }
-}
-
-fn keys(read: &mut Reader<'_>) -> KeyMatcher {
-    let mut found: Vec<(KeyPattern, Origin)> = Vec::new();
-    for item in items(read, "state.keys") {
-        let mut mistakes = Vec::new();
-        let mut entry = Reader::new(&item.fields, &mut mistakes);
-        let patterns = key_entry(&mut entry, &item.origin);
-        #[cfg(test)]
-        read.asked.append(&mut entry.asked);
-        for pattern in patterns {
-            let origin = ["state.keys[].pattern", "state.keys[].preset"]
-                .into_iter()
-                .find_map(|key| item.fields.get(key))
-                .map_or(&item.origin, |located| &located.origin);
-            mistakes.extend(found.iter().find_map(|(other, place)| clash(&pattern, origin, other, place)));
-            found.push((pattern, origin.clone()));
-        }
-        mistakes.into_iter().for_each(|mistake| read.report(mistake));
-    }
-    KeyMatcher::new(found.into_iter().map(|(pattern, _)| pattern).collect())
-}
-
-/// Why two patterns cannot stand beside each other.
-fn clash(pattern: &KeyPattern, origin: &Origin, other: &KeyPattern, place: &Origin) -> Option<Mistake> {
-    let place = place.line.map_or_else(|| place.file.clone(), |line| format!("line {line}"));
-    if pattern.collides_with(other) {
-        let message = format!("`{}` takes the same keys as `{}` ({place})", pattern.text(), other.text());
-        return Some(origin.mistake(message, "remove one, or give one of them longer text before and after {session}"));
-    }
-    if pattern.layout() == Layout::Key && pattern.variable().is_some() && pattern.variable() == other.variable() {
-        let message = format!("`{}` has the same variable as `{}` ({place})", pattern.text(), other.text());
-        return Some(origin.mistake(message, "give each key of a session a variable of its own"));
-    }
-    None
-}
-
-/// The patterns of one entry of `state.keys`.
-fn key_entry(entry: &mut Reader<'_>, origin: &Origin) -> Vec<KeyPattern> {
-    let preset = entry.choice_word("state.keys[].preset");
-    let layout = entry.choice::<Layout>("state.keys[].layout");
-    let variable = entry.optional_text("state.keys[].variable");
-    let has = |entry: &Reader<'_>, key| entry.located(key).is_some();
-    if has(entry, "state.keys[].preset") {
-        let others = ["state.keys[].pattern", "state.keys[].layout", "state.keys[].variable"];
-        if let Some(located) = others.into_iter().find_map(|key| entry.located(key)) {
-            let mistake =
-                located.origin.mistake("a preset has its own patterns and layouts", "make two entries of it, or remove this");
-            entry.report(mistake);
-        }
-        let patterns = preset.and_then(|name| presets::preset(&name)).map_or(&[][..], |preset| preset.patterns);
-        let parsed = patterns.iter().filter_map(|p| KeyPattern::parse(p.pattern, p.layout, p.variable).ok());
-        return parsed.collect();
-    }
-    if !has(entry, "state.keys[].pattern") {
-        entry.report(origin.mistake(
-            "has an entry without preset and pattern",
-            "add preset = \"…\", or pattern = \"…{session}…\" and layout = \"…\"",
-        ));
-        return Vec::new();
-    }
-    if !has(entry, "state.keys[].layout") {
-        let origin = entry.origin_or("state.keys[].pattern", origin);
-        entry.report(origin.mistake(
-            "has no layout",
-            "add layout = \"hash\", \"key\", \"json\", \"msgpack\", \"php\" or \"opaque\" to this entry",
-        ));
-    }
-    // The pattern is looked at even if the layout is wrong or missing, so that both mistakes are named at once.
-    let variable_is_wrong = variable.is_none() && has(entry, "state.keys[].variable");
-    let pattern = entry.parsed("state.keys[].pattern", |text| match layout {
-        Some(layout) if !variable_is_wrong => KeyPattern::parse(text, layout, variable.as_deref()).map(Some),
-        _ if text.contains("{session}") => Ok(None),
-        _ => KeyPattern::parse(text, Layout::Hash, None).map(|_| None),
-    });
-    pattern.flatten().into_iter().collect()
 }
 
 fn policy(read: &mut Reader<'_>) -> Policy {

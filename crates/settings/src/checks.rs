@@ -105,6 +105,7 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
         ("probe.listen", settings.probe.listen),
     ]
     .into_iter()
+    .chain(settings.state.listeners.iter().filter(|_| settings.state.enabled).map(|more| ("state.listener", Some(more.listen))))
     .filter_map(|(key, address)| address.filter(|address| address.port() != 0).map(|address| (key, address)))
     .collect();
     for (at, (key, address)) in listeners.iter().enumerate() {
@@ -133,10 +134,16 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
 /// Who is served without a password.
 fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
     let state = &settings.state;
-    if state.enabled && !state.open && state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
-        let message = "other machines could read and write all sessions: there is no state.password".to_owned();
-        let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
-        checks.report(&["state.listen", "state.password", "state.open"], message, remedy);
+    if !state.enabled || state.open || state.password.is_some() {
+        return;
+    }
+    let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
+    for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
+        if !listen.ip().to_canonical().is_loopback() {
+            let message = "other machines could read and write all sessions: there is no state.password".to_owned();
+            let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
+            checks.report(&[key, "state.password", "state.open"], message, remedy);
+        }
     }
 }
 
@@ -168,9 +175,16 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
-        if state.open && state.password.is_none() && !state.listen.ip().to_canonical().is_loopback() {
-            let message = "other machines can read and write all sessions: there is no state.password";
-            warn("state.listen", message, "set state.password or state.password_file, or listen on loopback");
+        if !state.listeners.is_empty() {
+            let message = "is read and checked, but this version opens state.listen alone";
+            warn("state.listener", message, "point clients at state.listen");
+        }
+        let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
+        for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
+            if state.open && state.password.is_none() && !listen.ip().to_canonical().is_loopback() {
+                let message = "other machines can read and write all sessions: there is no state.password";
+                warn(key, message, "set state.password or state.password_file, or listen on loopback");
+            }
         }
     } else if !http.enabled {
         warn("state.enabled", "neither the state face nor the HTTP face is enabled: this node serves nobody", "enable one");

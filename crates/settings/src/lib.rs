@@ -13,28 +13,39 @@
 
 mod assemble;
 mod checks;
+pub mod cookie;
+mod explain;
 mod gather;
+mod key_entries;
 pub mod keys;
 mod mistake;
+mod overlap;
+mod pattern;
+mod preset_table;
 pub mod presets;
 mod reader;
 mod reference;
 mod secret;
 mod settings;
+mod shape;
 pub mod table;
 mod upstream;
 mod values;
 mod words;
 
+pub use explain::Miss;
 pub use keys::{KeyMatcher, KeyPattern, Match};
 pub use mistake::{Complaint, Mistake};
-pub use reference::{reference_markdown, reference_toml};
+pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
-pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State};
+pub use settings::{
+    Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State, StateListener,
+};
+pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, Upstream};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};
-pub use words::{Codec, LogFormat, LogLevel, Word};
+pub use words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};
 
 /// Most mistakes that are named at once; the rest is counted.
 const MISTAKES_MAX: usize = 200;
@@ -73,7 +84,8 @@ impl Settings {
         let gather::Gathered { fields, mut mistakes, mut warnings } = gathered;
         let mut reader = reader::Reader::new(&fields, &mut mistakes);
         let settings = assemble::settings(&mut reader, &sources.host_name);
-        let wrong = reader.wrong;
+        let (wrong, surprising) = (reader.wrong, reader.warnings);
+        warnings.extend(surprising);
         mistakes.extend(checks::mistakes(&settings, &fields, &wrong));
         if mistakes.is_empty() {
             warnings.extend(checks::warnings(&settings, &fields));

@@ -22,6 +22,8 @@ pub(crate) struct Reader<'a> {
     mistakes: &'a mut Vec<Mistake>,
     /// The keys whose value is not as it was written, because that was wrong.
     pub wrong: BTreeSet<&'static str>,
+    /// What is right but surprising.
+    pub warnings: Vec<Mistake>,
     /// Each key that was asked for.
     #[cfg(test)]
     pub asked: Vec<&'static str>,
@@ -33,6 +35,7 @@ impl<'a> Reader<'a> {
             fields,
             mistakes,
             wrong: BTreeSet::new(),
+            warnings: Vec::new(),
             #[cfg(test)]
             asked: Vec::new(),
         }
@@ -108,6 +111,14 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn optional_text(&mut self, key: &'static str) -> Option<String> {
         self.optional(key, shaped)
+    }
+
+    /// Text that may be empty.
+    pub(crate) fn optional_empty_text(&mut self, key: &'static str) -> Option<String> {
+        self.optional(key, |raw, kind| match (values::text(raw), kind) {
+            (Ok(""), Kind::Text { .. }) => Some(Ok(String::new())),
+            _ => shaped(raw, kind),
+        })
     }
 
     /// The text of a pattern or glob, which has a reader of its own.

@@ -3,8 +3,10 @@
 //! It never reads a configuration. Called by tests that keep the files equal to the table, and by the command line.
 //! Invariant: both texts name every setting of the table, and the TOML is a configuration that loads.
 
-use crate::presets::PRESETS;
+use crate::presets::{PRESETS, Part};
 use crate::table::{Kind, Setting, Shape, TABLE};
+use crate::words::Word;
+use wayfarer_engine::session::Layout;
 
 /// What a value may be, in words.
 fn bounds(kind: Kind) -> String {
@@ -54,6 +56,57 @@ pub fn reference_markdown() -> String {
     out
 }
 
+/// `docs/presets.md`.
+pub fn presets_markdown() -> String {
+    let mut out = String::from(
+        "# Presets\n\n\
+         What is known of session libraries: `state.keys = [ { preset = \"connect-redis\", prefix = \"myapp:\" } ]`. This page is the table in\n\
+         the program, printed. Try one with `wayfarer check -c FILE --key KEY --cookie COOKIE`.\n\n\
+         - In a pattern `<name>` is an option; its default stands in the column *options*. `{session:uuid}` takes UUIDs only, and so on:\n\
+         \x20 bare ids are told from other keys by their shape.\n\
+         - Lock and shadow keys belong to their session and travel with it. Index keys hold several sessions and stay in the upstream Redis.\n\
+         - A layout says what the variables of a value are. What cannot be divided is one variable, named `session`.\n\
+         - Cookie: its default name and the form of the id in it. The HTTP face reads the forms `plain` and `express` (`http.session.codec`);\n\
+         \x20 for others leave `http.session` out: sessions are still found by their keys, but no fetch starts before the instance asks.\n\
+         - Libraries that are not here, or ids of another shape: write patterns.\n\n\
+         | preset | library | keys: layout | options | cookie: form | notes |\n|---|---|---|---|---|---|\n",
+    );
+    let cell = |text: &str| text.replace('|', "\\|");
+    for preset in PRESETS {
+        let mut keys: Vec<String> = Vec::new();
+        for p in preset.patterns {
+            let part = match (p.part, p.variable) {
+                (Part::Values, _) => word_of(p.layout).to_owned(),
+                (Part::Lock, variable) => format!("lock, variable `{}`", variable.unwrap_or_default()),
+                (Part::Shadow, variable) => format!("shadow, variable `{}`", variable.unwrap_or_default()),
+            };
+            keys.push(format!("`{}`: {part}", p.pattern));
+        }
+        keys.extend(preset.index.iter().map(|i| format!("`{}`: stays upstream, {}", i.pattern.replace(":digits", ""), i.what)));
+        let option = |o: &crate::presets::PresetOption| match o.default {
+            Some(default) => format!("`{}` = `\"{default}\"` ({})", o.name, o.library_setting),
+            None => format!("`{}`, needed ({})", o.name, o.library_setting),
+        };
+        let options: Vec<String> = preset.options.iter().map(option).collect();
+        let cookie = format!("`{}`: {}", preset.cookie, preset.cookie_form.word());
+        let cells = [
+            format!("`{}`", preset.name),
+            preset.library.to_owned(),
+            keys.join("<br>"),
+            options.join("<br>"),
+            cookie,
+            preset.notes.to_owned(),
+        ];
+        let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
+        out.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    out
+}
+
+fn word_of(layout: Layout) -> &'static str {
+    Layout::WORDS.iter().find(|(_, known)| *known == layout).map_or("", |(word, _)| word)
+}
+
 /// How the default stands in TOML.
 fn toml_value(setting: &Setting, text: &str) -> String {
     match setting.kind {
@@ -81,6 +134,15 @@ fn toml_example(setting: &Setting) -> String {
         "state.keys[].pattern" => "\"cart:{session}\"",
         "state.keys[].layout" => "\"key\"",
         "state.keys[].variable" => "\"cart\"",
+        "state.keys[].database" => "1",
+        "state.keys[].prefix" => "\"myapp:\"",
+        "state.keys[].namespace" => "\"spring:session\"",
+        "state.keys[].instance_name" => "\"shop\"",
+        "state.keys[].table" => "\"sessions\"",
+        "state.keys[].version" => "\"1\"",
+        "state.listener[].listen" => "\"127.0.0.1:6390\"",
+        "state.listener[].sessions" => "\"all\"",
+        "state.listener[].layout" => "\"opaque\"",
         _ => "\"\"",
     };
     text.to_owned()

@@ -5,9 +5,10 @@
 //! Invariant: whoever holds a [`Settings`] need not check it again. No `Debug` output shows a secret.
 
 use crate::keys::KeyMatcher;
+use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{Codec, LogFormat, LogLevel};
+use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel};
 use std::net::SocketAddr;
 use wayfarer_engine::plan::Policy;
 
@@ -69,6 +70,9 @@ pub struct State {
     pub upstream: Option<Upstream>,
     pub password: Option<Secret>,
     pub keys: KeyMatcher,
+    /// Keys of the presets in use that belong to no single session, and go upstream.
+    pub index_keys: Vec<IndexKey>,
+    pub listeners: Vec<StateListener>,
     pub connections_max: usize,
     pub pipeline_depth_max: usize,
     pub frame_bytes_max: usize,
@@ -82,6 +86,17 @@ pub struct State {
     pub flush: bool,
     pub script_ms_max: u64,
     pub script_memory_bytes_max: usize,
+}
+
+/// `[[state.listener]]`: one more listener of the state face.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StateListener {
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Which of its keys are sessions'.
+    pub sessions: ListenerSessions,
+    /// The matcher for the keys of its clients: the one of [`State::keys`], or one that takes every key.
+    pub keys: KeyMatcher,
 }
 
 /// `[cluster]`: who this node is, and how it finds and meets the others.

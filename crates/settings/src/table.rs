@@ -6,7 +6,7 @@
 //! A key ends in `[]` + name where the setting belongs to each entry of a list. Longer than 400 lines because it is one table.
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
-use crate::words::{Codec, LogFormat, LogLevel, Word};
+use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -160,6 +160,7 @@ const HOUR_MS: u64 = 3_600_000;
 const LISTEN: Kind = Kind::Listen { beyond_loopback: true };
 const LISTEN_LOOPBACK: Kind = Kind::Listen { beyond_loopback: false };
 const LAYOUT: Kind = words::<Layout>();
+const OPTION: Kind = text(Shape::Line, 128);
 const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
 
 /// Settings that later versions will know, with what to do until then.
@@ -236,7 +237,8 @@ pub static TABLE: &[Setting] = &[
         "state.keys[].pattern",
         Kind::Pattern,
         None,
-        "A key with {session} where the id stands, and for layout = \"key\" perhaps {variable} behind it.",
+        "A key with {session} where the id stands, perhaps with its shape ({session:uuid}, {session:hex:32}), {any} for parts to \
+         skip, and for layout = \"key\" perhaps {variable}; {{ is a brace of the key.",
     ),
     row("state.keys[].layout", LAYOUT, None, "What the variables of such a key are."),
     row(
@@ -244,6 +246,26 @@ pub static TABLE: &[Setting] = &[
         text(Shape::Line, crate::keys::VARIABLE_BYTES_MAX),
         None,
         "The name of the variable that the key is (layouts key and opaque).",
+    ),
+    row("state.keys[].database", count(0, 65_535), None, "The only database in which these are sessions' keys. Not set: all."),
+    row("state.keys[].prefix", OPTION, None, "Option of a preset: what stands before the id."),
+    row("state.keys[].namespace", OPTION, None, "Option of the presets for Spring: its namespace."),
+    row("state.keys[].instance_name", OPTION, None, "Option of the preset aspnetcore: its InstanceName."),
+    row("state.keys[].table", OPTION, None, "Option of the preset axum-session: its table."),
+    row("state.keys[].version", OPTION, None, "Option of the presets for Django: VERSION of the cache."),
+    row("state.listener", Kind::List, Some("[]"), "More listeners of the state face."),
+    row("state.listener[].listen", LISTEN, None, "Where it listens."),
+    row(
+        "state.listener[].sessions",
+        words::<ListenerSessions>(),
+        None,
+        "Which keys of its clients are sessions': those of state.keys, or all (the whole key is the id). Not set: keys.",
+    ),
+    row(
+        "state.listener[].layout",
+        LAYOUT,
+        None,
+        "With sessions = \"all\": what the variables of a string are; those of a hash are its fields. Not set: opaque.",
     ),
     row("state.connections_max", count(1, 1_000_000), Some("10000"), "Connections at once; more are refused with an error."),
     row(

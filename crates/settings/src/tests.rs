@@ -64,6 +64,7 @@ fn every_row_of_the_table_is_read_and_its_default_is_right() {
     gathered.add_overrides(&[
         r#"state.keys=[{pattern="a{session}",layout="json"}]"#.into(),
         r#"policy.variable=[{name="a"}]"#.into(),
+        r#"state.listener=[{listen="127.0.0.1:1"}]"#.into(),
     ]);
     let mut found = Vec::new();
     let mut reader = reader::Reader::new(&gathered.fields, &mut found);
@@ -293,7 +294,7 @@ fn every_example_loads() {
         assert!(name.starts_with("full") || loaded.settings.http.session.is_some(), "{name}");
     }
     let hash = load(&example("hash.toml")).settings;
-    let found = hash.state.keys.classify(b"page:42:home").unwrap();
+    let found = hash.state.keys.classify(0, b"page:42:home").unwrap();
     assert_eq!((found.session, found.variable), (&b"42"[..], Some(&b"home"[..])));
     assert_eq!(hash.policy.of(b"auth_user").class, Class::Carried);
     assert_eq!(hash.policy.of(b"history_1").on_lost, OnLost::Absent);
@@ -313,6 +314,51 @@ fn full_toml_is_the_table_and_changes_nothing() {
         assert!(reference_toml().contains(&format!("{} = ", setting.leaf())), "{}", setting.key);
         assert!(reference_markdown().contains(&format!("| `{}` |", setting.key)), "{}", setting.key);
     }
+}
+
+/// `UPDATE_CONFIG=1` writes the file anew.
+#[test]
+fn the_page_of_presets_is_the_table() {
+    let path = config_folder().join("../docs/presets.md");
+    if std::env::var_os("UPDATE_CONFIG").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, presets_markdown()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), presets_markdown(), "run the tests with UPDATE_CONFIG=1");
+}
+
+#[test]
+fn listeners_have_keys_of_their_own() {
+    let text = "[[state.listener]]\nlisten = \"127.0.0.1:6390\"\nsessions = \"all\"\n\
+                [[state.listener]]\nlisten = \"127.0.0.1:6391\"\n";
+    let state = load(text).settings.state;
+    let [all, more] = state.listeners.as_slice() else { panic!("{:?}", state.listeners) };
+    assert_eq!((all.listen.port(), all.sessions, more.sessions), (6390, ListenerSessions::All, ListenerSessions::Keys));
+    let found = all.keys.classify(5, b"anything").unwrap();
+    assert_eq!((found.session, found.layout, found.variable), (&b"anything"[..], Layout::Opaque, Some(&b"session"[..])));
+    assert_eq!(more.keys, state.keys);
+    let mistake = |more: &str| mistakes(&format!("[[state.listener]]\n{more}\n"));
+    assert!(mistake("sessions = \"all\"").contains("has an entry without an address"));
+    assert!(
+        mistake("listen = \"127.0.0.1:1\"\nlayout = \"json\"").contains("w.toml:3: state.listener[].layout: has no meaning here")
+    );
+    assert!(mistake("listen = \"127.0.0.1:1\"\nsessions = \"all\"\nlayout = \"key\"").contains("no name for its variable"));
+    assert!(mistake("listen = \"127.0.0.1:6379\"").contains("state.listener is the same address as state.listen"));
+}
+
+#[test]
+fn patterns_that_take_a_common_key_are_a_warning_with_that_key() {
+    let keys = "[state]\nkeys = [\n{ pattern = \"s:{session}\", layout = \"hash\" },\n{ pattern = \"{session}:x\", layout = \"hash\" },\n\
+                { pattern = \"s:{session}:lock\", layout = \"key\", variable = \"lock\" }]";
+    let loaded = load(keys);
+    let about: Vec<String> =
+        loaded.warnings.iter().filter(|w| w.key.starts_with("state.keys")).map(ToString::to_string).collect();
+    assert_eq!(
+        about[0],
+        "w.toml:4: state.keys[].pattern: `{session}:x` and `s:{session}` (line 3) both take keys such as `s:x`, which go to \
+         `s:{session}`; if that is not meant, give one of them a shape, a database or more text"
+    );
+    assert_eq!(about.len(), 1);
 }
 
 /// Each example of a setting without default, put to use alone, is right (a secret's file is not there, though).

@@ -96,7 +96,7 @@ fn host_and_port(place: &str) -> Option<(String, u16)> {
     (!host.is_empty() && host.len() <= 253 && host.chars().all(named)).then(|| (host.to_owned(), port))
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

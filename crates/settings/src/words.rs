@@ -60,6 +60,19 @@ impl Word for Codec {
     const WORDS: &'static [(&'static str, Self)] = &[("plain", Self::Plain), ("express", Self::Express)];
 }
 
+/// Which keys of a listener belong to sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ListenerSessions {
+    /// Those that `state.keys` takes.
+    Keys,
+    /// All: the whole key is the session's id.
+    All,
+}
+
+impl Word for ListenerSessions {
+    const WORDS: &'static [(&'static str, Self)] = &[("keys", Self::Keys), ("all", Self::All)];
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum LogFormat {

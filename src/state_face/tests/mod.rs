@@ -72,6 +72,8 @@ fn state() -> State {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         upstream: None,
         password: None,
+        index_keys: Vec::new(),
+        listeners: Vec::new(),
         keys: KeyMatcher::new(vec![
             pattern("sess:{session}", Layout::Json, None),
             pattern("h:{session}", Layout::Hash, None),

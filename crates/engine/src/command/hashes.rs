@@ -13,7 +13,7 @@ use crate::wire::resp::{Reply, parse_integer};
 use bytes::Bytes;
 
 /// A value, or the error that should not happen.
-fn reply_value(reply: &mut Reply<'_>, value: Option<&Bytes>) {
+fn reply_value(reply: &mut Reply<'_>, value: Option<&[u8]>) {
     match value {
         Some(value) => reply.bulk(value),
         None => reply.error(NOT_HERE),
@@ -27,7 +27,7 @@ impl<'a> Run<'a> {
     }
 
     fn has_field(&self, field: &[u8]) -> bool {
-        self.key().is_some_and(|k| k.variable(field).is_some())
+        self.key().is_some_and(|k| k.has(field))
     }
 
     /// The value of a field: `Err` if it exists and is not here.
@@ -36,15 +36,15 @@ impl<'a> Run<'a> {
         if value.is_none() && self.has_field(field) { Err(NOT_HERE) } else { Ok(value) }
     }
 
-    pub(super) fn write_field(&mut self, field: &[u8], value: Bytes) -> bool {
+    pub(super) fn write_field(&mut self, field: &[u8], value: &[u8]) -> bool {
         self.wrote = true;
         self.session.write_field(&self.target().key, field, value, self.now)
     }
 
     fn reply_field(&mut self, field: &[u8]) {
-        match self.field(field) {
-            Ok(value) => self.reply.bulk_or_null(value),
-            Err(error) => self.reply.error(error),
+        let (key, reply) = (&self.op.targets().first().map(|t| t.key.as_ref()).unwrap_or_default(), &mut self.reply);
+        if self.session.show_field(key, field, self.now, |value| reply_value(reply, value)).is_none() {
+            reply.null();
         }
     }
 
@@ -62,8 +62,8 @@ impl<'a> Run<'a> {
         if self.hash().is_some() {
             let (fields, key, now) = (self.rest(), &self.target().key, self.now);
             let size = |s: &Session| {
-                let found = s.key(key, now).into_iter().flat_map(|key| fields.iter().filter_map(|field| key.variable(field)));
-                found.map(|v| v.content.size_bytes()).sum()
+                let found = s.key(key, now).into_iter().flat_map(|key| fields.iter().filter_map(|field| key.size_of(field)));
+                found.sum()
             };
             if self.is_too_long(fields.len(), size) {
                 return;
@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn hash_value_length(&mut self) {
         if self.hash().is_some() {
-            let length = self.key().and_then(|k| k.variable(self.arg(2))).map_or(0, |v| v.content.size_bytes());
+            let length = self.key().and_then(|k| k.size_of(self.arg(2))).unwrap_or(0);
             self.reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
         }
     }
@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
         let mut new = 0;
         for pair in self.rest().chunks_exact(2) {
             if let [field, value] = pair {
-                new += usize::from(self.write_field(field, Bytes::copy_from_slice(value)));
+                new += usize::from(self.write_field(field, value));
             }
         }
         if answers_ok { self.reply.simple("OK") } else { self.reply.count(new) }
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
         }
         let new = !self.has_field(self.arg(2));
         if new {
-            self.write_field(self.arg(2), Bytes::copy_from_slice(self.arg(3)));
+            self.write_field(self.arg(2), self.arg(3));
         }
         self.reply.integer(i64::from(new));
     }
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
         let mut digits = itoa::Buffer::new();
         let text = digits.format(after).as_bytes();
         if self.fits(text.len()) {
-            self.write_field(self.arg(2), Bytes::copy_from_slice(text));
+            self.write_field(self.arg(2), text);
             self.reply.integer(after);
         }
     }

@@ -239,7 +239,7 @@ impl Run<'_> {
             Ok(sum) if !self.fits(sum.len()) => {}
             Ok(sum) => {
                 self.reply.bulk(sum.as_bytes());
-                self.write_field(self.arg(2), sum.into());
+                self.write_field(self.arg(2), sum.as_bytes());
             }
             Err(error) => self.reply.error(error),
         }

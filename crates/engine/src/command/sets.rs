@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
             return false;
         }
         self.wrote = true;
-        self.session.write_member(key, Kind::Set, member, Bytes::new(), self.now)
+        self.session.write_member(key, Kind::Set, member, b"", self.now)
     }
 
     fn move_member(&mut self) {

@@ -171,7 +171,7 @@ impl Run<'_> {
             if before != Some(score) {
                 // A small sorted set of Redis keeps no negative zero.
                 let value = Bytes::copy_from_slice(&(score + 0.0).to_be_bytes());
-                let is_new = self.session.write_member(&self.target().key, Kind::SortedSet, member, value, self.now);
+                let is_new = self.session.write_member(&self.target().key, Kind::SortedSet, member, &value, self.now);
                 self.wrote = true;
                 if is_new { added += 1 } else { changed += 1 }
             }

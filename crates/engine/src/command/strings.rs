@@ -38,15 +38,21 @@ impl Run<'_> {
     }
 
     pub(super) fn get(&mut self) {
-        match self.string(&self.target().key) {
-            Ok(value) => self.reply.bulk_or_null(value),
-            Err(error) => self.reply.error(error),
+        let (key, reply) = (&self.op.targets().first().map(|t| t.key.as_ref()).unwrap_or_default(), &mut self.reply);
+        match self.session.key(key, self.now).map(|k| k.kind) {
+            None => reply.null(),
+            Some(Kind::String) => {
+                if self.session.show_string(key, self.now, |value| reply.bulk(value)).is_none() {
+                    reply.error(NOT_HERE);
+                }
+            }
+            Some(_) => reply.error(errors::WRONG_TYPE),
         }
     }
 
     pub(super) fn get_many(&mut self) {
         let (targets, now) = (self.op.targets(), self.now);
-        let size = |key: &Key| key.variables().map(|(_, v)| v.content.size_bytes()).sum::<u64>();
+        let size = Key::sizes;
         if self.is_too_long(targets.len(), |s| targets.iter().filter_map(|t| s.key(&t.key, now)).map(size).sum()) {
             return;
         }
@@ -65,7 +71,7 @@ impl Run<'_> {
         let length = match self.key() {
             None => 0,
             Some(key) if key.kind != Kind::String => return self.reply.error(errors::WRONG_TYPE),
-            Some(key) => key.variables().map(|(_, v)| v.content.size_bytes()).fold(0, u64::saturating_add),
+            Some(key) => key.sizes(),
         };
         self.reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
     }

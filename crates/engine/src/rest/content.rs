@@ -76,12 +76,12 @@ impl KeyContent {
             }
             KeyContent::Set(members) => {
                 for member in members {
-                    session.write_member(name, Kind::Set, &member, Bytes::new(), 0);
+                    session.write_member(name, Kind::Set, &member, b"", 0);
                 }
             }
             KeyContent::SortedSet(members) => {
                 for (member, score) in members {
-                    session.write_member(name, Kind::SortedSet, &member, score, 0);
+                    session.write_member(name, Kind::SortedSet, &member, &score, 0);
                 }
             }
             KeyContent::List(elements) => {

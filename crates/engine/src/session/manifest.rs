@@ -166,7 +166,8 @@ impl Manifest {
             if key.entries.is_empty() || session.keys().iter().any(|k| k.name == key.name) {
                 return Err(Unfit::Malformed);
             }
-            let mut fields = Fields::default();
+            let packs = matches!(key.kind, Kind::Hash | Kind::String);
+            let mut fields = if packs { Fields::default() } else { Fields::loose() };
             for entry in &key.entries {
                 let content = match &entry.held {
                     Held::Inline(value) => Content::Here(value.clone()),

@@ -8,7 +8,8 @@
 //!
 //! Invariant: a member of a sorted set always has a score (a manifest with another one does not open).
 
-use super::{Access, Content, Key, Kind, Layout, Session, Variable, fields::Fields};
+use super::fields::{Fields, Put};
+use super::{Content, Key, Kind, Layout, Session, Variable};
 use bytes::Bytes;
 use std::cmp::Ordering;
 
@@ -51,22 +52,17 @@ impl Key {
 impl Session {
     /// Writes one variable of a key, making a key of this kind if there is none. True if the variable is new. The caller has
     /// looked that no living key of another kind has the name. Not for lists and strings.
-    pub(crate) fn write_member(&mut self, name: &[u8], kind: Kind, member: &[u8], value: Bytes, unix_ms: u64) -> bool {
+    pub(crate) fn write_member(&mut self, name: &[u8], kind: Kind, member: &[u8], value: &[u8], unix_ms: u64) -> bool {
         let version = self.next_version();
         let at = self.position_or_new(name, kind, unix_ms);
         let Some(key) = self.keys.get_mut(at) else { return false };
-        if let Some(variable) = key.fields.get_mut(member) {
-            if !matches!(variable.content, Content::Here(_)) {
-                self.missing -= 1;
+        match key.fields.put(member, value, version) {
+            Put::New => true,
+            Put::Replaced { was_here } => {
+                self.missing -= usize::from(!was_here);
+                false
             }
-            variable.content = Content::Here(value);
-            variable.version = version;
-            variable.access.writes = variable.access.writes.saturating_add(1);
-            return false;
         }
-        let access = Access { reads: 0, writes: 1 };
-        key.fields.insert(Bytes::copy_from_slice(member), Variable { content: Content::Here(value), version, access });
-        true
     }
 
     /// Where the living key of this name is; a new one without variables takes the place of none or of an expired one. The
@@ -77,16 +73,15 @@ impl Session {
         }
         self.remove(name, unix_ms);
         let name = Bytes::copy_from_slice(name);
-        self.keys.push(Key { name, layout: Layout::Hash, kind, expires_at_ms: None, fields: Fields::default() });
+        let fields = if kind == Kind::Hash { Fields::default() } else { Fields::loose() };
+        self.push(Key { name, layout: Layout::Hash, kind, expires_at_ms: None, fields });
         self.keys.len() - 1
     }
 
     /// Counts one read of every variable of a key.
     pub(crate) fn count_reads(&mut self, name: &[u8], unix_ms: u64) {
         let Some(key) = self.key_mut(name, unix_ms) else { return };
-        for (_, variable) in key.fields.iter_mut() {
-            variable.access.reads = variable.access.reads.saturating_add(1);
-        }
+        key.fields.read_each(|_, _| {});
     }
 
     /// Gives what is under `from` to `to`, or a copy of it, with its expiry; what was under `to` is gone. `label` and `layout`
@@ -107,7 +102,10 @@ impl Session {
                 variable.version = self.next_version();
             }
             self.remove(to, unix_ms);
-            self.keys.push(Key { name: Bytes::copy_from_slice(to), layout, kind, expires_at_ms: None, fields });
+            if kind == Kind::Hash {
+                fields.tighten();
+            }
+            self.push(Key { name: Bytes::copy_from_slice(to), layout, kind, expires_at_ms: None, fields });
         }
         if let Some(key) = self.key_mut(to, unix_ms) {
             key.expires_at_ms = expires_at_ms;
@@ -128,7 +126,7 @@ mod tests {
     fn members_are_ranked_by_score_then_by_bytes() {
         let mut s = Session::default();
         for (member, score) in [("b", 1.0f64), ("a", 1.0), ("z", -0.5), ("i", f64::INFINITY), ("n", f64::NEG_INFINITY)] {
-            s.write_member(b"z", Kind::SortedSet, member.as_bytes(), Bytes::copy_from_slice(&score.to_be_bytes()), 0);
+            s.write_member(b"z", Kind::SortedSet, member.as_bytes(), &score.to_be_bytes(), 0);
         }
         let key = s.key(b"z", 0).unwrap();
         let names: Vec<_> = key.ranked().into_iter().map(|(_, name)| name).collect();

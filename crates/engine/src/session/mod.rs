@@ -23,6 +23,7 @@ pub mod layout;
 pub mod lists;
 pub mod manifest;
 mod members;
+mod packed;
 pub mod residual;
 mod rewrite;
 mod variable;
@@ -68,6 +69,21 @@ impl Key {
         self.fields.get(name)
     }
 
+    /// Whether it has this variable, wherever its value is.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.fields.contains(name)
+    }
+
+    /// The size of the value of a variable, wherever it is.
+    pub fn size_of(&self, name: &[u8]) -> Option<u64> {
+        self.fields.size_of(name)
+    }
+
+    /// The sizes of all values together, wherever they are.
+    pub fn sizes(&self) -> u64 {
+        self.fields.sizes()
+    }
+
     /// How many variables it has; for all but a string that is the number of its elements.
     pub fn len(&self) -> usize {
         self.fields.len()
@@ -85,6 +101,9 @@ impl Key {
 
     /// What of it is not here. `None`: everything is.
     fn missing(&self, only: Option<&[u8]>) -> Option<Missing> {
+        if self.fields.is_packed() {
+            return None;
+        }
         let mut fetch = Vec::new();
         for (name, variable) in self.fields.iter().filter(|(n, _)| only.is_none_or(|o| o == n.as_ref())) {
             match variable.content {
@@ -133,10 +152,7 @@ impl Session {
 
     /// Bytes of names and values that are here.
     pub fn size_bytes(&self) -> u64 {
-        let of = |(name, v): (&Bytes, &Variable)| {
-            name.len() as u64 + if let Content::Here(b) = &v.content { b.len() as u64 } else { 0 }
-        };
-        self.keys.iter().map(|k| k.name.len() as u64 + k.variables().map(of).sum::<u64>()).sum()
+        self.keys.iter().map(|k| k.name.len() as u64 + k.fields.bytes_here()).sum()
     }
 
     /// The key of this name; one that has expired by `unix_ms` does not exist.
@@ -188,42 +204,54 @@ impl Session {
     /// not here reads as `None`.
     pub fn read_string(&mut self, name: &[u8], unix_ms: u64) -> Option<Bytes> {
         let key = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
-        let single = key.fields.len() == 1;
-        let mut joined = BytesMut::new();
-        for (_, variable) in key.fields.iter_mut() {
+        if !key.fields.is_packed()
+            && key.fields.len() == 1
+            && let Some(variable) = key.fields.at_mut(0)
+        {
+            // A large value is shared, not copied.
             variable.access.reads = variable.access.reads.saturating_add(1);
-            match &variable.content {
-                Content::Here(value) if single => return Some(value.clone()),
-                Content::Here(value) => joined.extend_from_slice(value),
-                Content::Elsewhere(_) | Content::Lost => return None,
-            }
+            return if let Content::Here(value) = &variable.content { Some(value.clone()) } else { None };
         }
-        Some(joined.freeze())
+        let (mut joined, mut whole) = (BytesMut::new(), true);
+        key.fields.read_each(|_, value| match value {
+            Some(value) => joined.extend_from_slice(value),
+            None => whole = false,
+        });
+        whole.then(|| joined.freeze())
+    }
+
+    /// Shows the whole value of a string key under the same conditions; counts the read.
+    pub fn show_string<R>(&mut self, name: &[u8], unix_ms: u64, show: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let key = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
+        if key.fields.len() != 1 {
+            return self.read_string(name, unix_ms).map(|value| show(&value));
+        }
+        let (mut show, mut shown) = (Some(show), None);
+        key.fields.read_each(|_, value| shown = value.and_then(|value| show.take().map(|show| show(value))));
+        shown
     }
 
     /// The value of a hash field, under the same conditions; counts the read.
     pub fn read_field(&mut self, name: &[u8], field: &[u8], unix_ms: u64) -> Option<Bytes> {
-        let variable = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash)?.fields.get_mut(field)?;
-        variable.access.reads = variable.access.reads.saturating_add(1);
-        match &variable.content {
-            Content::Here(value) => Some(value.clone()),
-            Content::Elsewhere(_) | Content::Lost => None,
-        }
+        self.show_field(name, field, unix_ms, |value| value.map(Bytes::copy_from_slice)).flatten()
+    }
+
+    /// Shows the value of a hash field if it is here, and counts the read; `None`: there is no such field.
+    pub fn show_field<R>(&mut self, name: &[u8], field: &[u8], unix_ms: u64, show: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+        self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash)?.fields.read(field, show)
     }
 
     /// Shows every field of a hash in order, with its value if that is here; counts the reads.
-    pub fn read_hash(&mut self, name: &[u8], unix_ms: u64, mut each: impl FnMut(&Bytes, Option<&Bytes>)) {
-        let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) else { return };
-        for (field, variable) in key.fields.iter_mut() {
-            variable.access.reads = variable.access.reads.saturating_add(1);
-            each(field, if let Content::Here(value) = &variable.content { Some(value) } else { None });
+    pub fn read_hash(&mut self, name: &[u8], unix_ms: u64, each: impl FnMut(&[u8], Option<&[u8]>)) {
+        if let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) {
+            key.fields.read_each(each);
         }
     }
 
     /// Writes a field of a hash, making the hash if there is none. True if the field is new. The caller has looked that no
     /// living key of another type has the name.
-    pub fn write_field(&mut self, name: &[u8], field: &[u8], value: Bytes, unix_ms: u64) -> bool {
-        self.write_member(name, Kind::Hash, field, value, unix_ms)
+    pub fn write_field(&mut self, name: &[u8], field: &[u8], value: impl AsRef<[u8]>, unix_ms: u64) -> bool {
+        self.write_member(name, Kind::Hash, field, value.as_ref(), unix_ms)
     }
 
     /// Removes a field or a member; true if it existed. The key goes with its last one. A string has none.
@@ -248,22 +276,31 @@ impl Session {
     /// Changes where a missing variable is: a fetched value, or `Lost`. Does nothing to one that is here. The version stays:
     /// it is the same value.
     pub(crate) fn resolve(&mut self, id: &VariableId, content: Content) -> bool {
-        let Some(variable) = self.keys.iter_mut().find(|k| k.name == id.key).and_then(|k| k.fields.get_mut(&id.name)) else {
-            return false;
-        };
+        let Some(key) = self.keys.iter_mut().find(|k| k.name == id.key).filter(|k| !k.fields.is_packed()) else { return false };
+        let Some(variable) = key.fields.get_mut(&id.name) else { return false };
         if matches!(variable.content, Content::Here(_)) {
             return false;
         }
-        if matches!(content, Content::Here(_)) {
-            self.missing -= 1;
-        }
+        let arrived = matches!(content, Content::Here(_));
         variable.content = content;
+        if arrived {
+            self.missing -= 1;
+            if matches!(key.kind, Kind::Hash | Kind::String) {
+                key.fields.tighten();
+            }
+        }
         true
     }
 
     /// Adds a key as a manifest describes it.
     pub(crate) fn adopt(&mut self, key: Key) {
         self.missing += count_missing(&key);
+        self.push(key);
+    }
+
+    /// Most sessions have one key: room for more is not kept ahead.
+    fn push(&mut self, key: Key) {
+        self.keys.reserve_exact(1);
         self.keys.push(key);
     }
 
@@ -282,7 +319,7 @@ impl Session {
 }
 
 fn count_missing(key: &Key) -> usize {
-    key.variables().filter(|(_, v)| !matches!(v.content, Content::Here(_))).count()
+    if key.fields.is_packed() { 0 } else { key.variables().filter(|(_, v)| !matches!(v.content, Content::Here(_))).count() }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! Invariant: all that is stored is of the new value. Nothing keeps the old one in memory, and nothing is elsewhere afterwards.
 
 use super::{Content, Fields, Key, Kind, Layout, Session, Variable, count_missing, layout};
-use crate::ids::Digest;
+use crate::ids::{Digest, Version};
 use bytes::Bytes;
 
 impl Session {
@@ -19,6 +19,9 @@ impl Session {
     /// [`Session::key_mut`] and starts as `None`. `label` names the variable of a value that is not divided. Returns whether any
     /// variable has a new version.
     pub fn write_string(&mut self, name: &[u8], layout: Layout, label: &[u8], value: Bytes) -> bool {
+        if let Some(changed) = self.rewrite_whole(name, layout, label, &value) {
+            return changed;
+        }
         let pieces = match layout::split(layout, &value) {
             Some(split) => split.pieces,
             None => vec![(Bytes::copy_from_slice(label), value)],
@@ -52,8 +55,31 @@ impl Session {
             }
             fields.insert(name, Variable { content: Content::Here(bytes), version, access });
         }
-        self.keys.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
+        if let (false, Some(first)) = (changed, fields.at_mut(0)) {
+            // A touch counts as one write of the value: whoever watches the key sees it, as in Redis.
+            first.access.writes = first.access.writes.saturating_add(1);
+        }
+        self.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
         changed
+    }
+}
+
+impl Session {
+    /// The same where one value that is not divided replaces another under the newest key: in its place. `None`: another case.
+    fn rewrite_whole(&mut self, name: &[u8], layout: Layout, label: &[u8], value: &[u8]) -> Option<bool> {
+        let version = Version(self.last_version.0 + 1);
+        let key = self.keys.last_mut().filter(|k| k.kind == Kind::String && k.name.as_ref() == name)?;
+        if layout.is_divided() || key.layout.is_divided() || !key.fields.is_packed() {
+            return None;
+        }
+        let (same, before) = key.fields.same(label, value)?;
+        (key.layout, key.expires_at_ms) = (layout, None);
+        // A touch counts as a write too: whoever watches the key sees it, as in Redis.
+        key.fields.put(label, value, if same { before } else { version });
+        if !same {
+            self.last_version = version;
+        }
+        Some(!same)
     }
 }
 

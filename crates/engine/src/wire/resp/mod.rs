@@ -15,7 +15,7 @@ pub mod frame;
 pub mod reply;
 pub mod request;
 
-pub use frame::{Frame, FrameError, FrameScanner, frame_len};
+pub use frame::{Frame, FrameError, FrameScanner, elements, frame_len};
 pub use reply::Reply;
 pub use request::{ProtocolError, RequestLimits, RequestParser};
 
