@@ -63,6 +63,8 @@ async fn play_sidecar(config: &str, command: &[String]) -> ExitCode {
     let id_key = (0..key.len()).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
     let redis = std::env::var("STAND_IN_REDIS").expect("STAND_IN_REDIS");
     let told = Arc::new(Told { id_key, redis: redis.clone(), ..Told::default() });
+    // Before the shop starts, so that a signal does not end this process alone.
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     // The shop takes the place of the HTTP face.
     let port = of("http", "listen").rsplit_once(':').unwrap().1.to_owned();
     let mut shop = tokio::process::Command::new(&command[0])
@@ -81,7 +83,6 @@ async fn play_sidecar(config: &str, command: &[String]) -> ExitCode {
         .route("/api/v1/rebalance", post(rebalance))
         .with_state(Arc::clone(&told));
     let admin = tokio::net::TcpListener::bind(of("admin", "listen")).await.unwrap();
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     let code = tokio::select! {
         _ = term.recv() => 0,
         _ = shop.wait() => 1,
