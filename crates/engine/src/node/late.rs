@@ -11,10 +11,9 @@
 //! | free the residual of H; also when the record, read now and then, does not depend on H | holder |
 //!
 //! The write of step 8 keeps the epoch, so one of an unknown outcome that is applied after a later one puts back handovers that
-//! are freed already. Nothing is lost by it: the owner goes by its own list and never fetches from them, and its next write of the
-//! record (settlement, handover, fence) puts that right. Until then a residual whose confirmation was lost too is kept, for the
-//! record that its holder reads seems to need it. (A new epoch would prevent it, but an outcome that is not known would then leave
-//! an open session under an epoch that its owner does not know.)
+//! are freed already. Nothing is lost by it, for the owner goes by its own list; but a residual whose confirmation was lost too
+//! would be kept. So the owner writes the record once more a while after an unknown outcome. (A new epoch would prevent it, but an
+//! outcome that is not known would then leave an open session under an epoch that its owner does not know.)
 //!
 //! Longer than 400 lines because readers, streams and settlements share one state and one way of asking.
 //!
@@ -38,6 +37,8 @@ const EXAMINED_MAX: usize = 64;
 const FETCH_VARIABLES_MAX: usize = 256;
 /// Bytes in one fetch, as far as one variable does not exceed them alone.
 const FETCH_BYTES_MAX: u64 = 1 << 20;
+/// A settlement of unknown outcome may be applied so much later; then the record is written once more.
+const DOUBT_US: u64 = 1_000_000;
 /// An answer to a fetch may still be used for so many times the reader's patience.
 const FETCH_LATE_FACTOR: u64 = 50;
 
@@ -73,6 +74,8 @@ pub(super) struct Late {
     dependents: VecDeque<SessionId>,
     known: HashSet<SessionId>,
     settling: HashSet<SessionId>,
+    /// Sessions with a settlement whose outcome is unknown, and when to settle them once more.
+    doubtful: BTreeMap<SessionId, u64>,
     background_bytes: u64,
     /// What may trickle now, in millionths of a byte, so that short ticks at low rates count; negative after a large value.
     trickle_microbytes: i64,
@@ -93,6 +96,7 @@ impl Late {
             dependents: VecDeque::new(),
             known: HashSet::new(),
             settling: HashSet::new(),
+            doubtful: BTreeMap::new(),
             background_bytes: 0,
             trickle_microbytes: 0,
             ticked_us: now_us,
@@ -360,12 +364,20 @@ impl Node {
             }
             Some((resident.gate, resident.location.clone(), needed.into_iter().collect::<Vec<_>>()))
         });
-        let Some((gate, location, needed)) = found else { return false };
-        if location.depends.is_empty() {
+        let Some((gate, location, needed)) = found else {
+            self.late.doubtful.remove(session);
+            return false;
+        };
+        let doubt_until_us = self.late.doubtful.get(session).copied();
+        if location.depends.is_empty() && doubt_until_us.is_none() {
             return false;
         }
         let complete = location.depends.iter().any(|h| !needed.contains(h));
-        if gate == Gate::Open && complete && self.late.settling.insert(session.clone()) {
+        let doubtful = doubt_until_us.is_some_and(|until| until <= turn.now.boot_us);
+        if gate == Gate::Open && (complete || doubtful) && self.late.settling.insert(session.clone()) {
+            if doubtful {
+                self.late.doubtful.remove(session);
+            }
             let (group, epoch) = (location.group, location.epoch);
             let compare = vec![Compare::Location { session: session.clone(), is: Some((group, epoch)) }];
             let place = Write::Place {
@@ -391,6 +403,9 @@ impl Node {
     ) {
         self.late.settling.remove(&session);
         // Refused: the session has another epoch by now, so another owner or another try settles it. Unknown: tried again.
+        if outcome.is_none() {
+            self.late.doubtful.insert(session.clone(), turn.now.boot_us + DOUBT_US);
+        }
         let Some(Outcome::Applied { .. }) = outcome else { return };
         let before = turn.table.with(&session, |slot| {
             // Of a frozen one a fence may be on its way that writes the old list again; if it stays, it is settled once more.

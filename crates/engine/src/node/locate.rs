@@ -24,6 +24,9 @@ use std::collections::{BTreeMap, HashMap};
 /// A session without a key that nobody writes to ends after this: its record would keep a draining node for ever.
 const EMPTY_US_MAX: u64 = 1_000_000;
 
+/// Whoever has joined may be in the view of a node that much later.
+const VIEW_LATE_US: u64 = 250_000;
+
 /// Lost sessions that are remembered. Beyond it the memory begins anew, and one that is read again is counted again.
 const LOST_REMEMBERED_MAX: usize = 65_536;
 /// A session's versions begin at its epoch times this.
@@ -221,7 +224,8 @@ impl Node {
         // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups. So
         // it is with the last member when it drains, while one that is not the last waits for somebody who takes what it has. A
         // record that is its own already is opened in any case: without that nobody could read or end it.
-        let last_leaves = self.state == MemberState::Draining && self.is_last() && claim != Claim::Ours;
+        let alone = self.is_last() && self.alone_since_us.is_some_and(|since| since + VIEW_LATE_US <= turn.now.boot_us);
+        let last_leaves = self.state == MemberState::Draining && alone && claim != Claim::Ours;
         let may_own = self.me.role == Role::Owner && !self.left && !last_leaves && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             // Nobody accepts: one that is only cordoned is better than an error for the client.

@@ -85,6 +85,8 @@ pub struct Node {
     view: View,
     /// The newest life in any view so far.
     newest: Incarnation,
+    /// Since when it drains and knows of no other member. A view comes a little late, so this alone does not say that there is none.
+    alone_since_us: Option<u64>,
     /// When this node last looked at the leases of others.
     watched_us: u64,
     /// Probes under way, and since when.
@@ -131,6 +133,7 @@ impl Node {
             state: MemberState::Accepting,
             left: false,
             newest: view.members.keys().next_back().copied().unwrap_or(me.incarnation),
+            alone_since_us: None,
             watched_us: now.boot_us,
             view,
             probing: BTreeMap::new(),
@@ -213,6 +216,8 @@ impl Node {
     }
 
     fn tick<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        let alone = self.state == MemberState::Draining && self.is_last();
+        self.alone_since_us = alone.then(|| self.alone_since_us.unwrap_or(turn.now.boot_us));
         self.tick_standing(turn);
         self.tick_locate(turn);
         self.tick_outgoing(turn);
