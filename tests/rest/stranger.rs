@@ -8,7 +8,8 @@ use rustix::process::Signal;
 #[test]
 fn a_foreign_write_is_counted_and_named_and_what_is_owned_wins() {
     let Some(redis) = Redis::start() else { return };
-    let node = cluster(&redis).start("a", &[]);
+    let cluster = cluster(&redis);
+    let node = cluster.start("a", &[]);
     let (mut client, mut at_rest) = (node.client(), redis.client());
     assert_eq!(client.say("HSET s:secret a 1 b 2"), Reply::Int(2));
     assert_eq!(client.call(&["SET", "j:secret", r#"{"a":1}"#]), Reply::ok());

@@ -39,7 +39,15 @@ enum Command {
 async fn main() -> ExitCode {
     match Command::parse() {
         Command::Demo(args) => wayfarer_demo::run(args).await,
-        Command::Shop => wayfarer_demo::shop::run().await,
+        Command::Shop => {
+            // As with the real sidecar: an instance does not outlive it, also when it is killed.
+            let parent = rustix::process::getppid();
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+            if parent != rustix::process::getppid() || parent == rustix::process::Pid::from_raw(1) {
+                return ExitCode::FAILURE;
+            }
+            wayfarer_demo::shop::run().await
+        }
         Command::Run { config, command } => play_sidecar(&std::fs::read_to_string(config).unwrap(), &command).await,
     }
 }
