@@ -162,10 +162,10 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
         if state.upstream.is_none() {
             let message =
                 format!("is not set: sessions live in memory only ({lost}), and keys that are no session's get an error");
-            warn("state.upstream", &message, "set it: sessions are at rest there, and other keys are served");
+            warn("state.upstream", &message, "set it, and rest.enabled: sessions are at rest there, and other keys are served");
         } else if !settings.rest.enabled {
             let message = format!("is false: sessions live in memory only ({lost})");
-            warn("rest.enabled", &message, "leave it on, or have two nodes at least");
+            warn("rest.enabled", &message, "turn it on (keys of database 0 only, for now), or have two nodes at least");
         }
         if state.keys.patterns().is_empty() {
             warn("state.keys", "is empty: no key is a session's", "name a preset or a pattern");

@@ -392,8 +392,8 @@ pub static TABLE: &[Setting] = &[
     row(
         "rest.enabled",
         Kind::Flag,
-        Some("true"),
-        "Whether sessions are at rest in state.upstream, where there is one. Without: they live in memory only.",
+        Some("false"),
+        "Whether sessions are at rest in state.upstream (keys of database 0 only, for now). Without: they live in memory only.",
     ),
     row(
         "rest.after_ms",
