@@ -21,3 +21,8 @@ pub mod rest;
 pub mod state_face;
 pub mod store;
 pub mod telemetry;
+
+/// A real Redis for the tests of these modules.
+#[cfg(test)]
+#[path = "../tests/harness/redis_server.rs"]
+mod redis_server;

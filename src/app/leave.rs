@@ -285,7 +285,7 @@ async fn last_one_leaves(running: &Running, settle: tokio::time::Sleep) -> bool 
     if count > 0 {
         tracing::error!(
             sessions = count,
-            "THE LAST MEMBER LEAVES: its sessions are lost, for there is no other member and no upstream to take them"
+            "THE LAST MEMBER LEAVES: its sessions are lost, for there is no other member, and they are not at rest in an upstream ([rest] enabled)"
         );
         name_those_left(running);
     }

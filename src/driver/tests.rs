@@ -23,7 +23,8 @@ struct Records {
     last: u64,
     view: View,
     locations: HashMap<SessionId, Location>,
-    states: Vec<(Incarnation, MemberState)>,
+    /// Every state that was published, in order.
+    states: watch::Sender<Vec<(Incarnation, MemberState)>>,
     watcher: Option<Watcher>,
 }
 
@@ -79,7 +80,7 @@ impl Directory for Memory {
         for write in transaction.write {
             match write {
                 Write::State { incarnation, state } => {
-                    records.states.push((incarnation, state));
+                    records.states.send_modify(|states| states.push((incarnation, state)));
                     records.view.members.get_mut(&incarnation).unwrap().state = state;
                 }
                 Write::Place { session, group, epoch, last, depends } => {
@@ -194,12 +195,9 @@ impl Stage {
     }
 
     async fn until_published(&self, who: Incarnation, state: MemberState) {
-        let published = async {
-            while !self.directory.lock().states.contains(&(who, state)) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, published).await.unwrap_or_else(|_| panic!("never published: {state:?}"));
+        let mut states = self.directory.lock().states.subscribe();
+        let published = tokio::time::timeout(DEADLINE, states.wait_for(|states| states.contains(&(who, state)))).await;
+        drop(published.unwrap_or_else(|_| panic!("never published: {state:?}")).unwrap());
     }
 
     async fn fenced(&self) -> Standing {

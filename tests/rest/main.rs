@@ -43,7 +43,7 @@ impact = "low"
 
 /// A cluster whose sessions are at rest in `redis`.
 fn cluster(redis: &Redis) -> Cluster {
-    let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port);
+    let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port());
     let fast =
         ["rest.enabled=true", "drain.settle_ms=0", "cluster.lease_ms=1000", "cluster.lease_margin_ms=100", "http.enabled=false"];
     Cluster::new(&KEYS.replace('\n', " ")).with(POLICY).set(&[&upstream]).set(&fast)

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Bytes of RSS that a session of 10 × 100 B may take at most.
 const SESSION_BYTES: f64 = 1371.0;
+/// Fields and bytes of sessions whose memory beside their values is measured: two that are one allocation, three that are not.
+const SHAPES: [(usize, usize); 5] = [(2, 100), (30, 100), (40, 100), (80, 100), (10, 1000)];
 /// Births, and misses, a second.
 const RATE: u64 = 5_000;
 /// Sessions that expire while a server is measured.
@@ -34,6 +36,20 @@ pub fn memory(plan: &Plan, report: &mut Report) -> Result<(), String> {
             report.add("session, beside 1371 B", "RSS bytes", Goal::AtMost(1.0), LESS, SESSION_BYTES);
         }
         eprintln!("memory: {}", kind.name());
+    }
+    beside_values(plan, report)
+}
+
+/// What sessions of several shapes need beside their values: the estimate of `wayfarer init` rests on these figures.
+fn beside_values(plan: &Plan, report: &mut Report) -> Result<(), String> {
+    for (fields, bytes) in SHAPES {
+        let server = Server::start(Kind::Wayfarer, &plan.binary, &plan.cpus[0])?;
+        let (before, sessions) = (server.rss_bytes()?, plan.sessions / 5);
+        Plain::connect(server.port)?.load_hashes_of(0..sessions, fields, bytes)?;
+        pause(Duration::from_secs(2));
+        let each = (server.rss_bytes()?.saturating_sub(before)) as f64 / sessions as f64 - (fields * bytes) as f64;
+        report.add(&format!("beside {fields} x {bytes} B"), "RSS bytes", Goal::None, Kind::Wayfarer.name(), each);
+        eprintln!("memory: {fields} x {bytes} B");
     }
     Ok(())
 }

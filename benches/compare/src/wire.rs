@@ -175,14 +175,19 @@ impl Plain {
 
     /// Loads hashes of [`FIELDS`] fields.
     pub fn load_hashes(&mut self, numbers: std::ops::Range<u64>) -> Result<(), String> {
+        self.load_hashes_of(numbers, FIELDS, FIELD_BYTES)
+    }
+
+    /// Loads hashes of so many fields of so many bytes.
+    pub fn load_hashes_of(&mut self, numbers: std::ops::Range<u64>, fields: usize, bytes: usize) -> Result<(), String> {
         let key = format!("sess:h{:0width$}", 0, width = DIGITS);
-        let names: Vec<String> = (0..FIELDS).map(|n| format!("field{n}")).collect();
-        let value = "v".repeat(FIELD_BYTES);
+        let names: Vec<String> = (0..fields).map(|n| format!("field{n}")).collect();
+        let value = "v".repeat(bytes);
         let mut words = vec!["HSET", &key];
         names.iter().for_each(|name| words.extend([name.as_str(), &value]));
         let request = encode(&words);
         let place = find(&request, key.as_bytes()) + "sess:h".len();
-        self.load(numbers, &request, place, &format!(":{FIELDS}\r\n"))
+        self.load(numbers, &request, place, &format!(":{fields}\r\n"))
     }
 }
 

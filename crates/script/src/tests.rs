@@ -1,11 +1,14 @@
 //! Scripts beside a real `redis-server`, and the bounds that it does not have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)]
 
+#[path = "../../../tests/harness/redis_server.rs"]
+mod redis_server;
+
 use super::*;
+use redis_server::RedisServer;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::Duration;
 use wayfarer_engine::command::compound::{script_call, targets};
 use wayfarer_engine::command::{Executed, encode_request, execute};
 use wayfarer_engine::ids::Version;
@@ -15,36 +18,11 @@ use wayfarer_engine::wire::resp::FrameScanner;
 const LIMITS: ScriptLimits =
     ScriptLimits { time_max: Duration::from_millis(200), memory_bytes_max: 8 * 1024 * 1024, cache_bytes_max: 1000 };
 
-struct Redis(Child, u16);
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
+struct Redis(RedisServer);
 
 impl Redis {
-    fn start() -> Option<Redis> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
-        let mut command = Command::new("redis-server");
-        command.arg("--port").arg(port.to_string()).args(settings).stdout(Stdio::null()).stderr(Stdio::null());
-        let Ok(child) = command.spawn() else {
-            println!("skipped: there is no redis-server in the path");
-            return None;
-        };
-        let redis = Redis(child, port);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Some(redis)
-    }
-
     fn ask(&self, protocol: &str, args: &[Bytes]) -> String {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.1)).unwrap();
+        let mut stream = TcpStream::connect(self.0.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut out = BytesMut::new();
         encode_request(&["HELLO".into(), Bytes::copy_from_slice(protocol.as_bytes())], &mut out);
@@ -86,7 +64,7 @@ const RELEASE: &str = "if redis.call(\"get\",KEYS[1]) == ARGV[1] then return red
 
 #[test]
 fn scripts_answer_as_in_redis() {
-    let Some(redis) = Redis::start() else { return };
+    let Some(redis) = RedisServer::start(&[]).map(Redis) else { return };
     let scripts = Arc::new(Scripts::new(LIMITS));
     let cases: &[(&str, &[&str], &[&str])] = &[
         ("return 1", &[], &[]),

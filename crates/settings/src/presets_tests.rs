@@ -9,7 +9,7 @@ const UUID: &str = "747b91be-e285-419b-83b7-7e243f39b0f0";
 const SHA: &str = "ec1c726987b60c48ea3dc528f0c4ac491c98ae4c669cb45c868d02e40c3f7a4a";
 const HEX: &str = "29c6eddf09d603f7f228dd154f5f1867";
 const SHA1: &str = "0123456789abcdef0123456789abcdef01234567";
-const ALNUM_40: &str = "dBjftJeZ4CVPmB92K27uhbUJU1p1rXXXdBjftJeZ";
+const ALNUM_40: &str = "dBjftJeZ4CVPmB92K27uhbUJU1p1rQwTdBjftJeZ";
 const ALNUM_52: &str = "QSWMW28ASVPES4J1HDVNFUA0IAATLNZQSWMW28ASVPES4J1HDVNF";
 const ALNUM_64: &str = "q4SWmw28asVpes4J1hdVNfuA0iAatLNZq4SWmw28asVpes4J1hdVNfuA0iAatLNZ";
 

@@ -205,7 +205,8 @@ pub static TABLE: &[Setting] = &[
         "state.upstream",
         Kind::Upstream,
         None,
-        "The Redis or Valkey for sessions at rest and for all keys that are no session's: redis://[user:password@]host:port[/database].",
+        "The Redis or Valkey for all keys that are no session's and, with rest.enabled, for sessions at rest: \
+         redis://[user:password@]host:port[/database].",
     ),
     row("state.upstream_file", Kind::SecretFile, None, "A file that holds state.upstream."),
     row(
@@ -416,7 +417,7 @@ pub static TABLE: &[Setting] = &[
     row("drain.settle_ms", ms(0, 600_000), Some("1000"), "How long readiness must have failed before listeners close."),
     row("child.stop_ms_max", ms(0, 600_000), Some("10000"), "How long the instance may take to stop; then it is killed."),
     row("policy.class", CLASS, Some("streamed"), "Class of the variables that no rule names."),
-    row("policy.impact", words::<Impact>(), Some("high"), "Impact of the variables that no rule names."),
+    row("policy.impact", words::<Impact>(), Some("high"), "Impact of the variables that no rule names (with rest.enabled)."),
     row(
         "policy.on_lost",
         words::<OnLost>(),
@@ -435,7 +436,7 @@ pub static TABLE: &[Setting] = &[
         "policy.variable[].impact",
         words::<Impact>(),
         None,
-        "How much an old copy hurts: behind by 0, 50 ms, 1 s, 30 s at most.",
+        "How much an old copy in the upstream hurts (with rest.enabled): behind by 0, 50 ms, 1 s, 30 s at most.",
     ),
     row("policy.variable[].on_lost", words::<OnLost>(), None, "What a read answers once they are lost."),
     row("admin.enabled", Kind::Flag, Some("true"), "Whether there is an admin interface (status, sessions, drain, metrics)."),

@@ -2,26 +2,32 @@
 //!
 //! It is pure and shows no id, value or password. Called by `init`.
 //!
-//! Memory of a node = sessions × (bytes of values + [`SESSION_BYTES`] + variables × [`VARIABLE_BYTES`]).
+//! Memory of a node = sessions × (bytes of values + a session's own + variables × a variable's own); a small session is packed,
+//! and needs less. `make bench-compare ARGS="--only memory"` measures what is beside the values.
 //! Invariant: the configuration is one that `wayfarer check` accepts (`init` looks before it writes).
 
 use super::library::{Found, others};
 use super::sample::{Sample, Seen};
 use serde_json::{Value, json};
+use wayfarer_engine::session::{PACKED_BYTES_MAX, PACKED_ENTRIES_MAX};
 use wayfarer_settings::Upstream;
 use wayfarer_settings::cookie::CookieForm;
 
-/// What a session needs beside its variables, in bytes: the ignored test `memory_of_a_session` measures it.
-pub(super) const SESSION_BYTES: u64 = 890;
-/// What a variable needs beside its value, in bytes, its name included: measured by the same.
-pub(super) const VARIABLE_BYTES: u64 = 170;
+/// What a session needs beside its variables, in bytes.
+const SESSION_BYTES: u64 = 930;
+/// What a variable of a packed session needs beside its value, its name included.
+const PACKED_VARIABLE_BYTES: u64 = 22;
+/// What a variable of any other session needs beside its value, its name included.
+const VARIABLE_BYTES: u64 = 240;
 
 /// What all sessions of `found` need in memory.
 pub(super) fn memory_bytes(found: &[Found]) -> u64 {
     let of = |found: &Found| {
-        let each =
-            found.bytes_each.saturating_add(SESSION_BYTES).saturating_add(found.members_each.saturating_mul(VARIABLE_BYTES));
-        found.sessions.saturating_mul(each)
+        let variables = found.members_each;
+        let packed_bytes = found.bytes_each.saturating_add(variables.saturating_mul(PACKED_VARIABLE_BYTES));
+        let is_packed = variables <= PACKED_ENTRIES_MAX as u64 && packed_bytes <= PACKED_BYTES_MAX as u64;
+        let beside = variables.saturating_mul(if is_packed { PACKED_VARIABLE_BYTES } else { VARIABLE_BYTES });
+        found.sessions.saturating_mul(found.bytes_each.saturating_add(SESSION_BYTES).saturating_add(beside))
     };
     found.iter().map(of).fold(0, u64::saturating_add)
 }

@@ -4,42 +4,23 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test reports by panicking")]
 
 use super::*;
-use crate::driver::clock;
+use crate::redis_server::RedisServer;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use wayfarer_engine::ids::Digest;
 
-/// How long the server may take to listen.
-const PATIENCE_US: u64 = 60_000_000;
-
 struct Redis {
-    child: Child,
-    port: u16,
+    server: RedisServer,
     connection: BufReader<TcpStream>,
 }
 
 impl Redis {
     /// `None`: there is no redis-server here.
     fn start(more: &[&str]) -> Option<Redis> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let text = port.to_string();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(more);
-        let Ok(child) = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn() else {
-            println!("skipped: there is no redis-server in the path");
-            return None;
-        };
-        let end = clock::now().boot_us + PATIENCE_US;
-        let connection = loop {
-            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
-                break BufReader::new(stream);
-            }
-            assert!(clock::now().boot_us < end, "redis-server does not listen");
-            std::thread::yield_now();
-        };
-        Some(Redis { child, port, connection })
+        let server = RedisServer::start(more)?;
+        let connection = BufReader::new(TcpStream::connect(server.address()).unwrap());
+        Some(Redis { server, connection })
     }
 
     /// Sends all, then waits for as many replies (of one line each).
@@ -81,7 +62,7 @@ impl Redis {
     }
 
     fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.server.port)
     }
 
     /// How many commands that may write it has run.
@@ -98,13 +79,6 @@ impl Redis {
                 return found;
             }
         }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 
@@ -282,45 +256,4 @@ async fn of_many_keys_a_part_is_looked_at_and_the_rest_estimated() {
     assert_eq!(seen.cut_short, Some("the number of samples"));
     assert_eq!(found.len(), 1);
     assert!((8_000..12_000).contains(&found[0].sessions), "{}", found[0].sessions);
-}
-
-/// Prints what a session and a variable need beside their values. The figures of the report are from
-/// `cargo nextest run -p wayfarer --lib memory_of_a_session --run-ignored only --no-capture`.
-#[test]
-#[ignore = "measures, and asserts little; needs a process of its own"]
-fn memory_of_a_session() {
-    use crate::store::Store;
-    use bytes::Bytes;
-    use wayfarer_engine::directory::Location;
-    use wayfarer_engine::ids::{Epoch, GroupId, SessionId, Version};
-    use wayfarer_engine::residence::{AdoptionRule, Resident, Table};
-    use wayfarer_engine::session::Session;
-    const SESSIONS: u64 = 50_000;
-    let resident = || {
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-    };
-    let each = |variables: usize| {
-        let store = Store::new(AdoptionRule { arrivals: 3, gap_us: 20_000, residence_us_min: 1_000_000 });
-        let before = resident();
-        for n in 0..SESSIONS {
-            let mut session = Session::new(Version::default());
-            for field in 0..variables {
-                let key = format!("sess:{n:032}");
-                session.write_field(key.as_bytes(), format!("field{field:03}").as_bytes(), Bytes::from(vec![b'x'; 100]), 0);
-            }
-            let location = Location { group: GroupId(1), epoch: Epoch(1), last: None, depends: Vec::new() };
-            store.with(&SessionId::copy_of(format!("{n:032}").as_bytes()), |slot| {
-                *slot = Some(Resident::new(session, location, 0))
-            });
-        }
-        let each = resident().saturating_sub(before) / SESSIONS;
-        // Kept, so that the next store does not get this memory.
-        std::mem::forget(store);
-        each
-    };
-    let (few, many) = (each(2), each(22));
-    let variable = (many - few) / 20 - 100;
-    println!("bytes: variable {variable}, session {}", few.saturating_sub(2 * (100 + variable)));
-    assert!(variable <= report::VARIABLE_BYTES * 2, "{variable}");
 }

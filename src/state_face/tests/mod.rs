@@ -6,9 +6,9 @@ mod oracle;
 mod upstream;
 
 use super::*;
+use crate::redis_server::RedisServer;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;

@@ -1,6 +1,6 @@
 //! The state face beside a real `redis-server`: the same bytes to both, the same bytes back.
 
-use super::upstream::{redis, with_upstream};
+use super::upstream::with_upstream;
 use super::*;
 use wayfarer_engine::wire::resp::FrameScanner;
 
@@ -44,6 +44,14 @@ pub(super) async fn compare(face: SocketAddr, oracle: u16, script: &str) {
             assert_eq!(our, their, "{protocol}: {command}");
         }
     }
+}
+
+/// A new world, and an oracle as empty as it is.
+async fn start_beside(oracle: &RedisServer, state: State) -> World {
+    let world = start(state).await;
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, oracle.port)).await.unwrap();
+    check(&mut client, "FLUSHALL\nSCRIPT FLUSH\n", "+OK\n+OK\n").await;
+    world
 }
 
 const TRANSACTIONS: &str = "
@@ -130,18 +138,11 @@ const TRANSACTIONS: &str = "
 
 #[tokio::test]
 async fn transactions_are_as_in_redis_on_a_session_and_on_the_upstream() {
-    let Some(oracle) = redis(None).await else { return };
-    let Some(upstream) = redis(None).await else { return };
+    let Some(oracle) = RedisServer::start(&[]) else { return };
+    let Some(upstream) = RedisServer::start(&[]) else { return };
     for state in [state(), with_upstream(&upstream)] {
         let relays = state.upstream.is_some();
-        let world = start(state).await;
-        // As empty as the new world.
-        check(
-            &mut TcpStream::connect((Ipv4Addr::LOCALHOST, oracle.port)).await.unwrap(),
-            "FLUSHALL\nSCRIPT FLUSH\n",
-            "+OK\n+OK\n",
-        )
-        .await;
+        let world = start_beside(&oracle, state).await;
         let script = TRANSACTIONS.replace("K1", "cart:s").replace("K2", "sess:s").replace("H1", "h:s");
         compare(world.address, oracle.port, &script).await;
         if relays {
@@ -193,7 +194,7 @@ const HANDSHAKES: &str = "
 
 #[tokio::test]
 async fn handshakes_are_as_in_redis() {
-    let Some(oracle) = redis(None).await else { return };
+    let Some(oracle) = RedisServer::start(&[]) else { return };
     let world = start(state()).await;
     compare(world.address, oracle.port, HANDSHAKES).await;
 }
@@ -220,7 +221,7 @@ const DATABASES: &str = "
 
 #[tokio::test]
 async fn a_session_has_its_keys_in_each_database() {
-    let Some(oracle) = redis(None).await else { return };
+    let Some(oracle) = RedisServer::start(&[]) else { return };
     let world = start(state()).await;
     compare(world.address, oracle.port, &DATABASES.replace(" K", " cart:s")).await;
     let sessions = world.sessions.sessions.lock().unwrap();
@@ -259,18 +260,11 @@ const SCRIPTS: &str = "
 #[cfg(feature = "lua")]
 #[tokio::test]
 async fn scripts_are_as_in_redis_on_a_session_and_on_the_upstream() {
-    let Some(oracle) = redis(None).await else { return };
-    let Some(upstream) = redis(None).await else { return };
+    let Some(oracle) = RedisServer::start(&[]) else { return };
+    let Some(upstream) = RedisServer::start(&[]) else { return };
     for state in [state(), with_upstream(&upstream)] {
         let relays = state.upstream.is_some();
-        let world = start(state).await;
-        // As empty as the new world.
-        check(
-            &mut TcpStream::connect((Ipv4Addr::LOCALHOST, oracle.port)).await.unwrap(),
-            "FLUSHALL\nSCRIPT FLUSH\n",
-            "+OK\n+OK\n",
-        )
-        .await;
+        let world = start_beside(&oracle, state).await;
         let digest = wayfarer_script::sha1hex(b"return redis.call('incr',KEYS[1])");
         let script = SCRIPTS.replace("dde1bf6d3e3ffca1ff79fb45bb2e25f7a2fcbe05", &digest);
         let on = |one: &str, two: &str| {
@@ -286,7 +280,7 @@ async fn scripts_are_as_in_redis_on_a_session_and_on_the_upstream() {
 
 #[tokio::test]
 async fn questions_about_all_keys_go_to_sessions_first_and_to_the_upstream_then() {
-    let Some(upstream) = redis(None).await else { return };
+    let Some(upstream) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&upstream)).await;
     let mut client = world.client().await;
     check(&mut client, "SET other 1\nSCAN 0\n", "+OK\n*2\n$19\n4611686018427387904\n*2\n$1\na\n$1\nb\n").await;

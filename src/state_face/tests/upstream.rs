@@ -4,46 +4,13 @@
 
 use super::*;
 
-pub(super) struct Redis {
-    pub(super) child: Child,
-    pub(super) port: u16,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// A server of our own; `None` (with the reason said) if there is no `redis-server`.
-pub(super) async fn redis(port: Option<u16>) -> Option<Redis> {
-    let free = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let port = port.unwrap_or_else(free);
-    let settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
-    let mut command = Command::new("redis-server");
-    command.arg("--port").arg(port.to_string()).args(settings).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(child) = command.spawn() else {
-        println!("skipped: there is no redis-server in the path");
-        return None;
-    };
-    let redis = Redis { child, port };
-    let listening = async {
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, listening).await.unwrap();
-    Some(redis)
-}
-
-pub(super) fn with_upstream(redis: &Redis) -> State {
+pub(super) fn with_upstream(redis: &RedisServer) -> State {
     State { upstream: Some(Upstream::parse(&format!("redis://127.0.0.1:{}/0", redis.port)).unwrap()), ..state() }
 }
 
 #[tokio::test]
 async fn what_is_no_sessions_goes_upstream_in_order() {
-    let Some(redis) = redis(None).await else { return };
+    let Some(redis) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&redis)).await;
     let mut client = world.client().await;
     send(&mut client, "SET other 1\nSET cart:1 a\nGET other\nGET cart:slow\nLPUSH list a b\nGET cart:1\nLRANGE list 0 -1\n")
@@ -69,7 +36,7 @@ async fn what_is_no_sessions_goes_upstream_in_order() {
 
 #[tokio::test]
 async fn a_blocking_command_of_the_upstream_stalls_only_replies() {
-    let Some(redis) = redis(None).await else { return };
+    let Some(redis) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&redis)).await;
     let (mut client, mut other) = (world.client().await, world.client().await);
     send(&mut client, "BLPOP queue 0\nSET cart:1 a\n").await;
@@ -85,7 +52,7 @@ async fn a_blocking_command_of_the_upstream_stalls_only_replies() {
 
 #[tokio::test]
 async fn a_transaction_has_one_party() {
-    let Some(redis) = redis(None).await else { return };
+    let Some(redis) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&redis)).await;
     let mut client = world.client().await;
     let refused = "-ERR wayfarer: a transaction has keys of one session, or of the upstream, and no others\n";
@@ -132,7 +99,7 @@ async fn a_transaction_waits_with_its_session_and_stalls_no_other() {
 
 #[tokio::test]
 async fn a_subscription_takes_its_connection() {
-    let Some(redis) = redis(None).await else { return };
+    let Some(redis) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&redis)).await;
     let (mut subscriber, mut publisher) = (world.client().await, world.client().await);
     check(&mut subscriber, "PING\nSUBSCRIBE a b\n", "+PONG\n*3\n$9\nsubscribe\n$1\na\n:1\n*3\n$9\nsubscribe\n$1\nb\n:2\n").await;
@@ -149,32 +116,30 @@ async fn a_subscription_takes_its_connection() {
 
 #[tokio::test]
 async fn a_dead_upstream_fails_only_its_own_commands_and_comes_back() {
-    let Some(mut server) = redis(None).await else { return };
+    let Some(mut server) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&server)).await;
     let mut client = world.client().await;
     check(&mut client, "SET other 1\n", "+OK\n").await;
     let port = server.port;
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+    server.stop();
     let down = "-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\n";
     check(&mut client, "GET other\nSET cart:1 a\nGET cart:1\nDEL cart:1 other\n", &format!("{down}+OK\n$1\na\n{down}")).await;
     let mut watching = world.client().await;
     drop(server);
-    let Some(_server) = redis(Some(port)).await else { return };
+    let Some(_server) = RedisServer::start_on(port, &[]) else { return };
     check(&mut client, "GET other\nSET other 2\nGET other\n", "$-1\n+OK\n$1\n2\n").await;
     check(&mut watching, "WATCH other\n", "+OK\n").await;
 }
 
 #[tokio::test]
 async fn what_a_dead_upstream_has_forgotten_counts_as_failed() {
-    let Some(mut server) = redis(None).await else { return };
+    let Some(mut server) = RedisServer::start(&[]) else { return };
     let world = start(with_upstream(&server)).await;
     let (mut queueing, mut watching) = (world.client().await, world.client().await);
     check(&mut queueing, "MULTI\nSET other 1\n", "+OK\n+QUEUED\n").await;
     check(&mut watching, "WATCH other\n", "+OK\n").await;
     let port = server.port;
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+    server.stop();
     let gone = "-ERR wayfarer: the transaction has failed already: the upstream Redis does not answer ([state] upstream)\n";
     let down = "-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\n";
     // A command of its own shows each connection that the upstream is gone, whichever comes first.
@@ -194,7 +159,7 @@ async fn what_a_dead_upstream_has_forgotten_counts_as_failed() {
     check(&mut queueing, "EXEC\nSET cart:1 a\n", "-EXECABORT Transaction discarded because of previous errors.\n+OK\n").await;
     check(&mut watching, "GET other\n", down).await;
     drop(server);
-    let Some(_server) = redis(Some(port)).await else { return };
+    let Some(_server) = RedisServer::start_on(port, &[]) else { return };
     check(&mut watching, "MULTI\nSET other 3\nEXEC\nMULTI\nSET other 3\nEXEC\n", "+OK\n+QUEUED\n*-1\n+OK\n+QUEUED\n*1\n+OK\n")
         .await;
 }

@@ -5,8 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code)]
 
+#[path = "../../../../tests/harness/redis_server.rs"]
+mod redis_server;
+
+use redis_server::RedisServer;
 use std::collections::HashMap;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,23 +38,14 @@ pub enum Fault {
 /// A real Redis on a free port; it ends when dropped.
 pub struct Redis {
     pub url: String,
-    _child: tokio::process::Child,
-    _folder: tempfile::TempDir,
+    _server: RedisServer,
 }
 
 impl Redis {
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let child = tokio::process::Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("this test needs redis-server (Debian: apt install redis-server): {error}"));
-        until("redis-server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
-        Self { url: format!("redis://127.0.0.1:{port}/"), _child: child, _folder: folder }
+        let server = RedisServer::start(&[]);
+        let server = server.unwrap_or_else(|| panic!("this test needs redis-server (Debian: apt install redis-server)"));
+        Self { url: format!("redis://127.0.0.1:{}/", server.port), _server: server }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod residual;
 mod rewrite;
 mod variable;
 
+pub use packed::{BYTES_MAX as PACKED_BYTES_MAX, ENTRIES_MAX as PACKED_ENTRIES_MAX};
 pub use variable::{Access, Class, Content, Kind, Layout, Remote, Variable, VariableId};
 
 use crate::ids::Version;

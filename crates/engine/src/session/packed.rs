@@ -14,9 +14,9 @@ use crate::ids::Version;
 use bytes::Bytes;
 
 /// Above so many bytes a change of one value would move too much of the others.
-const BYTES_MAX: usize = 4096;
+pub const BYTES_MAX: usize = 4096;
 /// Above so many entries a search in line takes too long.
-const ENTRIES_MAX: usize = 32;
+pub const ENTRIES_MAX: usize = 32;
 /// Bytes of reads and writes.
 const ACCESS_BYTES: usize = 4;
 /// Most bytes of the three numbers before them.
