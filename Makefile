@@ -4,7 +4,8 @@ TARGET ?=
 SECONDS ?= 60
 ARGS ?=
 .PHONY: help demo test check bench-compare sim fuzz docs deny deny-advisories clients prepare
-export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export PATH := $(CARGO_TARGET_DIR)/tools/bin:$(PATH)
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -12,7 +13,7 @@ help: ## this list
 demo: ## build everything and watch sessions move on this machine (installs what is missing, and says so)
 	@scripts/prepare.sh build
 	cargo build --release --locked --package wayfarer
-	target/release/wayfarer demo
+	$(CARGO_TARGET_DIR)/release/wayfarer demo
 
 test: ## everything that continuous integration runs; STAGE=name runs one stage
 	@scripts/test.sh $(if $(STAGE),--only $(STAGE))
@@ -30,8 +31,8 @@ fuzz: ## fuzz one parser: make fuzz TARGET=layout_split SECONDS=60 (needs a nigh
 bench-compare: ## beside redis-server on this machine: CPU, throughput, latency, memory; ARGS="--quick --json FILE"
 	@scripts/prepare.sh bench
 	cargo build --release --locked --package wayfarer
-	cargo build --release --locked --manifest-path benches/compare/Cargo.toml --target-dir target/compare
-	target/compare/release/wayfarer-compare $(ARGS)
+	cargo build --release --locked --manifest-path benches/compare/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/compare
+	$(CARGO_TARGET_DIR)/compare/release/wayfarer-compare --binary $(CARGO_TARGET_DIR)/release/wayfarer $(ARGS)
 
 docs: ## the documentation of the code, into target/doc
 	@scripts/test.sh --only docs

@@ -20,7 +20,8 @@ use wayfarer_settings::{KeyMatcher, Settings, Sources};
 const SESSIONS: usize = 10_000;
 
 fn matcher() -> KeyMatcher {
-    let overrides = vec![r#"state.keys=[{pattern="s:{session}",layout="hash"}]"#.to_owned()];
+    let overrides =
+        [r#"state.keys=[{pattern="s:{session}",layout="hash"}]"#, r#"cluster.node="bench""#].map(str::to_owned).into();
     Settings::load(&Sources { overrides, ..Sources::default() }).expect("valid settings").settings.state.keys
 }
 

@@ -133,7 +133,7 @@ pub struct Sessions {
 pub struct SessionStatus {
     /// Its keyed hash.
     pub session: String,
-    /// open, frozen or ending.
+    /// open, frozen, ending or resting.
     pub gate: String,
     /// The epoch of its ownership.
     pub epoch: u64,

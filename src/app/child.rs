@@ -6,7 +6,7 @@
 use crate::admin::InstanceState;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -39,6 +39,27 @@ pub(super) async fn watch_port(address: SocketAddr, state: watch::Sender<Instanc
     }
 }
 
+/// The URL of the state face for the instance: by loopback where it listens on every address, with the password that it wants.
+pub(super) fn redis_url(listens: SocketAddr, password: Option<&str>) -> String {
+    let ip = match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    let login = password.map(|password| format!(":{}@", percent_encoded(password))).unwrap_or_default();
+    format!("redis://{login}{}/0", SocketAddr::new(ip, listens.port()))
+}
+
+/// What is neither a letter nor a digit, nor `-._~`, is `%XX` (RFC 3986, unreserved characters).
+fn percent_encoded(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
 /// A running instance.
 pub(super) struct Instance {
     child: Child,
@@ -68,12 +89,12 @@ pub(super) fn can_be_found(command: &[OsString]) -> Result<(), String> {
 
 impl Instance {
     /// Starts the command, so that it ends with this process. It learns where to listen and where its Redis is.
-    pub(super) fn start(command: &[OsString], port: u16, redis: Option<SocketAddr>) -> std::io::Result<Instance> {
+    pub(super) fn start(command: &[OsString], port: u16, redis: Option<String>) -> std::io::Result<Instance> {
         let mut start = Command::new(std::env::current_exe()?);
         start.arg("instance").arg("--parent").arg(std::process::id().to_string()).arg("--").args(command);
         start.env("PORT", port.to_string()).kill_on_drop(true);
         if let Some(redis) = redis {
-            start.env("REDIS_URL", format!("redis://{redis}/0"));
+            start.env("REDIS_URL", redis);
         }
         let child = start.spawn()?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -108,5 +129,21 @@ impl Instance {
                 self.child.wait().await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_instance_gets_an_url_that_it_can_use() {
+        let url = |listens: &str, password| redis_url(listens.parse().unwrap(), password);
+        assert_eq!(url("127.0.0.1:6379", None), "redis://127.0.0.1:6379/0");
+        assert_eq!(url("0.0.0.0:1", Some("p@ss:w/rd é")), "redis://:p%40ss%3Aw%2Frd%20%C3%A9@127.0.0.1:1/0");
+        assert_eq!(url("[::]:2", None), "redis://[::1]:2/0");
+        assert_eq!(url("10.0.0.7:3", Some("")), "redis://:@10.0.0.7:3/0");
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! It never goes while others may still be sending it operations: see the farewell in `operations/forward.rs`.
 
-use super::child::{Instance, code_of, code_when_told, watch_port};
+use super::child::{Instance, code_of, code_when_told, redis_url, watch_port};
 use super::{Running, StartError, cannot};
 use crate::admin::InstanceState;
 use crate::admin::view::{Drained, Final, MoveStatus};
@@ -94,7 +94,9 @@ pub(super) async fn serve_and_leave(
 ) -> Result<u8, StartError> {
     let mut instance = None;
     if !command.is_empty() {
-        let started = Instance::start(&command, running.settings.app.address.port(), running.state_address);
+        let password = running.settings.state.password.as_ref().map(|password| password.expose());
+        let redis = running.state_address.map(|listens| redis_url(listens, password));
+        let started = Instance::start(&command, running.settings.app.address.port(), redis);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
         if *state.borrow() != InstanceState::Unwatched {
             running.tasks.spawn(watch_port(running.settings.app.address, state));

@@ -18,6 +18,7 @@ mod resting;
 mod start;
 mod survey;
 mod traffic;
+mod upkeep;
 
 use crate::admin::{Admin, InstanceState};
 use crate::control::Control;

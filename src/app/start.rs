@@ -7,6 +7,7 @@
 //! taken.
 
 use super::resting::check_in_unused;
+use super::upkeep::keep_small;
 use super::{Running, StartError, cannot, expire, first_lease, live, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
 use crate::control::{Control, ControlSettings};
@@ -49,6 +50,7 @@ pub(super) async fn start(
     faces_can_listen(&settings).await?;
     let mut tasks = JoinSet::new();
     let node = join(&settings, Arc::new(control), &mut tasks).await?;
+    tasks.spawn(keep_small(metrics.clone(), node.directory.clone()));
     let (stop_all, stopping) = watch::channel(false);
     let talk = connect(&settings, &node, &stopping, &mut tasks);
     let draining = Arc::new(AtomicBool::new(false));
@@ -208,13 +210,15 @@ struct Joined {
     journal: Arc<Journal>,
     driver: Handle,
     lives: watch::Receiver<Option<Incarnation>>,
+    rest: Option<Arc<AtRest>>,
 }
 
 /// Registers in the directory and runs the driver.
 async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()>) -> Result<Joined, StartError> {
     let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
-    let directory = SqliteDirectory::open(path, SqliteOptions::default())
-        .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
+    let directory =
+        SqliteDirectory::open(path, SqliteOptions { cluster: settings.cluster.name.clone(), ..SqliteOptions::default() })
+            .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
     let directory = Arc::new(directory);
     let store = Store::new(adoption_rule(settings)).with_value_bytes_max(settings.state.value_bytes_max);
     let store = match settings.rest_upstream() {
@@ -227,6 +231,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
     let (lives_in, lives) = watch::channel(None);
     let mail = Arc::new(traffic::Mail { control: control.clone(), lives: lives_in.clone() });
     let parked = Arc::new(Parked::default());
+    let rest = at_rest(settings, &directory)?;
     let parts = Parts {
         parked: parked.clone(),
         directory: directory.clone() as Arc<dyn Directory>,
@@ -235,7 +240,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         settings: node_settings(settings),
         directory_ms_max: settings.handover.commit_ms_max,
         journal: journal.clone(),
-        rest: at_rest(settings, &directory)?,
+        rest: rest.clone(),
     };
     let draft = MemberDraft {
         name: settings.cluster.node.clone(),
@@ -250,7 +255,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
     lives_in.send_replace(Some(driver.me()));
     tasks.spawn(loop_.run());
-    Ok(Joined { control, directory, store, parked, journal, driver, lives })
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest })
 }
 
 /// What talks to other nodes.
@@ -273,9 +278,9 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     };
     let (store, driver) = (node.store.clone(), node.driver.clone());
     let forwards = Arc::new(Forwards::new(sender, limits.park + FORWARD_SLACK));
-    let policy = Arc::new(settings.policy.clone());
+    let (policy, rest) = (Arc::new(settings.policy.clone()), node.rest.clone());
     let parked = node.parked.clone();
-    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, limits));
+    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits));
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), node.directory.clone(), store.clone(), sender()));
     let (work, working) = traffic::Tasks::new();
     tasks.spawn(working);
@@ -316,6 +321,7 @@ async fn open_faces(
             .await
             .map_err(cannot(format!("[state] cannot listen on {}", settings.state.listen)))?;
         faces.state_address = Some(face.local_addr().map_err(cannot("[state] the listener has no address"))?);
+        let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
         let stopping = stop_state.subscribe();
         faces.state_tasks.spawn(async move { face.run(stopping).await });
     }

@@ -11,6 +11,7 @@
 //! | upper bits | the member that goes on, in order of incarnation |
 //! | lower 10 bits | the part of its sessions, by their hash |
 //!
+//! With sessions at rest the upstream shows what it has, and the members what it lacks.
 //! A key that is there from the start of a scan to its end, on the same member, is shown; one that moves meanwhile may be shown
 //! twice or not at all. Bounds: [`KEYS_MAX`], the patience of the control channel.
 
@@ -38,6 +39,7 @@ const PARTS: u64 = 1024;
 const PART_MIN: usize = 1000;
 const SILENT: &[u8] = b"-TRYAGAIN wayfarer: a member of the cluster does not answer\r\n";
 const TOO_MANY: &[u8] = b"-ERR wayfarer: too many keys for KEYS; use SCAN\r\n";
+const UPSTREAM: &[u8] = b"-TRYAGAIN wayfarer: the upstream does not answer\r\n";
 const UNFIT: &[u8] = b"-ERR wayfarer: the answers of the members do not fit together\r\n";
 
 /// Its arguments between members. A scan's cursor is the part alone.
@@ -143,7 +145,7 @@ fn type_name(key: &Key) -> String {
     }
 }
 
-/// The names of keys of one database in their sessions here.
+/// The names of keys of one database in their sessions here, but for those that the upstream shows.
 fn names(
     operations: &Operations,
     session: impl Fn(&SessionId) -> bool,
@@ -153,7 +155,8 @@ fn names(
     let now = crate::driver::clock::now().unix_ms;
     let of = operations.store().list(usize::MAX, |id, resident| {
         let keys = if session(id) { resident.session.keys() } else { &[] };
-        let named = keys.iter().filter(|key| !key.is_expired(now)).filter_map(|key| {
+        let at_rest = |key: &Key| resident.rest.as_ref().is_some_and(|rest| rest.has(&key.name));
+        let named = keys.iter().filter(|key| !key.is_expired(now) && !at_rest(key)).filter_map(|key| {
             let (of, name) = database_of(&key.name);
             (of == database && wanted(&name, key)).then_some(name)
         });
@@ -204,11 +207,17 @@ pub(super) async fn everywhere(operations: Arc<Operations>, asked: Survey, proto
     let mut out = BytesMut::new();
     let mut reply = Reply::new(&mut out, protocol);
     match asked {
-        Survey::Size { .. } => {
+        Survey::Size { database } => {
+            // What follows is the upstream's own count, guards included.
+            let guards = match operations.at_rest() {
+                None => Some(0),
+                Some(rest) => rest.count_guards(database).await.and_then(|guards| i64::try_from(guards).ok()),
+            };
+            let Some(guards) = guards else { return Bytes::from_static(UPSTREAM) };
             let numbers =
                 answers.iter().map(|answer| answer.strip_prefix(b":").and_then(|n| parse_integer(n.strip_suffix(b"\r\n")?)));
             let Some(sum) = numbers.sum::<Option<i64>>() else { return Bytes::from_static(UNFIT) };
-            reply.integer(sum);
+            reply.integer(sum.saturating_sub(guards));
         }
         Survey::Keys { .. } => {
             let all: Option<Vec<Vec<&[u8]>>> = answers.iter().map(|answer| elements(answer, KEYS_MAX)).collect();

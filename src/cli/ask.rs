@@ -76,6 +76,8 @@ pub(super) struct DrainArgs {
 enum Trouble {
     Usage(Vec<String>),
     Failed(String),
+    /// It answered with this status and body.
+    Refused(http::StatusCode, String),
 }
 
 impl Trouble {
@@ -87,6 +89,10 @@ impl Trouble {
             }
             Trouble::Failed(line) => {
                 eprintln!("wayfarer: {line}");
+                ExitCode::FAILURE
+            }
+            Trouble::Refused(status, body) => {
+                eprintln!("wayfarer: the sidecar says {status}: {}", body.trim());
                 ExitCode::FAILURE
             }
         }
@@ -124,7 +130,7 @@ async fn ask_within(patience: Duration, args: &AskArgs, method: Method, path: &s
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|e| failed(e.to_string()))?;
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-        if status.is_success() { Ok(text) } else { Err(Trouble::Failed(format!("the sidecar says {status}: {}", text.trim()))) }
+        if status.is_success() { Ok(text) } else { Err(Trouble::Refused(status, text)) }
     };
     match tokio::time::timeout(patience, answer).await {
         Ok(answer) => answer,
@@ -144,35 +150,45 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
     let show = async {
         let text = ask(&args, Method::GET, "/api/v1/status").await?;
         if args.json {
-            println!("{text}");
+            say!("{text}");
             return Ok(());
         }
         let s: view::Status = read(&text)?;
-        println!(
+        say!(
             "node        {} (incarnation {}), {}, {}",
             s.node,
             s.incarnation,
             s.state,
             if s.ready { "ready" } else { "NOT READY" }
         );
-        println!("lease       {} ms left", s.lease_ms_left);
-        println!("sessions    {} here, {} B, {} born, {} ended", s.sessions, s.value_bytes, s.born, s.ended);
-        println!(
+        say!("lease       {} ms left", s.lease_ms_left);
+        say!("sessions    {} here, {} B, {} born, {} ended", s.sessions, s.value_bytes, s.born, s.ended);
+        say!(
             "variables   {} elsewhere or lost, {} came late ({} on access), {} lost",
-            s.missing_variables, s.variables_fetched_late, s.variables_fetched_on_access, s.variables_lost
+            s.missing_variables,
+            s.variables_fetched_late,
+            s.variables_fetched_on_access,
+            s.variables_lost
         );
-        println!(
+        say!(
             "handovers   {} given, {} taken, {} aborted, {} under way, {} waiting",
-            s.handovers.given, s.handovers.taken, s.handovers.aborted, s.handovers.in_progress, s.handovers.queued
+            s.handovers.given,
+            s.handovers.taken,
+            s.handovers.aborted,
+            s.handovers.in_progress,
+            s.handovers.queued
         );
-        println!("residuals   {} ({} B) kept for others", s.residuals, s.residual_bytes);
+        say!("residuals   {} ({} B) kept for others", s.residuals, s.residual_bytes);
         if let Some(r) = &s.rest {
             let behind = r.staleness_ms.iter().map(|(impact, ms)| format!("{impact} {ms} ms"));
-            println!(
+            say!(
                 "at rest     {} checked out, {} checked in, {} going; {} foreign writes",
-                r.checked_out, r.checked_in, r.checking_in, r.foreign_writes
+                r.checked_out,
+                r.checked_in,
+                r.checking_in,
+                r.foreign_writes
             );
-            println!(
+            say!(
                 "upstream    {}, behind by {}; {} sessions, {} B unwritten; {} flushes",
                 if r.upstream_answers { "answers" } else { "DOES NOT ANSWER" },
                 behind.collect::<Vec<_>>().join(", "),
@@ -181,11 +197,11 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
                 r.flushes
             );
         }
-        println!("sent        {} B eager, {} B late, {} B other", s.bytes.eager, s.bytes.late, s.bytes.other);
-        println!("{:<16} {:>12} {:<10} {:>9}", "member", "incarnation", "state", "sessions");
+        say!("sent        {} B eager, {} B late, {} B other", s.bytes.eager, s.bytes.late, s.bytes.other);
+        say!("{:<16} {:>12} {:<10} {:>9}", "member", "incarnation", "state", "sessions");
         for m in s.members {
             let sessions = m.sessions.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            println!("{:<16} {:>12} {:<10} {:>9}", m.name, m.incarnation, m.state, sessions);
+            say!("{:<16} {:>12} {:<10} {:>9}", m.name, m.incarnation, m.state, sessions);
         }
         Ok(())
     };
@@ -196,21 +212,35 @@ pub(super) async fn sessions(args: SessionsArgs) -> ExitCode {
     let show = async {
         let text = ask(&args.ask, Method::GET, &format!("/api/v1/sessions?limit={}", args.limit)).await?;
         if args.ask.json {
-            println!("{text}");
+            say!("{text}");
             return Ok(());
         }
         let s: view::Sessions = read(&text)?;
-        println!(
+        say!(
             "{:<16} {:<7} {:>8} {:>5} {:>9} {:>8} {:>10} {:>7}",
-            "session", "gate", "epoch", "keys", "variables", "missing", "bytes", "depends"
+            "session",
+            "gate",
+            "epoch",
+            "keys",
+            "variables",
+            "missing",
+            "bytes",
+            "depends"
         );
         for one in &s.sessions {
-            println!(
+            say!(
                 "{:<16} {:<7} {:>8} {:>5} {:>9} {:>8} {:>10} {:>7}",
-                one.session, one.gate, one.epoch, one.keys, one.variables, one.missing, one.bytes, one.depends
+                one.session,
+                one.gate,
+                one.epoch,
+                one.keys,
+                one.variables,
+                one.missing,
+                one.bytes,
+                one.depends
             );
         }
-        println!("{} of {}", s.sessions.len(), s.total);
+        say!("{} of {}", s.sessions.len(), s.total);
         Ok(())
     };
     end(show.await)
@@ -224,10 +254,10 @@ async fn order(patience: Duration, args: &AskArgs, path: &str) -> Result<Order, 
     let text = ask_within(patience, args, Method::POST, path).await?;
     let answer: Order = read(&text)?;
     if args.json {
-        println!("{text}");
+        say!("{text}");
         return Ok(answer);
     }
-    println!("{}", answer.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
+    say!("{}", answer.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
     Ok(answer)
 }
 
@@ -257,14 +287,22 @@ pub(super) async fn cordon(args: CordonArgs) -> ExitCode {
 
 pub(super) async fn drain(args: DrainArgs) -> ExitCode {
     let path = if args.wait { "/drain?wait=true" } else { "/drain" };
-    if let Err(trouble) = order(DRAIN_PATIENCE, &args.ask, path).await {
-        return trouble.report();
-    }
+    let ended = match order(DRAIN_PATIENCE, &args.ask, path).await {
+        Ok(_) => ExitCode::SUCCESS,
+        // It drained, and not everything left: it ends all the same.
+        Err(Trouble::Refused(status, body)) if read::<view::Drained>(&body).is_ok() => {
+            if args.ask.json {
+                say!("{body}");
+            }
+            Trouble::Refused(status, body).report()
+        }
+        Err(trouble) => return trouble.report(),
+    };
     if args.wait {
         // The sidecar closes its admin interface as the last thing that it does.
         while ask(&args.ask, Method::GET, "/livez").await.is_ok() {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     }
-    ExitCode::SUCCESS
+    ended
 }

@@ -63,20 +63,20 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
         for (name, answer) in &answers {
             put(&mut all, name, answer.json.clone());
         }
-        println!("{all}");
+        say!("{all}");
     } else if answers.is_empty() {
-        mistakes.iter().for_each(|m| println!("{m}"));
-        warnings.iter().for_each(|w| println!("warning: {w}"));
+        mistakes.iter().for_each(|m| say!("{m}"));
+        warnings.iter().for_each(|w| say!("warning: {w}"));
         match mistakes.len() {
-            0 => println!("the configuration can be used"),
-            1 => println!("1 mistake"),
-            n => println!("{n} mistakes"),
+            0 => say!("the configuration can be used"),
+            1 => say!("1 mistake"),
+            n => say!("{n} mistakes"),
         }
     } else {
         // The answer is what was asked for; the warnings are those of keys alone.
-        mistakes.iter().for_each(|m| println!("{m}"));
-        warnings.iter().filter(|w| w.key.starts_with("state.keys")).for_each(|w| println!("warning: {w}"));
-        answers.iter().flat_map(|(_, answer)| &answer.lines).for_each(|line| println!("{line}"));
+        mistakes.iter().for_each(|m| say!("{m}"));
+        warnings.iter().filter(|w| w.key.starts_with("state.keys")).for_each(|w| say!("warning: {w}"));
+        answers.iter().flat_map(|(_, answer)| &answer.lines).for_each(|line| say!("{line}"));
     }
     match answers.iter().any(|(_, answer)| answer.wrong) {
         _ if !mistakes.is_empty() => ExitCode::from(USAGE),

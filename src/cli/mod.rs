@@ -2,6 +2,14 @@
 //!
 //! It decides nothing: `run` goes to the composition root, the questions go to the admin interface of a running sidecar.
 
+/// Prints a line. A reader who has seen enough (`wayfarer sessions | head`) is no error; nobody is left to tell of others.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        drop(writeln!(std::io::stdout(), $($words)*));
+    }};
+}
+
 mod ask;
 mod check;
 mod configuration;

@@ -49,6 +49,9 @@ const TOLD_MAX: usize = 8192;
 /// Between tries to register, when the directory does not let a fenced node back in.
 const REGISTER_AGAIN: Duration = Duration::from_millis(500);
 
+/// After a registration the directory is asked so often who is there.
+const LOOKS_MAX: u32 = 20;
+
 /// Sends messages to other nodes; never blocks.
 pub trait Post: Send + Sync + 'static {
     /// Sends it; false if it certainly will not arrive.
@@ -201,8 +204,9 @@ impl<P: Post> Driver<P> {
             s.drained = false;
         });
         loop {
-            match enrol(&self.parts, self.draft.clone(), self.groups).await {
-                Ok((identity, view)) => {
+            match self.enrol_again().await {
+                None => return,
+                Some(Ok((identity, view))) => {
                     let me = identity.incarnation;
                     self.parts.post.reborn(me);
                     self.parts.post.members(&view);
@@ -217,10 +221,35 @@ impl<P: Post> Driver<P> {
                     }
                     return;
                 }
-                Err(error) => {
-                    tracing::error!(%error, "this node cannot register again yet");
-                    tokio::time::sleep(REGISTER_AGAIN).await;
-                }
+                Some(Err(error)) => tracing::error!(%error, "this node cannot register again yet"),
+            }
+        }
+    }
+
+    /// Tries to register, and pauses if that failed; `None`: nobody holds a handle any more. Meanwhile there is no node: who asks
+    /// for something is told so, what the node is to do once it lives is remembered, and a drain has nothing to move.
+    async fn enrol_again(&mut self) -> Option<Result<(Identity, View), DirectoryError>> {
+        let mut attempt = std::pin::pin!(async {
+            let enrolled = enrol(&self.parts, self.draft.clone(), self.groups).await;
+            if enrolled.is_err() {
+                tokio::time::sleep(REGISTER_AGAIN).await;
+            }
+            enrolled
+        });
+        loop {
+            tokio::select! {
+                enrolled = &mut attempt => return Some(enrolled),
+                told = self.told.recv() => match told? {
+                    Told::Input(input) => {
+                        self.wish.hear(&input);
+                        if self.wish.drains {
+                            self.standing.send_modify(|s| s.drained = true);
+                        }
+                    }
+                    Told::Status(answer) => drop(answer.send(self.node.status())),
+                    // Their askers hear that nobody answers.
+                    Told::Ask(..) | Told::Give(..) | Told::CheckIn(..) => {}
+                },
             }
         }
     }
@@ -409,7 +438,17 @@ impl<P: Post> Driver<P> {
 async fn enrol<P>(parts: &Parts<P>, draft: MemberDraft, groups: usize) -> Result<(Identity, View), DirectoryError> {
     let role = draft.role;
     let registration = parts.directory.register(draft, groups).await?;
-    let view = parts.directory.view().await?;
+    // Registered once, this process holds the name: giving up here would keep it from ever registering again.
+    let mut looks = 0;
+    let view = loop {
+        match parts.directory.view().await {
+            Ok(view) => break view,
+            Err(error) if looks == LOOKS_MAX => return Err(error),
+            Err(error) => tracing::warn!(%error, "registered, but the directory does not say who is there; asking again"),
+        }
+        looks += 1;
+        tokio::time::sleep(REGISTER_AGAIN).await;
+    };
     Ok((Identity { incarnation: registration.incarnation, groups: registration.groups, role }, view))
 }
 

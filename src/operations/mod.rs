@@ -24,6 +24,7 @@ pub use forward::Forwards;
 pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
 use crate::driver::{Handle, Parked, clock};
+use crate::rest::AtRest;
 use crate::store::{Call, Clock, Store, Tried};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
@@ -70,6 +71,7 @@ pub struct Operations {
     parked: Arc<Parked>,
     forwards: Arc<Forwards>,
     policy: Arc<Policy>,
+    rest: Option<Arc<AtRest>>,
     limits: OperationLimits,
     waiting: AtomicUsize,
     /// Operations of other nodes that are on the slow way here.
@@ -134,10 +136,11 @@ impl Operations {
         parked: Arc<Parked>,
         forwards: Arc<Forwards>,
         policy: Arc<Policy>,
+        rest: Option<Arc<AtRest>>,
         limits: OperationLimits,
     ) -> Operations {
         let (waiting, foreign, leaving) = (AtomicUsize::new(0), watch::Sender::new(0), AtomicBool::new(false));
-        Operations { store, driver, parked, forwards, policy, limits, waiting, foreign, leaving }
+        Operations { store, driver, parked, forwards, policy, rest, limits, waiting, foreign, leaving }
     }
 
     /// The store behind it.
@@ -148,6 +151,11 @@ impl Operations {
     /// The driver behind it.
     pub fn driver(&self) -> &Handle {
         &self.driver
+    }
+
+    /// Where sessions are at rest, if anywhere.
+    pub fn at_rest(&self) -> Option<&Arc<AtRest>> {
+        self.rest.as_ref()
     }
 
     /// Where forwarded operations wait for their answers.
@@ -192,6 +200,9 @@ impl Operations {
             return failed(replies::TOO_MANY_WAIT);
         }
         let _waiting = Waiting(&self.waiting);
+        if let Some(rest) = &self.rest {
+            rest.note(op);
+        }
         let deadline = deadline(self.limits.whole);
         let mut pause = Duration::from_millis(1);
         loop {

@@ -11,36 +11,58 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
     ServerErrorKind, Value,
 };
+use sha1::{Digest, Sha1};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use wayfarer_settings::Upstream;
 
 const FINGERPRINT: &str = include_str!("fingerprint.lua");
+const LOOK: &str = include_str!("look.lua");
+const COUNT: &str = include_str!("count.lua");
 const LOAD: &str = include_str!("load.lua");
 const STORE: &str = include_str!("store.lua");
 
 /// Which script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Script {
+    /// `look.lua`
+    Look,
+    /// `count.lua`
+    Count,
     /// `load.lua`
     Load,
     /// `store.lua`
     Store,
 }
 
-/// A connection and the names that its server gave the scripts.
-#[derive(Clone)]
-struct Open {
-    connection: MultiplexedConnection,
-    load: String,
-    store: String,
+const SCRIPTS: [Script; 4] = [Script::Look, Script::Count, Script::Load, Script::Store];
+
+impl Script {
+    /// Its text for keys of a database; 0 is that of the connection.
+    fn text(self, database: u8) -> String {
+        let before = if database == 0 { String::new() } else { format!("redis.call('SELECT', {database})\n") };
+        let (parts, text) = match self {
+            Script::Look => ("", LOOK),
+            Script::Count => ("", COUNT),
+            Script::Load => (FINGERPRINT, LOAD),
+            Script::Store => (FINGERPRINT, STORE),
+        };
+        [&before, parts, text].concat()
+    }
+}
+
+/// The name that a server gives a script: the SHA-1 of its text, in hex.
+fn name(text: &str) -> String {
+    Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// See the head of this file.
 pub(super) struct Connections {
     client: Client,
     config: AsyncConnectionConfig,
-    places: Vec<Mutex<Option<Open>>>,
+    places: Vec<Mutex<Option<MultiplexedConnection>>>,
+    /// Names of the scripts for database 0.
+    names: [String; 4],
 }
 
 impl Connections {
@@ -56,24 +78,23 @@ impl Connections {
         let address = ConnectionAddr::Tcp(upstream.host.clone(), upstream.port);
         let client = Client::open(address.into_connection_info()?.set_redis_settings(login))?;
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
-        Ok(Connections { client, config, places: (0..count.max(1)).map(|_| Mutex::new(None)).collect() })
+        let names = SCRIPTS.map(|script| name(&script.text(0)));
+        Ok(Connections { client, config, places: (0..count.max(1)).map(|_| Mutex::new(None)).collect(), names })
     }
 
-    fn place(&self, place: usize) -> Result<&Mutex<Option<Open>>, RedisError> {
+    fn place(&self, place: usize) -> Result<&Mutex<Option<MultiplexedConnection>>, RedisError> {
         let at = place.checked_rem(self.places.len()).unwrap_or(0);
         self.places.get(at).ok_or_else(|| (ErrorKind::Client, "there is no connection").into())
     }
 
-    async fn open(&self, place: usize) -> Result<Open, RedisError> {
+    async fn open(&self, place: usize) -> Result<MultiplexedConnection, RedisError> {
         let mut slot = self.place(place)?.lock().await;
         if let Some(open) = slot.as_ref() {
             return Ok(open.clone());
         }
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        let (load, store) = (name(&mut connection, LOAD).await?, name(&mut connection, STORE).await?);
-        let open = Open { connection, load, store };
-        *slot = Some(open.clone());
-        Ok(open)
+        let connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
     }
 
     /// What brought no answer may be in any state: the next one opens another.
@@ -84,53 +105,42 @@ impl Connections {
         }
     }
 
-    /// Sends one command.
-    pub(super) async fn ask(&self, place: usize, command: &Cmd) -> Result<Value, RedisError> {
-        let mut open = self.open(place).await?;
-        let answer = command.query_async(&mut open.connection).await;
+    async fn ask(&self, place: usize, command: &Cmd) -> Result<Value, RedisError> {
+        let mut connection = self.open(place).await?;
+        let answer = command.query_async(&mut connection).await;
         if let Err(error) = &answer {
             self.judge(place, error).await;
         }
         answer
     }
 
-    /// Runs a script on a key and its guard.
+    /// Runs a script on keys of a database.
     pub(super) async fn run(
         &self,
         place: usize,
+        database: u8,
         script: Script,
-        keys: [&Bytes; 2],
+        keys: &[Bytes],
         arguments: &[Bytes],
     ) -> Result<Value, RedisError> {
-        let open = self.open(place).await?;
-        let (name, text) = match script {
-            Script::Load => (&open.load, LOAD),
-            Script::Store => (&open.store, STORE),
-        };
         let command = |verb: &str, script: &str| {
             let mut command = redis::cmd(verb);
-            command.arg(script).arg(2);
-            keys.iter().for_each(|key| {
-                command.arg(key.as_ref());
-            });
-            arguments.iter().for_each(|argument| {
+            command.arg(script).arg(keys.len());
+            keys.iter().chain(arguments).for_each(|argument| {
                 command.arg(argument.as_ref());
             });
             command
         };
-        match self.ask(place, &command("EVALSHA", name)).await {
+        let known = self.names.get(script as usize).filter(|_| database == 0);
+        let named = match known {
+            Some(known) => command("EVALSHA", known),
+            None => command("EVALSHA", &name(&script.text(database))),
+        };
+        match self.ask(place, &named).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.ask(place, &command("EVAL", &whole(text))).await
+                self.ask(place, &command("EVAL", &script.text(database))).await
             }
             answer => answer,
         }
     }
-}
-
-fn whole(script: &str) -> String {
-    format!("{FINGERPRINT}{script}")
-}
-
-async fn name(connection: &mut MultiplexedConnection, script: &str) -> Result<String, RedisError> {
-    redis::cmd("SCRIPT").arg("LOAD").arg(whole(script)).query_async(connection).await
 }

@@ -7,8 +7,8 @@
 
 use bytes::Bytes;
 
-/// All guards begin with this.
-const PREFIX: &[u8] = b"wf:{";
+/// The names of all guards begin with this.
+pub const PREFIX: &[u8] = b"wf:{";
 
 /// The name of the guard of `key`.
 pub(super) fn guard_of(key: &[u8]) -> Bytes {

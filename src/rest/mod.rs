@@ -5,25 +5,33 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | look | one `EXISTS` of all keys that follow from the session's id |
+//! | look | one `EXISTS` a database, of all keys that follow from the session's id |
 //! | load | `load.lua`, once a key: guards it for the epoch, gives its contents |
 //! | store | `store.lua`, once a key: refused if the guard is of a later owner or batch; else compared, written, noted |
 //!
 //! Scripts on different keys go out together and share a connection. The guard of a key (`guard`) is a hash: directory `d`, epoch
 //! `e`, sequence `s`, fingerprint `f` and expiry `x` of the key as it was left. It stays [`GUARD_KEPT_MS`] longer than its key.
 //!
+//! A key of another database than 0 has that number before its name within its session; here the two are parted: key and guard are
+//! in that database of the upstream. Which databases the service uses is known by its operations ([`databases`]).
+//!
 //! Bounds: [`CONNECTIONS`] connections; the engine bounds batches under way; [`PARTS_MAX`] and `value_bytes_max` what is loaded.
 //! Invariant: *one owner*: nothing is written without its guard in the same step.
 
 mod connection;
+mod databases;
 mod guard;
 
 use bytes::Bytes;
 use connection::{Connections, Script};
+use databases::Databases;
 use guard::guard_of;
+
+pub use guard::PREFIX;
 use redis::{ErrorKind, RedisError, Value};
 use std::time::Duration;
-use wayfarer_engine::command::Target;
+use wayfarer_engine::command::compound::{database_of, in_database};
+use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
 use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
@@ -40,6 +48,9 @@ const PARTS_MAX: usize = 100_000;
 pub struct AtRest {
     connections: Connections,
     keys: KeyMatcher,
+    databases: Databases,
+    /// The upstream's database that is 0 here.
+    first: u32,
     /// When the directory was made: epochs of different directories cannot be compared, but the later directory is right.
     directory_made_ms: u64,
     value_bytes_max: usize,
@@ -55,13 +66,38 @@ impl AtRest {
         patience: Duration,
     ) -> Result<AtRest, RedisError> {
         let connections = Connections::new(upstream, CONNECTIONS, patience)?;
-        Ok(AtRest { connections, keys, directory_made_ms, value_bytes_max })
+        let databases = Databases::default();
+        for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
+            databases.note(database);
+        }
+        Ok(AtRest { connections, keys, databases, first: upstream.database, directory_made_ms, value_bytes_max })
     }
 
-    /// The keys of a session whose names follow from its id.
+    /// To be called with each operation before anybody looks for its session.
+    pub fn note(&self, op: &Op) {
+        for target in op.targets() {
+            self.databases.note(database_of(&target.key).0);
+        }
+    }
+
+    /// The keys of a session in a database whose names follow from its id.
+    fn keys_in(&self, database: u8, session: &SessionId) -> Vec<Target> {
+        let keys = self.keys.keys_of(u32::from(database), &session.0).into_iter();
+        let named = self.canonical(database);
+        keys.map(|(key, layout, label)| Target { key: in_database(named, &key.into()), layout, label: label.into() }).collect()
+    }
+
+    /// The keys of a session whose names follow from its id, in all databases that are known.
     fn targets(&self, session: &SessionId) -> Vec<Target> {
-        let keys = self.keys.keys_of(&session.0).into_iter();
-        keys.map(|(key, layout, label)| Target { key: key.into(), layout, label: label.into() }).collect()
+        let mut targets: Vec<Target> = self.databases.iter().flat_map(|database| self.keys_in(database, session)).collect();
+        targets.sort_by(|a, b| a.key.cmp(&b.key));
+        targets.dedup_by(|a, b| a.key == b.key);
+        targets
+    }
+
+    /// The number that stands for a database: a client may name the one of the upstream's URL by its number.
+    fn canonical(&self, database: u8) -> u8 {
+        if u32::from(database) == self.first { 0 } else { database }
     }
 
     /// Whether something of a session is at rest; `None`: no answer. With patterns whose keys cannot be listed: perhaps, so yes.
@@ -69,16 +105,48 @@ impl AtRest {
         if self.keys.has_captured() {
             return Some(true);
         }
-        let mut exists = redis::cmd("EXISTS");
-        self.targets(&session).iter().for_each(|target| {
-            exists.arg(target.key.as_ref());
-        });
-        match self.connections.ask(place_of(&session), &exists).await {
-            Ok(Value::Int(count)) => Some(count > 0),
-            Ok(_) => None,
-            Err(error) => {
-                report(&error);
-                None
+        let place = place_of(&session);
+        let looks = self.databases.iter().map(|database| self.look_in(place, database, &session));
+        let mut found = false;
+        for looked in join_all(looks).await {
+            match looked {
+                Ok(here) => found |= here,
+                Err(error) => {
+                    report(&error);
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
+
+    async fn look_in(&self, place: usize, database: u8, session: &SessionId) -> Result<bool, RedisError> {
+        let keys: Vec<Bytes> = self.keys_in(database, session).iter().map(|target| database_of(&target.key).1).collect();
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        match self.connections.run(place, self.canonical(database), Script::Look, &keys, &[]).await? {
+            Value::Int(count) => Ok(count > 0),
+            _ => Err(not_understood()),
+        }
+    }
+
+    /// How many guards a database of the upstream has: it goes through all of its keys, a part at a time.
+    pub async fn count_guards(&self, database: u8) -> Option<u64> {
+        let (mut cursor, mut count) = (Bytes::from_static(b"0"), 0u64);
+        loop {
+            let pattern = [PREFIX, b"*"].concat().into();
+            let answer = self.connections.run(0, database, Script::Count, &[], &[cursor, pattern]).await;
+            let part = answer.and_then(|answer| read_count(answer).ok_or_else(not_understood));
+            match part {
+                Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),
+                Err(error) => {
+                    report(&error);
+                    return None;
+                }
+            }
+            if cursor.as_ref() == b"0" {
+                return Some(count);
             }
         }
     }
@@ -103,7 +171,8 @@ impl AtRest {
     }
 
     async fn load_key(&self, place: usize, epoch: Epoch, target: Target) -> Result<Result<LoadedKey, Loaded>, RedisError> {
-        let guard = guard_of(&target.key);
+        let (database, key) = database_of(&target.key);
+        let guard = guard_of(&key);
         let arguments = vec![
             number(self.directory_made_ms),
             number(epoch.0),
@@ -111,7 +180,7 @@ impl AtRest {
             number(self.value_bytes_max as u64),
             number(PARTS_MAX as u64),
         ];
-        let answer = self.connections.run(place, Script::Load, [&target.key, &guard], &arguments).await?;
+        let answer = self.connections.run(place, database, Script::Load, &[key, guard], &arguments).await?;
         read_loaded(answer, target).ok_or_else(not_understood)
     }
 
@@ -134,12 +203,13 @@ impl AtRest {
     }
 
     async fn store_key(&self, place: usize, epoch: Epoch, sequence: u64, store: KeyStore) -> Result<Stored, RedisError> {
-        let guard = guard_of(&store.key);
+        let (database, key) = database_of(&store.key);
+        let guard = guard_of(&key);
         let expiry = store.expires_at_ms.map_or_else(|| Bytes::from_static(b"-1"), number);
         let mut arguments =
             vec![number(self.directory_made_ms), number(epoch.0), number(sequence), number(GUARD_KEPT_MS), expiry];
         push_change(&mut arguments, store.change);
-        let answer = self.connections.run(place, Script::Store, [&store.key, &guard], &arguments).await?;
+        let answer = self.connections.run(place, database, Script::Store, &[key, guard], &arguments).await?;
         let Value::BulkString(word) = answer else { return Err(not_understood()) };
         Ok(match word.as_slice() {
             b"written" => Stored::Written,
@@ -179,6 +249,13 @@ fn scored(members: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
 
 fn flat(pairs: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
     pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
+}
+
+/// The answer of `count.lua`: where it goes on, and how many there were; `None`: it is none.
+fn read_count(answer: Value) -> Option<(Bytes, u64)> {
+    let Value::Array(parts) = answer else { return None };
+    let [cursor, Value::Int(count)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    Some((bytes(cursor)?, u64::try_from(count).ok()?))
 }
 
 /// The answer of `load.lua`; `None`: it is none.

@@ -137,7 +137,7 @@ impl<S: Sessions> Client<S> {
     fn keyed(&mut self, mut op: Op) {
         let database = self.connection.db;
         if let [target] = op.targets_mut() {
-            match self.face.keys.fill(database, target) {
+            match self.face.understanding.keys.fill(database, target) {
                 Some(session) => self.on_session(&session, op),
                 None => self.on_upstream(&op),
             }
@@ -147,7 +147,7 @@ impl<S: Sessions> Client<S> {
         let mut groups: Vec<(Option<Bytes>, Vec<usize>)> = Vec::new();
         let mut found: HashMap<Option<Bytes>, usize> = HashMap::new();
         for (place, target) in op.targets_mut().iter_mut().enumerate() {
-            let session = self.face.keys.fill(database, target);
+            let session = self.face.understanding.keys.fill(database, target);
             let group = *found.entry(session.clone()).or_insert(groups.len());
             match groups.get_mut(group) {
                 Some((_, places)) => places.push(place),
@@ -269,7 +269,7 @@ impl<S: Sessions> Client<S> {
 
     fn refused(&mut self, refused: &Refused) {
         let database = self.connection.db;
-        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(database, key));
+        let of_session = refused.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
             return self.error(&refused.error);
         }
@@ -279,7 +279,7 @@ impl<S: Sessions> Client<S> {
     /// A command that is not executed here. Given back if it has to wait.
     fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
         let (effect, database) = (effect(&command), self.connection.db);
-        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.keys.is_session(database, key)) {
+        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
@@ -303,7 +303,9 @@ impl<S: Sessions> Client<S> {
             Parsed::Connection(command) if command.name() == "ping" => {
                 self.link.iter_mut().for_each(|l| l.send_through(command.args()))
             }
-            Parsed::Foreign(command) if !command.keys.iter().any(|key| self.face.keys.is_session(self.connection.db, key)) => {
+            Parsed::Foreign(command)
+                if !command.keys.iter().any(|key| self.face.understanding.keys.is_session(self.connection.db, key)) =>
+            {
                 self.link.iter_mut().for_each(|link| link.send_through(&command.args));
             }
             _ => self.error(NOT_IN_TUNNEL),

@@ -5,12 +5,13 @@
 //!
 //! A key of another database than 0 has the number of that database before its name within its session
 //! ([`wayfarer_engine::command::compound::in_database`]): one client has one session, whatever databases its service uses.
+//! Database 0 is the one that the upstream's URL names, so a client that selects that one by its number is in 0 too.
 //! Invariant: an operation is only handed on with every target filled in.
 
 use bytes::Bytes;
 use wayfarer_engine::command::compound::in_database;
 use wayfarer_engine::command::{Op, Target};
-use wayfarer_settings::{KeyMatcher, Match};
+use wayfarer_settings::{KeyMatcher, Match, State};
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -18,18 +19,28 @@ pub struct SessionKeys {
     matcher: KeyMatcher,
     /// The fixed name of the variable, for each pattern that has one.
     labels: Vec<Bytes>,
+    /// The upstream's database that is 0 for clients.
+    first: u32,
 }
 
 impl SessionKeys {
     /// Keys as the settings describe them.
-    pub fn new(matcher: KeyMatcher) -> SessionKeys {
+    pub fn new(state: &State) -> SessionKeys {
+        let (matcher, first) = (state.keys.clone(), state.upstream.as_ref().map_or(0, |upstream| upstream.database));
         let label = |name: Option<&str>| Bytes::copy_from_slice(name.unwrap_or_default().as_bytes());
         let labels = matcher.patterns().iter().map(|p| label(p.variable())).collect();
-        SessionKeys { matcher, labels }
+        SessionKeys { matcher, labels, first }
+    }
+
+    /// The number that stands for a database: two numbers may name the same one.
+    pub fn canonical(&self, database: u8) -> u8 {
+        if u32::from(database) == self.first { 0 } else { database }
     }
 
     fn classify<'a>(&'a self, database: u8, key: &'a [u8]) -> Option<Match<'a>> {
-        self.matcher.classify(u32::from(database), key)
+        let named = |database: u32| self.matcher.classify(database, key);
+        // A pattern may name the first one by either number, and another node is told 0.
+        if self.canonical(database) == 0 { named(0).or_else(|| named(self.first)) } else { named(u32::from(database)) }
     }
 
     /// Whether `key` of a database belongs to a session.
@@ -49,9 +60,7 @@ impl SessionKeys {
             (None, None) => Bytes::new(),
         };
         (target.layout, target.label) = (found.layout, label);
-        if database != 0 {
-            target.key = in_database(database, &target.key);
-        }
+        target.key = in_database(self.canonical(database), &target.key);
         Some(session)
     }
 

@@ -124,10 +124,11 @@ pub enum Survey {
 /// What all connections share.
 struct Face<S> {
     state: State,
-    keys: SessionKeys,
     understanding: Understanding,
     sessions: Arc<S>,
     stall: Duration,
+    /// Names in the upstream that begin with this are not shown.
+    hidden: Option<&'static [u8]>,
     port: u16,
     started: Instant,
     clients: AtomicUsize,
@@ -186,14 +187,13 @@ impl<S: Sessions> StateFace<S> {
     pub async fn bind(state: State, sessions: Arc<S>) -> io::Result<StateFace<S>> {
         let listener = TcpListener::bind(state.listen).await?;
         let port = listener.local_addr()?.port();
-        let keys = SessionKeys::new(state.keys.clone());
         let understanding = Understanding::new(&state);
         let face = Face {
             state,
-            keys,
             understanding,
             sessions,
             stall: STALL,
+            hidden: None,
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),
@@ -206,6 +206,14 @@ impl<S: Sessions> StateFace<S> {
     /// Where it listens.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Names of the upstream's keys that begin with this are its own, and not shown.
+    pub fn with_hidden(mut self, prefix: &'static [u8]) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.hidden = Some(prefix);
+        }
+        self
     }
 
     /// Another time for a client to read something; see `STALL`.

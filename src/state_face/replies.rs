@@ -31,7 +31,8 @@ pub(super) struct Unit {
 pub(super) enum Whole {
     Sum,
     Array,
-    Concat,
+    /// Arrays, one behind the other, without the names that begin with this.
+    Concat(Option<&'static [u8]>),
     Last,
     Done,
 }
@@ -172,11 +173,17 @@ fn joined(join: Whole, parts: &[Part]) -> Bytes {
     let whole = match join {
         Whole::Sum => sum(replies()),
         Whole::Array => array(parts),
-        Whole::Concat => concat(replies()),
+        Whole::Concat(hidden) => concat(replies(), hidden),
         Whole::Last => replies().last().cloned(),
         Whole::Done => Some(Bytes::from_static(b"+OK\r\n")),
     };
     whole.unwrap_or(Bytes::from_static(UNFIT))
+}
+
+/// Whether an element of an array is a name that begins with `hidden`.
+pub(super) fn is_hidden(element: &[u8], hidden: Option<&[u8]>) -> bool {
+    let name = element.iter().position(|byte| *byte == b'\n').and_then(|end| element.get(end + 1..));
+    hidden.zip(name).is_some_and(|(hidden, name)| name.starts_with(hidden))
 }
 
 fn sum<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
@@ -190,10 +197,10 @@ fn sum<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-fn concat<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
+fn concat<'a>(replies: impl Iterator<Item = &'a Bytes>, hidden: Option<&[u8]>) -> Option<Bytes> {
     let mut all: Vec<&[u8]> = Vec::new();
     for reply in replies {
-        all.extend(elements(reply, usize::MAX)?);
+        all.extend(elements(reply, usize::MAX)?.into_iter().filter(|name| !is_hidden(name, hidden)));
     }
     let mut out = BytesMut::new();
     let mut reply = Reply::new(&mut out, Protocol::Resp2);

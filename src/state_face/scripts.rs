@@ -37,7 +37,7 @@ impl<S: Sessions> Client<S> {
             // A wrong call is the upstream's to judge, unless it might show it a session's key.
             Err(error) => {
                 let database = self.database();
-                let of_session = command.keys.iter().any(|key| self.face.keys.is_session(database, key));
+                let of_session = command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
                 if of_session || !self.has_upstream() {
                     self.fail_queue();
                     return self.error(error);

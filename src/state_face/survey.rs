@@ -9,10 +9,11 @@
 //! | SCAN | member after member | after them: its cursor with [`UPSTREAM`] set |
 //! | FLUSHDB, FLUSHALL | refused, unless `[state] flush = true` | the same |
 //!
+//! With sessions at rest the members show those keys that the upstream lacks, and the names of guards are left out of what it shows.
 //! Invariant: nobody's data goes by a command that a library may send without thinking.
 
 use super::connection::Client;
-use super::replies::Whole;
+use super::replies::{Whole, is_hidden};
 use super::transaction::Then;
 use super::{Sessions, Survey};
 use bytes::Bytes;
@@ -35,7 +36,7 @@ impl<S: Sessions> Client<S> {
 
     /// One of them.
     pub(super) fn survey(&mut self, command: &Foreign) {
-        let database = self.connection.db;
+        let database = self.face.understanding.keys.canonical(self.connection.db);
         let asked = match (command.name.unwrap_or_default(), command.args.as_slice()) {
             ("dbsize", [_]) => Ok(Survey::Size { database }),
             ("keys", [_, pattern]) => Ok(Survey::Keys { database, pattern: Bytes::copy_from_slice(pattern) }),
@@ -56,7 +57,7 @@ impl<S: Sessions> Client<S> {
             Ok(survey) if self.has_upstream() => {
                 let whole = match &survey {
                     Survey::Size { .. } => Whole::Sum,
-                    Survey::Keys { .. } => Whole::Concat,
+                    Survey::Keys { .. } => Whole::Concat(self.face.hidden),
                     _ => Whole::Last,
                 };
                 let units = self.replies.due_parts(whole, vec![vec![0], vec![0]]);
@@ -80,7 +81,7 @@ impl<S: Sessions> Client<S> {
         if !self.face.state.flush {
             return Err(Bytes::from_static(REFUSED.as_bytes()));
         }
-        Ok(Survey::Flush { database: (!all).then_some(self.connection.db) })
+        Ok(Survey::Flush { database: (!all).then(|| self.face.understanding.keys.canonical(self.connection.db)) })
     }
 
     fn ask_sessions(&mut self, survey: Survey, unit: super::replies::Unit) {
@@ -117,7 +118,14 @@ impl<S: Sessions> Client<S> {
         let mut writer = Reply::new(&mut out, self.connection.protocol);
         writer.array(2);
         writer.bulk(next.to_string().as_bytes());
-        writer.raw(keys);
+        match elements(keys, usize::MAX) {
+            Some(names) if self.face.hidden.is_some() => {
+                let shown: Vec<&[u8]> = names.into_iter().filter(|name| !is_hidden(name, self.face.hidden)).collect();
+                writer.array(shown.len());
+                shown.iter().for_each(|name| writer.raw(name));
+            }
+            _ => writer.raw(keys),
+        }
         out.freeze()
     }
 }

@@ -195,7 +195,7 @@ impl<S: Sessions> Client<S> {
     fn queue_keyed(&mut self, mut op: Op) {
         let (database, mut party): (u8, Option<Party>) = (self.database(), None);
         for target in op.targets_mut() {
-            let of = match self.face.keys.fill(database, target) {
+            let of = match self.face.understanding.keys.fill(database, target) {
                 Some(session) => Party::Session(SessionId::copy_of(&session)),
                 None => Party::Upstream,
             };
@@ -227,7 +227,7 @@ impl<S: Sessions> Client<S> {
     fn queue_refused(&mut self, refused: &Refused) {
         let database = self.database();
         let mut keys = targets(&refused.keys);
-        let mut sessions = keys.iter_mut().map(|target| self.face.keys.fill(database, target));
+        let mut sessions = keys.iter_mut().map(|target| self.face.understanding.keys.fill(database, target));
         let first = sessions.next().flatten();
         let one = sessions.all(|session| session == first);
         let of_wrong_number = refused.error.starts_with(b"ERR wrong number of arguments");
@@ -237,7 +237,7 @@ impl<S: Sessions> Client<S> {
             }
             return;
         }
-        let of_session = refused.keys.iter().any(|key| self.face.keys.is_session(database, key));
+        let of_session = refused.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
             return self.refuse(&refused.error);
         }
@@ -261,7 +261,7 @@ impl<S: Sessions> Client<S> {
             )
         );
         let database = self.database();
-        if foreign.keys.iter().any(|key| self.face.keys.is_session(database, key)) {
+        if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.refuse(errors::unknown_command(&foreign.args));
         } else if connection_wide || Self::is_survey(foreign) {
             self.refuse(NOT_INSIDE);
@@ -342,7 +342,8 @@ impl<S: Sessions> Client<S> {
     fn watch(&mut self, command: &Foreign) {
         let keys = command.args.get(1..).unwrap_or_default();
         let (database, mut watched) = (self.connection.db, targets(keys));
-        let sessions: Vec<Option<Bytes>> = watched.iter_mut().map(|target| self.face.keys.fill(database, target)).collect();
+        let sessions: Vec<Option<Bytes>> =
+            watched.iter_mut().map(|target| self.face.understanding.keys.fill(database, target)).collect();
         let first = sessions.first().cloned().flatten();
         if sessions.iter().any(|session| *session != first) {
             return self.error(WATCH_OF_SEVERAL);

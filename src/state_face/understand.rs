@@ -20,6 +20,7 @@ use wayfarer_settings::State;
 const SCRIPTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Whose keys a script has.
+#[cfg_attr(not(feature = "lua"), expect(dead_code, reason = "without Lua no script is one session's"))]
 pub(super) enum Script {
     /// One session's.
     One(Bytes, Box<Op>),
@@ -34,7 +35,7 @@ pub(super) enum Script {
 
 /// See the head of this file.
 pub struct Understanding {
-    keys: SessionKeys,
+    pub(super) keys: SessionKeys,
     #[cfg(feature = "lua")]
     pub(super) scripts: Arc<wayfarer_script::Scripts>,
 }
@@ -49,7 +50,7 @@ impl Understanding {
             cache_bytes_max: SCRIPTS_BYTES_MAX,
         }));
         Understanding {
-            keys: SessionKeys::new(state.keys.clone()),
+            keys: SessionKeys::new(state),
             #[cfg(feature = "lua")]
             scripts,
         }

@@ -44,7 +44,7 @@ fn flask_by_drain() {
 
 #[test]
 fn flask_by_member_by_arrival() {
-    web::sessions_move(Service::FLASK_BY_MEMBER, Way::Arrival);
+    web::sessions_move(Service::FLASK_OPAQUE, Way::Arrival);
 }
 
 #[test]

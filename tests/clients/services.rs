@@ -40,9 +40,9 @@ impl Service {
     /// Every request writes the session whole, also one that only reads: the library's default.
     pub const FLASK_THAT_REFRESHES: Service =
         Service { program: Program::Flask { refresh: true, resp: 3 }, reads_keep_writes: false, ..Service::FLASK };
-    /// Its sessions are divided into members, and so move by member.
-    pub const FLASK_BY_MEMBER: Service =
-        Service { keys: r#"[{ pattern = "session:{session}", layout = "msgpack" }]"#, ..Service::FLASK };
+    /// Its sessions are not divided, and so move whole.
+    pub const FLASK_OPAQUE: Service =
+        Service { keys: r#"[{ pattern = "session:{session}", layout = "opaque" }]"#, ..Service::FLASK };
     /// The session handler of phpredis writes only what has changed; else it sets the expiry anew.
     pub const PHP: Service = Service {
         program: Program::Php { handler: "php" },

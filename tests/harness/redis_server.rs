@@ -32,7 +32,9 @@ impl RedisServer {
         let settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
         let mut command = Command::new("redis-server");
         command.arg("--port").arg(port.to_string()).args(settings).args(more);
-        let Ok(child) = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let Ok(child) = child else {
+            assert!(std::env::var_os("CI").is_none(), "there is no redis-server in the path");
             println!("skipped: there is no redis-server in the path");
             return None;
         };

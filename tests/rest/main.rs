@@ -16,6 +16,7 @@ mod harness;
 
 mod check_in;
 mod crash;
+mod databases;
 mod outage;
 mod redis;
 mod stranger;
@@ -43,10 +44,14 @@ impact = "low"
 
 /// A cluster whose sessions are at rest in `redis`.
 fn cluster(redis: &Redis) -> Cluster {
+    cluster_of(redis, &KEYS.replace('\n', " "))
+}
+
+/// The same with these keys.
+fn cluster_of(redis: &Redis, keys: &str) -> Cluster {
     let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port());
-    let fast =
-        ["rest.enabled=true", "drain.settle_ms=0", "cluster.lease_ms=1000", "cluster.lease_margin_ms=100", "http.enabled=false"];
-    Cluster::new(&KEYS.replace('\n', " ")).with(POLICY).set(&[&upstream]).set(&fast)
+    let fast = ["drain.settle_ms=0", "cluster.lease_ms=1000", "cluster.lease_margin_ms=100", "http.enabled=false"];
+    Cluster::new(keys).with(POLICY).set(&[&upstream]).set(&fast)
 }
 
 /// Asks until the answer is no `TRYAGAIN`.

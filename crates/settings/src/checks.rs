@@ -142,7 +142,8 @@ fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
         if !listen.ip().to_canonical().is_loopback() {
             let message = "other machines could read and write all sessions: there is no state.password".to_owned();
             let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
-            checks.report(&[key, "state.password", "state.open"], message, remedy);
+            // A file that could not be read has been named already.
+            checks.report(&[key, "state.password", "state.password_file", "state.open"], message, remedy);
         }
     }
 }
@@ -162,10 +163,10 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
         if state.upstream.is_none() {
             let message =
                 format!("is not set: sessions live in memory only ({lost}), and keys that are no session's get an error");
-            warn("state.upstream", &message, "set it, and rest.enabled: sessions are at rest there, and other keys are served");
+            warn("state.upstream", &message, "set it: sessions are at rest there, and other keys are served");
         } else if !settings.rest.enabled {
             let message = format!("is false: sessions live in memory only ({lost})");
-            warn("rest.enabled", &message, "turn it on (keys of database 0 only, for now), or have two nodes at least");
+            warn("rest.enabled", &message, "turn it on, or have two nodes at least");
         }
         if state.keys.patterns().is_empty() {
             warn("state.keys", "is empty: no key is a session's", "name a preset or a pattern");

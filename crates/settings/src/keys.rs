@@ -62,13 +62,13 @@ impl KeyMatcher {
         &self.patterns
     }
 
-    /// The keys of a session in database 0 whose names follow from its id, with their layouts and the names of their variables.
-    pub fn keys_of(&self, session: &[u8]) -> Vec<(Vec<u8>, Layout, Vec<u8>)> {
+    /// The keys of a session in a database whose names follow from its id, with their layouts and the names of their variables.
+    pub fn keys_of(&self, database: u32, session: &[u8]) -> Vec<(Vec<u8>, Layout, Vec<u8>)> {
         let listed = self.patterns.iter().filter(|pattern| !pattern.has_captured());
         let keys = listed.filter_map(|pattern| pattern.key_of(session).ok());
         let found = keys.filter_map(|key| {
             // What a more specific pattern takes for another session's is another session's.
-            let found = self.classify(0, &key).filter(|found| found.session == session)?;
+            let found = self.classify(database, &key).filter(|found| found.session == session)?;
             let (layout, label) = (found.layout, found.variable.unwrap_or_default().to_vec());
             Some((key, layout, label))
         });

@@ -177,12 +177,7 @@ pub static NOT_YET: &[(&str, &str)] = &[
 /// The table.
 pub static TABLE: &[Setting] = &[
     row("app.name", text(Shape::Name, 64), Some("app"), "Name of the service that this sidecar stands beside."),
-    row(
-        "app.version",
-        text(Shape::Name, 64),
-        Some("0"),
-        "Its version: an HTTP request is only forwarded to the same name and version.",
-    ),
+    row("app.version", text(Shape::Name, 64), Some("0"), "Its version, for the directory."),
     row("app.address", Kind::Address, Some("127.0.0.1:3000"), "Where the instance answers HTTP."),
     row("http.enabled", Kind::Flag, Some("true"), "Whether there is an HTTP face."),
     row("http.listen", LISTEN, Some("127.0.0.1:8080"), "Where the HTTP face listens."),
@@ -248,7 +243,7 @@ pub static TABLE: &[Setting] = &[
         None,
         "The name of the variable that the key is (layouts key and opaque).",
     ),
-    row("state.keys[].database", count(0, 65_535), None, "The only database in which these are sessions' keys. Not set: all."),
+    row("state.keys[].database", count(0, 15), None, "The only database in which these are sessions' keys. Not set: all."),
     row("state.keys[].prefix", OPTION, None, "Option of a preset: what stands before the id."),
     row("state.keys[].namespace", OPTION, None, "Option of the presets for Spring: its namespace."),
     row("state.keys[].instance_name", OPTION, None, "Option of the preset aspnetcore: its InstanceName."),
@@ -330,12 +325,7 @@ pub static TABLE: &[Setting] = &[
         "Where members and the owners of sessions are recorded.",
     ),
     row("cluster.groups", count(1, 64), Some("4"), "Groups that this node opens."),
-    row(
-        "cluster.lease_ms",
-        ms(200, 600_000),
-        Some("2000"),
-        "How long a node may answer after its last renewal: a paused node is replaced after that.",
-    ),
+    row("cluster.lease_ms", ms(200, 600_000), Some("2000"), "How long a node may answer after its last renewal."),
     row(
         "cluster.lease_margin_ms",
         ms(1, 60_000),
@@ -346,7 +336,7 @@ pub static TABLE: &[Setting] = &[
         "cluster.lost_after_ms",
         ms(1, 720 * HOUR_MS),
         None,
-        "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead, or an operator says so.",
+        "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead.",
     ),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
     row("handover.at_once_max", count(1, 4096), Some("16"), "Sessions that this node moves at the same time."),
@@ -393,8 +383,8 @@ pub static TABLE: &[Setting] = &[
     row(
         "rest.enabled",
         Kind::Flag,
-        Some("false"),
-        "Whether sessions are at rest in state.upstream (keys of database 0 only, for now). Without: they live in memory only.",
+        Some("true"),
+        "Whether sessions are at rest in state.upstream, if that is set. Without: they live in memory only.",
     ),
     row(
         "rest.after_ms",

@@ -308,7 +308,9 @@ fn full_toml_is_the_table_and_changes_nothing() {
     if std::env::var_os("UPDATE_CONFIG").is_some() {
         std::fs::write(&path, reference_toml()).unwrap();
     }
-    assert_eq!(example("full.toml"), reference_toml(), "run the tests with UPDATE_CONFIG=1");
+    let (here, wanted) = (example("full.toml"), reference_toml());
+    let differs = here.lines().zip(wanted.lines()).find(|(a, b)| a != b);
+    assert!(here == wanted, "run the tests with UPDATE_CONFIG=1; the first difference: {differs:?}");
     assert_eq!(load(&reference_toml()).settings, load("").settings);
     for setting in TABLE {
         assert!(reference_toml().contains(&format!("{} = ", setting.leaf())), "{}", setting.key);

@@ -83,15 +83,15 @@ pub(super) async fn init(args: InitArgs) -> ExitCode {
     };
     put(&mut json, "written", outcome.as_ref().ok().map(|()| args.out.display().to_string()));
     if args.json {
-        println!("{json}");
+        say!("{json}");
     } else {
-        lines.iter().for_each(|line| println!("{line}"));
+        lines.iter().for_each(|line| say!("{line}"));
     }
     match outcome {
         Err(why) => failed(&why),
         Ok(()) => {
             if !args.json {
-                println!("\nwritten: {0}; next: wayfarer check -c {0}", args.out.display());
+                say!("\nwritten: {0}; next: wayfarer check -c {0}", args.out.display());
             }
             ExitCode::SUCCESS
         }

@@ -57,6 +57,8 @@ pub struct SqliteOptions {
     pub members_max: usize,
     /// How many fenced members are kept at most.
     pub fenced_max: usize,
+    /// Whose directory it is: a file that another cluster has made is refused. Empty: anybody's.
+    pub cluster: String,
     /// How long, in seconds, fenced members, lost groups and locations in lost groups are kept.
     pub keep_fenced_s: u64,
 }
@@ -71,6 +73,7 @@ impl Default for SqliteOptions {
             size_bytes_max: 4 << 30,
             members_max: 1024,
             fenced_max: 256,
+            cluster: String::new(),
             keep_fenced_s: 86_400,
         }
     }
@@ -101,6 +104,7 @@ impl SqliteDirectory {
             .into();
         let locks = Arc::new(Locks::open(&path)?);
         schema::prepare(&mut writing, &path, &locks.boot_id)?;
+        schema::claim(&writing, &path, &options.cluster)?;
         let made_unix_ms = schema::made_unix_ms(&writing).map_err(|e| failed(&path, "read", &e))?;
         let reading = schema::connect(&path, &options)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(|e| failed(&path, "open", &e))?;

@@ -8,6 +8,7 @@
 //! | meta | one row | counter (epochs, incarnations, groups), changes (of members and groups), boot id of the last opening |
 //! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when |
 //! | made | one row | when the file was made, milliseconds since 1970: which of two directories is the later one |
+//! | cluster | one row | whose directory it is; no row: nobody has said so |
 //! | grp | id | owner (NULL: lost), epoch, lost when |
 //! | location | SHA-256 of the session's id | grp, epoch, last handover, depends |
 //!
@@ -37,6 +38,7 @@ const PAGE_BYTES: u64 = 4096;
 const MADE: &str = "
 CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY CHECK (id = 1), unix_ms INTEGER NOT NULL);
 INSERT OR IGNORE INTO made (id, unix_ms) VALUES (1, CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER));
+CREATE TABLE IF NOT EXISTS cluster (id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL);
 ";
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -102,6 +104,25 @@ pub(super) fn prepare(conn: &mut Connection, path: &Path, boot_id: &str) -> Resu
         }
     }
     Ok(())
+}
+
+/// Writes down whose directory it is, or compares.
+pub(super) fn claim(conn: &Connection, path: &Path, cluster: &str) -> Result<(), DirectoryError> {
+    if cluster.is_empty() {
+        return Ok(());
+    }
+    let claimed = conn
+        .execute("INSERT OR IGNORE INTO cluster (id, name) VALUES (1, ?1)", [cluster])
+        .and_then(|_| conn.query_row("SELECT name FROM cluster", [], |row| row.get::<_, String>(0)));
+    let whose = claimed.map_err(|e| failed(path, "claim", &e))?;
+    if whose == cluster {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(DirectoryError::NotAsked(format!(
+        "{path} is the directory of cluster {whose:?}, and this node is of {cluster:?}; name another file in [cluster] directory, or \
+         the same [cluster] name on all nodes"
+    )))
 }
 
 /// When the file was made, in milliseconds since 1970.

@@ -185,6 +185,11 @@ impl RestCopy {
         self.keys.iter().any(|k| k.name.as_ref() == name)
     }
 
+    /// Whether the upstream has a key of this name, whatever its value.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.keys.iter().any(|k| k.name.as_ref() == name && k.kind.is_some())
+    }
+
     fn put(&mut self, copy: KeyCopy) {
         let absent = |k: &KeyCopy| k.kind.is_none() && !k.whole;
         match self.keys.iter_mut().find(|k| k.name == copy.name) {

@@ -1,0 +1,29 @@
+//! What a sidecar does from time to time so that nothing grows: metrics are summed up, the directory is swept.
+//!
+//! It decides nothing, and ends with the tasks of the composition root, which alone starts it.
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+use wayfarer_directory::SqliteDirectory;
+
+/// Between that each observation of a histogram is kept as it came.
+const SUM_UP: Duration = Duration::from_secs(5);
+/// A sweep removes a limited number of records, so that it holds nobody up.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Runs until it is dropped.
+pub(super) async fn keep_small(metrics: PrometheusHandle, directory: Arc<SqliteDirectory>) {
+    let (mut sum_up, mut sweep) = (interval(SUM_UP), interval(SWEEP));
+    sum_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = sum_up.tick() => metrics.run_upkeep(),
+            _ = sweep.tick() => if let Err(error) = directory.sweep().await {
+                tracing::warn!(%error, "the directory was not swept; it will be tried again");
+            },
+        }
+    }
+}
