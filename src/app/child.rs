@@ -72,9 +72,9 @@ pub(super) fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// The same for an instance that was told to stop: to end by SIGTERM, as programs without a handler do, is what it was told.
-pub(super) fn code_when_told(status: ExitStatus) -> u8 {
-    if status.signal() == Some(Signal::TERM.as_raw()) { 0 } else { code_of(status) }
+/// The same for an instance that was told to stop: to end by that signal, as programs without a handler do, is what it was told.
+pub(super) fn code_when_told(status: ExitStatus, by: Signal) -> u8 {
+    if status.signal() == Some(by.as_raw()) { 0 } else { code_of(status) }
 }
 
 /// Whether a command can be found as the system would: by its path, or in `PATH`. The error names it.
@@ -116,11 +116,11 @@ impl Instance {
     }
 
     /// Asks it to end, waits, and ends it by force if it does not.
-    pub(super) async fn stop(mut self, patience: Duration) -> std::io::Result<ExitStatus> {
+    pub(super) async fn stop(mut self, by: Signal, patience: Duration) -> std::io::Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
-        self.signal(Signal::TERM);
+        self.signal(by);
         match tokio::time::timeout(patience, self.child.wait()).await {
             Ok(status) => status,
             Err(_) => {

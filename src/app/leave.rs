@@ -2,7 +2,7 @@
 //!
 //! | what happens | exit code |
 //! |---|---|
-//! | told to leave (SIGTERM, SIGINT, `/drain`), everything left | that of the instance (0 if SIGTERM ended it), else 0 |
+//! | told to leave (SIGTERM, SIGINT, SIGQUIT, `/drain`), everything left | that of the instance (0 if the signal ended it), else 0 |
 //! | the instance ends by itself, everything left | that of the instance |
 //! | something could not leave | 1, and it is named |
 //! | the others declared this node dead, during the drain or with sessions before | 1, and it is said |
@@ -40,6 +40,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(super) struct Signals {
     term: Stream,
     int: Stream,
+    quit: Stream,
     hup: Stream,
     usr1: Stream,
     usr2: Stream,
@@ -51,31 +52,43 @@ impl Signals {
         Ok(Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
             usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// The next one: to leave (`None`), or to be passed on.
-    async fn next(&mut self) -> Option<Signal> {
+    /// The next one.
+    async fn next(&mut self) -> Heard {
         tokio::select! {
-            _ = self.term.recv() => None,
-            _ = self.int.recv() => None,
-            _ = self.hup.recv() => Some(Signal::HUP),
-            _ = self.usr1.recv() => Some(Signal::USR1),
-            _ = self.usr2.recv() => Some(Signal::USR2),
+            _ = self.term.recv() => Heard::Leave(Signal::TERM),
+            _ = self.int.recv() => Heard::Leave(Signal::INT),
+            _ = self.quit.recv() => Heard::Leave(Signal::QUIT),
+            _ = self.hup.recv() => Heard::PassOn(Signal::HUP),
+            _ = self.usr1.recv() => Heard::PassOn(Signal::USR1),
+            _ = self.usr2.recv() => Heard::PassOn(Signal::USR2),
         }
     }
 
-    /// Resolves when told to leave, and passes the other signals on until then.
-    pub(super) async fn leave(&mut self, instance: Option<&Instance>) {
-        while let Some(other) = self.next().await {
-            if let Some(instance) = instance {
-                instance.signal(other);
+    /// Resolves when told to leave, with the signal that said so, and passes the other signals on until then.
+    pub(super) async fn leave(&mut self, instance: Option<&Instance>) -> Signal {
+        loop {
+            match (self.next().await, instance) {
+                (Heard::Leave(signal), _) => return signal,
+                (Heard::PassOn(signal), Some(instance)) => instance.signal(signal),
+                (Heard::PassOn(_), None) => {}
             }
         }
     }
+}
+
+/// What a signal means.
+enum Heard {
+    /// To drain and end; the instance is ended by the same one when its sessions have left.
+    Leave(Signal),
+    /// The instance is told at once.
+    PassOn(Signal),
 }
 
 async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
@@ -102,7 +115,7 @@ pub(super) async fn serve_and_leave(
             running.tasks.spawn(watch_port(running.settings.app.address, state));
         }
     }
-    let mut told = Told { signals, by_signal: false };
+    let mut told = Told { signals, by: None };
     let code = serve(&mut told, &mut drain_asked, &mut instance).await;
     let drained = told.unless_again(instance.as_ref(), drain(&running)).await;
     let left_behind = running.store.count() as u64;
@@ -112,18 +125,19 @@ pub(super) async fn serve_and_leave(
         tracing::error!(sessions = left_behind, "left behind, for this node was told to leave at once");
         return Ok(1);
     }
-    let code = told.unless_again(None, close(running, instance, code, all_left)).await;
+    let end_by = told.by.unwrap_or(Signal::TERM);
+    let code = told.unless_again(None, close(running, instance, end_by, code, all_left)).await;
     Ok(if all_left { code.unwrap_or(1) } else { 1 })
 }
 
 /// The faces that clients come through, the instance, and all else; the exit code of the instance.
-async fn close(mut running: Running, instance: Option<Instance>, mut code: u8, all_left: bool) -> u8 {
+async fn close(mut running: Running, instance: Option<Instance>, end_by: Signal, mut code: u8, all_left: bool) -> u8 {
     running.stop_http.send_replace(true);
     while running.http_tasks.join_next().await.is_some() {}
     if let Some(instance) = instance {
         let patience = Duration::from_millis(running.settings.child.stop_ms_max);
-        match instance.stop(patience).await {
-            Ok(done) => code = code_when_told(done),
+        match instance.stop(end_by, patience).await {
+            Ok(done) => code = code_when_told(done, end_by),
             Err(error) => tracing::error!(%error, "the instance could not be ended"),
         }
     }
@@ -134,7 +148,8 @@ async fn close(mut running: Running, instance: Option<Instance>, mut code: u8, a
 /// Whether a signal has told this process to leave, and the next one.
 struct Told {
     signals: Signals,
-    by_signal: bool,
+    /// By which one.
+    by: Option<Signal>,
 }
 
 impl Told {
@@ -144,13 +159,13 @@ impl Told {
         loop {
             tokio::select! {
                 done = &mut work => return Some(done),
-                () = self.signals.leave(instance) => {
-                    if self.by_signal {
+                signal = self.signals.leave(instance) => {
+                    if self.by.is_some() {
                         tracing::warn!("told to leave a second time: leaving at once");
                         return None;
                     }
                     // The drain was asked for by other means; a supervisor's first signal joins it.
-                    self.by_signal = true;
+                    self.by = Some(signal);
                     tracing::info!("told to leave: what is under way goes on");
                 }
             }
@@ -163,12 +178,12 @@ async fn serve(told: &mut Told, drain_asked: &mut watch::Receiver<bool>, instanc
     loop {
         tokio::select! {
             signal = told.signals.next() => match (signal, &instance) {
-                (None, _) => {
-                    told.by_signal = true;
+                (Heard::Leave(signal), _) => {
+                    told.by = Some(signal);
                     return 0;
                 }
-                (Some(signal), Some(instance)) => instance.signal(signal),
-                (Some(_), None) => {}
+                (Heard::PassOn(signal), Some(instance)) => instance.signal(signal),
+                (Heard::PassOn(_), None) => {}
             },
             _ = drain_asked.wait_for(|asked| *asked) => return 0,
             done = ended(instance) => {

@@ -97,7 +97,7 @@ pub async fn run(settings: Settings, command: Vec<OsString>) -> Result<u8, Start
     let (instance, instance_seen) = watch::channel(state);
     let running = tokio::select! {
         running = start::start(settings, drain, instance_seen) => running?,
-        () = signals.leave(None) => {
+        _ = signals.leave(None) => {
             let why = "nothing was served yet".to_owned();
             return Err(StartError { what: "told to leave before this node was ready".to_owned(), why });
         }

@@ -169,14 +169,22 @@ fn names(
 async fn flush(operations: Arc<Operations>, database: Option<u8>) -> Bytes {
     let sessions = operations.store().list(usize::MAX, |id, resident| {
         let of = |key: &&Key| database.is_none_or(|database| database_of(&key.name).0 == database);
-        (id.clone(), resident.session.keys().iter().filter(of).map(|key| key.name.clone()).collect::<Vec<_>>())
+        let mut keys: Vec<_> = resident.session.keys().iter().filter(of).map(|key| (key.name.clone(), key.layout)).collect();
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        (id.clone(), keys)
     });
-    for (session, keys) in sessions.into_iter().filter(|(_, keys)| !keys.is_empty()) {
-        let args = [Bytes::from_static(b"DEL")].into_iter().chain(keys).collect();
-        let Parsed::Keyed(op) = parse(args) else { continue };
-        let reply = operations.clone().slow(session, op, Protocol::Resp2).await;
-        if reply.first() == Some(&b'-') {
-            return reply;
+    for (session, keys) in sessions {
+        // One operation a database: what another node is told of has one.
+        for of_database in keys.chunk_by(|a, b| database_of(&a.0).0 == database_of(&b.0).0) {
+            let names = of_database.iter().map(|(key, _)| database_of(key).1);
+            let Parsed::Keyed(mut op) = parse([Bytes::from_static(b"DEL")].into_iter().chain(names).collect()) else { continue };
+            for (target, (key, layout)) in op.targets_mut().iter_mut().zip(of_database) {
+                (target.key, target.layout) = (key.clone(), *layout);
+            }
+            let reply = operations.clone().slow(session.clone(), op, Protocol::Resp2).await;
+            if reply.first() == Some(&b'-') {
+                return reply;
+            }
         }
     }
     Bytes::from_static(b"+OK\r\n")
@@ -195,6 +203,19 @@ pub(super) async fn everywhere(operations: Arc<Operations>, asked: Survey, proto
     members.dedup();
     if let Survey::Scan { .. } = asked {
         return scan(&operations, &members, asked).await;
+    }
+    if let (Survey::Flush { database }, Some(rest)) = (&asked, operations.at_rest()) {
+        // What members own is ended twice: what one of them has checked out after it was asked was at rest until then.
+        for member in &members {
+            match ask(&operations, *member, asked.clone()).await {
+                None => return Bytes::from_static(SILENT),
+                Some(answer) if answer.first() == Some(&b'-') => return answer,
+                Some(_) => {}
+            }
+        }
+        if !rest.flush(*database).await {
+            return Bytes::from_static(UPSTREAM);
+        }
     }
     let mut answers = Vec::with_capacity(members.len());
     for member in members {

@@ -23,7 +23,7 @@ use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
-use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
+use wayfarer_engine::wire::control::{ControlMessage, Forwarded, Lane};
 use wayfarer_engine::wire::resp::Protocol;
 
 /// Tasks for other nodes and for arrivals that may run at once.
@@ -150,10 +150,13 @@ impl Inbound for Traffic {
         }
     }
 
-    fn unreachable(&self, peer: Incarnation) {
-        self.operations.forwards().unreachable(peer);
-        self.rebalancer.unreachable(peer);
-        self.operations.driver().unreachable(peer);
+    fn unreachable(&self, peer: Incarnation, lane: Lane) {
+        // Questions go over the one lane: what is under way when the other falls is still answered.
+        if lane == Lane::Control {
+            self.operations.forwards().unreachable(peer);
+            self.rebalancer.unreachable(peer);
+            self.operations.driver().unreachable(peer);
+        }
     }
 }
 
@@ -270,12 +273,12 @@ pub(super) struct Arrivals {
 impl wayfarer_http_face::Sessions for Arrivals {
     fn arriving(&self, session: &[u8]) {
         let store = self.operations.store();
-        if let Some(streamed) = store.streamed_missing(session) {
-            if !streamed.is_empty() {
+        if let Some(wanted) = store.wanted_early(session) {
+            if !wanted.is_empty() {
                 let (operations, id) = (self.operations.clone(), SessionId::copy_of(session));
                 self.start(Box::pin(async move {
                     // Nobody waits for this fetch: the instance will, when it asks.
-                    let _ = operations.driver().need(id, streamed).await;
+                    let _ = operations.driver().need(id, wanted).await;
                 }));
             }
             return;

@@ -4,9 +4,9 @@
 //!
 //! | event | queue | `unreachable` |
 //! |---|---|---|
-//! | refused, unwelcome, broken, no progress for `write_ms_max` | dropped, then closed to new ones | yes, if the peer was reachable until now |
+//! | refused, unwelcome, broken, no progress for `write_ms_max` | dropped, then closed to new ones | yes, if the lane was up until now |
 //! | dialled again | open | no |
-//! | the peer is gone from the view | closed for ever | yes, if the peer was reachable until now |
+//! | the peer is gone from the view | closed for ever | yes, if the lane was up until now |
 //!
 //! Between dials it waits `redial_ms_min`, doubled each time, up to `redial_ms_max`.
 //! Invariant: what is written is whole frames in the order in which they were queued; a frame is never sent twice.
@@ -30,8 +30,8 @@ pub(super) async fn keep(life: Arc<Life>, peer: Arc<Peer>, lane: Lane) {
     tokio::select! {
         biased;
         () = peer.gone() => {
-            if !is_down && peer.lane_down() {
-                (life.unreachable)(peer.incarnation);
+            if !is_down {
+                (life.unreachable)(peer.incarnation, lane);
             }
         }
         never = keep_dialled(&life, &peer, lane, &mut is_down) => match never {},
@@ -58,7 +58,8 @@ async fn keep_dialled(life: &Life, peer: &Peer, lane: Lane, is_down: &mut bool) 
         };
         let dropped = outbox.set_down();
         life.count_dropped(dropped);
-        if !std::mem::replace(is_down, true) && peer.lane_down() {
+        let was_up = !std::mem::replace(is_down, true);
+        if was_up && peer.lane_down() {
             let (peer_life, address) = (peer.incarnation.0.0, &peer.address);
             if matches!(ended, Ended::Closed) {
                 tracing::info!(peer = peer_life, address, ?lane, dropped, "a peer has closed its connection");
@@ -66,9 +67,11 @@ async fn keep_dialled(life: &Life, peer: &Peer, lane: Lane, is_down: &mut bool) 
                 tracing::warn!(peer = peer_life, address, ?lane, dropped, %ended, "a peer is unreachable");
             }
             metrics::counter!(names::CONTROL_UNREACHABLE).increment(1);
-            (life.unreachable)(peer.incarnation);
         } else {
             tracing::debug!(peer = peer.incarnation.0.0, ?lane, dropped, %ended, "not connected");
+        }
+        if was_up {
+            (life.unreachable)(peer.incarnation, lane);
         }
         sleep(wait).await;
         wait = (wait * 2).min(wait_max);

@@ -13,7 +13,9 @@
 //! | says it once more: when that is answered, its own answers have arrived | |
 //! | asks to be removed from the directory | |
 //!
-//! Bounds: as many operations as may wait at all; [`HINTS_MAX`] hints; a farewell is forgotten with the connection.
+//! A farewell holds for good: nobody comes back in the same life, and connections fall one after the other while it goes.
+//!
+//! Bounds: as many operations as may wait at all; [`HINTS_MAX`] hints; [`FAREWELLS_MAX`] farewells, the oldest lives are forgotten.
 
 use super::Ran;
 use crate::driver::clock;
@@ -33,6 +35,8 @@ use wayfarer_engine::wire::resp::Protocol;
 const TRIAL_US: u64 = 250_000;
 /// Owners that are remembered; when there are more, all are forgotten and asked for again.
 const HINTS_MAX: usize = 200_000;
+/// Farewells that are remembered: more than members that a directory has.
+const FAREWELLS_MAX: usize = 4096;
 /// How long a node may take to hear a farewell.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -171,12 +175,17 @@ impl Forwards {
         self.silent.remove(&peer);
         self.questions.unreachable(peer);
         self.farewells.unreachable(peer);
-        self.leaving.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
     /// Another node says farewell: it gets nothing any more, and hears so.
     pub fn farewell_of(&self, peer: Incarnation, id: u64) {
-        self.leaving.write().unwrap_or_else(PoisonError::into_inner).insert(peer);
+        {
+            let mut leaving = self.leaving.write().unwrap_or_else(PoisonError::into_inner);
+            leaving.insert(peer);
+            if leaving.len() > FAREWELLS_MAX {
+                leaving.pop_first();
+            }
+        }
         if let Err(unsent) = self.farewells.tell(peer, ControlMessage::LeavingHeard { id }) {
             tracing::debug!(?unsent, "a node that leaves could not be told that its farewell was heard");
         }

@@ -17,9 +17,11 @@
 //!
 //! An operation that changes state is sent to another node at most once for which it is unknown whether it ran there.
 
+mod counted;
 mod forward;
 mod replies;
 
+pub use counted::Foreign;
 pub use forward::Forwards;
 pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
@@ -28,6 +30,7 @@ use crate::rest::AtRest;
 use crate::store::{Call, Clock, Store, Tried};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
+use counted::Waiting;
 use forward::Away;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +39,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
-use wayfarer_engine::node::{Purpose, Verdict};
+use wayfarer_engine::node::{Purpose, Reason, Verdict};
 use wayfarer_engine::plan::{OnLost, Policy};
 use wayfarer_engine::residence::Table;
 use wayfarer_engine::session::{Content, Kind, Missing};
@@ -99,24 +102,6 @@ impl Origin {
             Origin::Client => None,
             Origin::Node { from, .. } => Some(from),
         }
-    }
-}
-
-/// Counts one operation of another node for as long as it lives.
-pub struct Foreign(Arc<Operations>);
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        self.0.foreign.send_modify(|n| *n = n.saturating_sub(1));
-    }
-}
-
-/// Counts one waiting operation for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -201,7 +186,11 @@ impl Operations {
         }
         let _waiting = Waiting(&self.waiting);
         if let Some(rest) = &self.rest {
-            rest.note(op);
+            match rest.admit(op).await {
+                Some(true) => {}
+                Some(false) => return failed(replies::NO_SUCH_DATABASE),
+                None => return failed(replies::of(Reason::Upstream)),
+            }
         }
         let deadline = deadline(self.limits.whole);
         let mut pause = Duration::from_millis(1);

@@ -28,6 +28,10 @@ pub(super) const UNKNOWN: &[u8] =
 pub(super) const LOST: &[u8] =
     b"-ERR wayfarer: a variable of this session was lost with the node that held it; an overwrite cures it (policy on_lost)\r\n";
 
+/// Sessions could not rest there.
+pub(super) const NO_SUCH_DATABASE: &[u8] =
+    b"-ERR wayfarer: the upstream has no such database, or does not let scripts SELECT it\r\n";
+
 /// A change of impact `critical` has run, and the upstream has not confirmed it.
 pub(super) const NOT_CONFIRMED: &[u8] =
     b"-TRYAGAIN wayfarer: the upstream did not confirm this write of impact critical; whether it lasts is unknown\r\n";

@@ -128,7 +128,7 @@ impl Rebalancer {
 
     async fn have_given(&self, gift: Gift) -> Result<(u64, u64), Trouble> {
         if gift.from == self.driver.me() {
-            return self.driver.give(gift.to, gift.count).await.map_err(|_| Trouble::Stopping);
+            return self.give_away(gift.to, gift.count).await;
         }
         let ask = |id| ControlMessage::Give { id, to: gift.to, count: gift.count };
         match self.ask(gift.from, GIFT_PATIENCE, ask).await {
@@ -136,6 +136,16 @@ impl Rebalancer {
             // Whether some have moved is unknown; the next rebalancing counts again.
             _ => Ok((0, gift.count)),
         }
+    }
+
+    /// Gives to a member that may have just joined, and not be in the view here yet.
+    async fn give_away(&self, to: Incarnation, count: u64) -> Result<(u64, u64), Trouble> {
+        let mut standing = self.driver.standing();
+        let known = standing.wait_for(|now| now.view.members.contains_key(&to));
+        if tokio::time::timeout(LOAD_PATIENCE, known).await.is_err() {
+            tracing::debug!("asked to give sessions to a member that is not in the directory");
+        }
+        self.driver.give(to, count).await.map_err(|_| Trouble::Stopping)
     }
 
     async fn ask(
@@ -154,7 +164,7 @@ impl Rebalancer {
 
     /// Another member asks this one to give sessions away.
     pub async fn give(&self, from: Incarnation, id: u64, to: Incarnation, count: u64) {
-        let (moved, failed) = self.driver.give(to, count).await.unwrap_or((0, count));
+        let (moved, failed) = self.give_away(to, count).await.unwrap_or((0, count));
         self.answer(from, ControlMessage::Given { id, moved, failed });
     }
 

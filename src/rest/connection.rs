@@ -14,11 +14,13 @@ use redis::{
 use sha1::{Digest, Sha1};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use wayfarer_settings::Upstream;
 
 const FINGERPRINT: &str = include_str!("fingerprint.lua");
 const LOOK: &str = include_str!("look.lua");
 const COUNT: &str = include_str!("count.lua");
+const FLUSH: &str = "return redis.call(ARGV[1])";
 const LOAD: &str = include_str!("load.lua");
 const STORE: &str = include_str!("store.lua");
 
@@ -29,13 +31,15 @@ pub(super) enum Script {
     Look,
     /// `count.lua`
     Count,
+    /// The command that is its argument.
+    Flush,
     /// `load.lua`
     Load,
     /// `store.lua`
     Store,
 }
 
-const SCRIPTS: [Script; 4] = [Script::Look, Script::Count, Script::Load, Script::Store];
+const SCRIPTS: [Script; 5] = [Script::Look, Script::Count, Script::Flush, Script::Load, Script::Store];
 
 impl Script {
     /// Its text for keys of a database; 0 is that of the connection.
@@ -44,6 +48,7 @@ impl Script {
         let (parts, text) = match self {
             Script::Look => ("", LOOK),
             Script::Count => ("", COUNT),
+            Script::Flush => ("", FLUSH),
             Script::Load => (FINGERPRINT, LOAD),
             Script::Store => (FINGERPRINT, STORE),
         };
@@ -56,13 +61,29 @@ fn name(text: &str) -> String {
     Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// One connection, or since when there is none.
+#[derive(Default)]
+struct Place {
+    open: Option<Open>,
+    /// Counts connections, so that what an earlier one did says nothing about a later one.
+    opened: u64,
+    /// When the last try to connect failed.
+    failed: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Open {
+    connection: MultiplexedConnection,
+    number: u64,
+}
+
 /// See the head of this file.
 pub(super) struct Connections {
     client: Client,
     config: AsyncConnectionConfig,
-    places: Vec<Mutex<Option<MultiplexedConnection>>>,
+    places: Vec<Mutex<Place>>,
     /// Names of the scripts for database 0.
-    names: [String; 4],
+    names: [String; 5],
 }
 
 impl Connections {
@@ -79,37 +100,53 @@ impl Connections {
         let client = Client::open(address.into_connection_info()?.set_redis_settings(login))?;
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
         let names = SCRIPTS.map(|script| name(&script.text(0)));
-        Ok(Connections { client, config, places: (0..count.max(1)).map(|_| Mutex::new(None)).collect(), names })
+        Ok(Connections { client, config, places: (0..count.max(1)).map(|_| Mutex::default()).collect(), names })
     }
 
-    fn place(&self, place: usize) -> Result<&Mutex<Option<MultiplexedConnection>>, RedisError> {
+    fn place(&self, place: usize) -> Result<&Mutex<Place>, RedisError> {
         let at = place.checked_rem(self.places.len()).unwrap_or(0);
         self.places.get(at).ok_or_else(|| (ErrorKind::Client, "there is no connection").into())
     }
 
-    async fn open(&self, place: usize) -> Result<MultiplexedConnection, RedisError> {
-        let mut slot = self.place(place)?.lock().await;
-        if let Some(open) = slot.as_ref() {
+    /// Those who waited while somebody tried to connect in vain fail with that one, and do not try one behind the other.
+    async fn open(&self, place: usize) -> Result<Open, RedisError> {
+        let came = Instant::now();
+        let mut place = self.place(place)?.lock().await;
+        if let Some(open) = &place.open {
             return Ok(open.clone());
         }
-        let connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        *slot = Some(connection.clone());
-        Ok(connection)
+        if place.failed.is_some_and(|failed| failed >= came) {
+            return Err((ErrorKind::Io, "the upstream cannot be reached").into());
+        }
+        let connection = match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                place.failed = Some(Instant::now());
+                return Err(error);
+            }
+        };
+        place.opened += 1;
+        let open = Open { connection, number: place.opened };
+        place.open = Some(open.clone());
+        Ok(open)
     }
 
     /// What brought no answer may be in any state: the next one opens another.
-    async fn judge(&self, place: usize, error: &RedisError) {
+    async fn judge(&self, place: usize, number: u64, error: &RedisError) {
         let broken = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
         if broken && let Ok(place) = self.place(place) {
-            *place.lock().await = None;
+            let mut place = place.lock().await;
+            if place.open.as_ref().is_some_and(|open| open.number == number) {
+                place.open = None;
+            }
         }
     }
 
     async fn ask(&self, place: usize, command: &Cmd) -> Result<Value, RedisError> {
-        let mut connection = self.open(place).await?;
-        let answer = command.query_async(&mut connection).await;
+        let mut open = self.open(place).await?;
+        let answer = command.query_async(&mut open.connection).await;
         if let Err(error) = &answer {
-            self.judge(place, error).await;
+            self.judge(place, open.number, error).await;
         }
         answer
     }

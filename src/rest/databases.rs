@@ -18,10 +18,14 @@ impl Default for Databases {
 impl Databases {
     /// From now on it is one of them.
     pub(super) fn note(&self, database: u8) {
-        let (word, bit) = (usize::from(database / 64), 1 << (database % 64));
-        if let Some(word) = self.0.get(word).filter(|word| word.load(Ordering::Acquire) & bit == 0) {
-            word.fetch_or(bit, Ordering::AcqRel);
+        if let Some(word) = self.0.get(usize::from(database / 64)) {
+            word.fetch_or(1 << (database % 64), Ordering::AcqRel);
         }
+    }
+
+    /// Whether it is one of them.
+    pub(super) fn has(&self, database: u8) -> bool {
+        self.0.get(usize::from(database / 64)).is_some_and(|word| word.load(Ordering::Acquire) >> (database % 64) & 1 == 1)
     }
 
     /// In ascending order.

@@ -11,6 +11,15 @@ local function sum_of(parts, step)
   end
   return string.format('%.0f', sum)
 end
+local function is_large(key, size)
+  if size > PARTS_MAX then return true end
+  local bytes = 0
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    bytes = bytes + redis.call('HSTRLEN', key, name)
+    if bytes > BYTES_MAX then return true end
+  end
+  return false
+end
 local function fingerprint(key)
   local kind = redis.call('TYPE', key)['ok']
   if kind == 'none' then
@@ -20,7 +29,7 @@ local function fingerprint(key)
     return 's' .. size .. (size > BYTES_MAX and '' or redis.sha1hex(redis.call('GET', key))), kind
   elseif kind == 'hash' then
     local size = redis.call('HLEN', key)
-    return 'h' .. size .. ':' .. (size > PARTS_MAX and '' or sum_of(redis.call('HGETALL', key), 2)), kind
+    return 'h' .. size .. ':' .. (is_large(key, size) and '' or sum_of(redis.call('HGETALL', key), 2)), kind
   elseif kind == 'set' then
     local size = redis.call('SCARD', key)
     return 'u' .. size .. ':' .. (size > PARTS_MAX and '' or sum_of(redis.call('SMEMBERS', key), 1)), kind

@@ -12,16 +12,13 @@ pub const PREFIX: &[u8] = b"wf:{";
 
 /// The name of the guard of `key`.
 pub(super) fn guard_of(key: &[u8]) -> Bytes {
-    let tag = hash_tag(key).unwrap_or(key);
-    let mut name = Vec::with_capacity(PREFIX.len() + tag.len() + 2 + key.len());
-    name.extend_from_slice(PREFIX);
-    name.extend_from_slice(tag);
-    name.extend_from_slice(b"}");
-    if tag.len() != key.len() {
-        name.extend_from_slice(b":");
-        name.extend_from_slice(key);
+    match hash_tag(key) {
+        Some(tag) => [PREFIX, tag, b"}:", key].concat(),
+        // An empty tag is none for Redis.
+        None if key.contains(&b'}') => [PREFIX, b"}", key].concat(),
+        None => [PREFIX, key, b"}"].concat(),
     }
-    name.into()
+    .into()
 }
 
 /// What Redis hashes of a key with a tag: what stands between the first `{` and the next `}`, if that is not empty.
@@ -49,7 +46,8 @@ mod tests {
 
     #[test]
     fn different_keys_have_different_guards() {
-        let keys = [&b"a"[..], b"{a}", b"x{a}", b"{a}:{a}", b"a}:{a}", b"{a}:a"];
+        let keys =
+            [&b"a"[..], b"{a}", b"x{a}", b"{a}:{a}", b"a}:{a}", b"{a}:a", b"sess:{sess:1}", b"sess:1}:sess:{sess:1", b"}a"];
         let guards: std::collections::HashSet<_> = keys.iter().map(|key| guard_of(key)).collect();
         assert_eq!(guards.len(), keys.len());
     }

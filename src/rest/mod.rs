@@ -41,8 +41,12 @@ use wayfarer_settings::{KeyMatcher, Upstream};
 const CONNECTIONS: usize = 2;
 /// How long a guard outlives its key. Whoever was stopped for longer than that has no connection any more.
 const GUARD_KEPT_MS: u64 = 3_600_000;
+/// Keys of the upstream that are counted for a DBSIZE.
+const COUNTED_MAX: usize = 2_000_000;
+/// As `count.lua` has it.
+const COUNTED_AT_ONCE: usize = 1000;
 /// A hash with more fields is not loaded.
-const PARTS_MAX: usize = 100_000;
+const PARTS_MAX: usize = 1_000_000;
 
 /// See the head of this file.
 pub struct AtRest {
@@ -71,13 +75,6 @@ impl AtRest {
             databases.note(database);
         }
         Ok(AtRest { connections, keys, databases, first: upstream.database, directory_made_ms, value_bytes_max })
-    }
-
-    /// To be called with each operation before anybody looks for its session.
-    pub fn note(&self, op: &Op) {
-        for target in op.targets() {
-            self.databases.note(database_of(&target.key).0);
-        }
     }
 
     /// The keys of a session in a database whose names follow from its id.
@@ -131,10 +128,19 @@ impl AtRest {
         }
     }
 
-    /// How many guards a database of the upstream has: it goes through all of its keys, a part at a time.
+    /// Empties a database of the upstream, or all; false: it did not answer.
+    pub async fn flush(&self, database: Option<u8>) -> bool {
+        let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
+        let command = [Bytes::from_static(command.as_bytes())];
+        let flushed = self.connections.run(0, database.unwrap_or(0), Script::Flush, &[], &command).await;
+        flushed.map_err(|error| report(&error)).is_ok()
+    }
+
+    /// How many guards a database of the upstream has: it goes through all of its keys, a part at a time. `None`: it did not answer,
+    /// or has more than [`COUNTED_MAX`] keys.
     pub async fn count_guards(&self, database: u8) -> Option<u64> {
         let (mut cursor, mut count) = (Bytes::from_static(b"0"), 0u64);
-        loop {
+        for _ in 0..COUNTED_MAX / COUNTED_AT_ONCE {
             let pattern = [PREFIX, b"*"].concat().into();
             let answer = self.connections.run(0, database, Script::Count, &[], &[cursor, pattern]).await;
             let part = answer.and_then(|answer| read_count(answer).ok_or_else(not_understood));
@@ -149,6 +155,29 @@ impl AtRest {
                 return Some(count);
             }
         }
+        None
+    }
+
+    /// Whether an operation may go on: sessions can only rest in databases that the upstream has. To be called before anybody looks
+    /// for its session. `Some(false)`: it has not that one; `None`: it did not answer.
+    pub async fn admit(&self, op: &Op) -> Option<bool> {
+        for target in op.targets() {
+            let database = database_of(&target.key).0;
+            if self.databases.has(database) {
+                continue;
+            }
+            // EXISTS of a key that nobody has: what is asked is whether there is such a database.
+            let nobodys = Bytes::copy_from_slice(PREFIX);
+            match self.connections.run(0, database, Script::Look, &[nobodys], &[]).await {
+                Ok(_) => self.databases.note(database),
+                Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => return Some(false),
+                Err(error) => {
+                    report(&error);
+                    return None;
+                }
+            }
+        }
+        Some(true)
     }
 
     /// Guards keys for an epoch and loads them.

@@ -260,16 +260,20 @@ impl Store {
         })
     }
 
-    /// The variables of a session here that stream and have not arrived; `None`: the session is not open here.
-    pub fn streamed_missing(&self, session: &[u8]) -> Option<Vec<VariableId>> {
+    /// The variables of a session here that have not arrived and will be wanted soon: those that stream, and of the others those
+    /// that were read at least half as often as the one that was read most. `None`: the session is not open here.
+    pub fn wanted_early(&self, session: &[u8]) -> Option<Vec<VariableId>> {
         let held = self.residents.get(session).filter(|held| held.resident.is_open())?;
         let resident = &held.resident;
         let mut missing = Vec::new();
         if resident.session.missing_count() > 0 {
-            for key in resident.session.keys() {
+            let keys = || resident.session.keys().iter();
+            let most = keys().flat_map(|key| key.variables()).map(|(_, variable)| variable.access.reads).max().unwrap_or(0);
+            for key in keys() {
                 for (name, variable) in key.variables() {
+                    let often = variable.access.reads > 0 && variable.access.reads >= most.div_ceil(2);
                     if let Content::Elsewhere(remote) = &variable.content
-                        && remote.class == Class::Streamed
+                        && (remote.class == Class::Streamed || often)
                     {
                         missing.push(VariableId { key: key.name.clone(), name: name.clone() });
                     }

@@ -89,6 +89,23 @@ fn signals_reach_the_child_and_the_last_one_drains_first() {
 }
 
 #[test]
+fn the_child_is_ended_by_the_signal_that_ended_its_sidecar() {
+    let cluster = cluster();
+    for (signal, name) in [(Signal::INT, "INT"), (Signal::QUIT, "QUIT"), (Signal::TERM, "TERM")] {
+        let file = cluster.folder.path().join(name);
+        let script = format!("trap 'exit 6' {name}; echo up > {}; while :; do sleep 0.05; done", file.display());
+        let mut node = cluster.start(name, &["sh", "-c", &script]);
+        wait_line(&file, "up");
+        node.signal(signal);
+        assert_eq!(node.wait_exit().code(), Some(6), "{name}: {}", node.log_text());
+        // A child without a handler ends by it, which is what it was told.
+        let mut node = cluster.start(name, &["sleep", "600"]);
+        node.signal(signal);
+        assert_eq!(node.wait_exit().code(), Some(0), "{name}: {}", node.log_text());
+    }
+}
+
+#[test]
 fn when_the_child_dies_its_sessions_leave() {
     let cluster = cluster();
     let b = cluster.start("b", &[]);

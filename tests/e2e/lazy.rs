@@ -208,3 +208,34 @@ fn trickle_brings_everything_by_and_by() {
     a.wait_status("/residuals", 0);
     assert_eq!(b.number("/variables_fetched_on_access"), 0);
 }
+
+#[test]
+fn a_request_at_the_http_face_starts_the_fetch_of_what_is_read_often() {
+    let policy = "[[policy.variable]]\nname = \"*\"\nclass = \"deferred\"\n";
+    let cluster = Cluster::new(KEYS).with(policy).set(&["handover.trickle=false", "drain.settle_ms=0"]);
+    let a = cluster.start("a", &[]);
+    let mut client = a.client();
+    let value = filler("often", SIZE);
+    let ids = ["one", "two"];
+    for key in ids.map(|id| format!("s:{id}")) {
+        for field in ["often", "seldom", "never"] {
+            assert_eq!(hset(&mut client, &key, field, &value), Reply::Int(1));
+        }
+        for field in ["often", "often", "often", "seldom"] {
+            assert_eq!(client.call(&["HGET", &key, field]), Reply::Bulk(value.clone()));
+        }
+    }
+    let b = cluster.start("b", &[]);
+    assert_eq!(a.rebalance(), (1, 0));
+    let moved = ids.into_iter().find(|id| b.owns(id)).unwrap();
+    assert_eq!((b.number("/missing_variables"), b.number("/variables_fetched_late")), (3, 0));
+    // Nobody serves behind the face, and nobody asks the state face: what comes was fetched for the request.
+    let cookie = format!("sid={moved}");
+    assert_eq!(crate::harness::http::request(b.http, "GET", "/", &[("cookie", &cookie)]).unwrap().status, 502);
+    until("the fetch", || (b.number("/variables_fetched_late") == 1).then_some(()));
+    assert_eq!(b.number("/missing_variables"), 2);
+    for field in ["often", "seldom", "never"] {
+        assert_eq!(b.client().call(&["HGET", &format!("s:{moved}"), field]), Reply::Bulk(value.clone()));
+    }
+    assert_eq!(b.number("/variables_fetched_late"), 3);
+}

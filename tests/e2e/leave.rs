@@ -90,6 +90,14 @@ fn operations_forwarded_to_a_node_that_leaves_are_neither_lost_nor_repeated() {
     let cluster = cluster();
     let mut a = cluster.start("a", &[]);
     let nodes = [cluster.start("b", &[]), cluster.start("c", &[])];
+    // Both have given sessions to the one that will leave, so that it has both lanes of each, which fall one after the other.
+    for node in &nodes {
+        let mut client = node.client();
+        for n in 0..60 {
+            assert_eq!(hset(&mut client, &format!("s:{}{n}", node.name), "n", b"0"), Reply::Int(1));
+        }
+        assert_eq!(node.rebalance().1, 0);
+    }
     let mut at_a = a.client();
     for n in 0..SESSIONS {
         assert_eq!(hset(&mut at_a, &format!("s:hint{n}"), "n", b"0"), Reply::Int(1));

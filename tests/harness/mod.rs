@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails: generous, because two cores run many tests at once.
@@ -63,7 +64,7 @@ pub fn wayfarer(arguments: &[&str]) -> std::process::Output {
 
 /// A folder with a directory file: the nodes that are started in it are one cluster.
 pub struct Cluster {
-    pub folder: tempfile::TempDir,
+    pub folder: Arc<tempfile::TempDir>,
     /// The `[state] keys` of all nodes.
     pub keys: String,
     /// More configuration for all nodes: whole sections.
@@ -77,7 +78,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(keys: &str) -> Cluster {
         Cluster {
-            folder: tempfile::tempdir().unwrap(),
+            folder: Arc::new(tempfile::tempdir().unwrap()),
             keys: keys.to_owned(),
             more: String::new(),
             set: Vec::new(),
@@ -134,7 +135,8 @@ impl Cluster {
         let child = start.spawn().unwrap();
         let of = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let [app, http, state, control, admin] = [app, http, state, control, admin].map(of);
-        Node { name: name.to_owned(), child: Some(child), config, log, out, app, http, state, control, admin }
+        let folder = self.folder.clone();
+        Node { name: name.to_owned(), child: Some(child), folder, config, log, out, app, http, state, control, admin }
     }
 }
 
@@ -142,6 +144,9 @@ impl Cluster {
 pub struct Node {
     pub name: String,
     child: Option<Child>,
+    /// Stays as long as somebody needs it, the directory above all.
+    #[allow(dead_code, reason = "it is only held")]
+    folder: Arc<tempfile::TempDir>,
     pub config: PathBuf,
     pub log: PathBuf,
     pub out: PathBuf,

@@ -127,6 +127,48 @@ fn rests_in_three(cluster: Cluster, key: &str) {
 }
 
 #[test]
+fn a_database_that_the_upstream_lacks_is_an_error_and_harms_nobody_else() {
+    let Some(redis) = Redis::start_with(&["--databases", "2"]) else { return };
+    let node = cluster(&redis).start("a", &[]);
+    let (mut client, mut other) = (node.client(), node.client());
+    assert_eq!(client.say("SELECT 3"), Reply::ok());
+    for line in ["HGET s:one a", "HSET s:one a 1"] {
+        assert!(client.say(line).error().starts_with("ERR wayfarer: the upstream has no such database"), "{line}");
+    }
+    assert_eq!(other.say("HSET s:one a 1"), Reply::Int(1));
+    assert_eq!(other.say("HGET s:two a"), Reply::Nil);
+    assert_eq!(other.say("SELECT 1"), Reply::ok());
+    assert_eq!(other.say("HSET s:one a 2"), Reply::Int(1));
+    check_in(&node);
+    assert_eq!(settled(&mut other, &["HGET", "s:one", "a"]), Reply::text("2"));
+}
+
+#[test]
+fn a_flush_of_one_database_leaves_the_others() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = cluster(&redis).set(&["state.flush=true"]);
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    let (mut first, mut second) = (a.client(), b.client());
+    assert_eq!(second.say("SELECT 1"), Reply::ok());
+    for n in 0..20 {
+        assert_eq!(settled(&mut first, &["HSET", &format!("s:{n}"), "a", "0"]), Reply::Int(1));
+        assert_eq!(settled(&mut second, &["HSET", &format!("s:{n}"), "a", "1"]), Reply::Int(1));
+    }
+    assert_eq!(a.rebalance().1, 0);
+    crate::wait_written(&a);
+    check_in(&b);
+    assert_eq!(first.say("FLUSHDB"), Reply::ok());
+    assert_eq!((first.say("DBSIZE"), second.say("DBSIZE")), (Reply::Int(0), Reply::Int(20)));
+    for n in 0..20 {
+        assert_eq!(settled(&mut first, &["EXISTS", &format!("s:{n}")]), Reply::Int(0));
+        assert_eq!(settled(&mut second, &["HGET", &format!("s:{n}"), "a"]), Reply::text("1"));
+    }
+    assert_eq!(second.say("FLUSHALL"), Reply::ok());
+    assert_eq!(second.say("KEYS *"), Reply::Array(Vec::new()));
+    assert_eq!(settled(&mut first, &["HSET", "s:1", "a", "2"]), Reply::Int(1));
+}
+
+#[test]
 fn surveys_show_each_key_once_and_no_guards() {
     let Some(redis) = Redis::start() else { return };
     let node = cluster(&redis).set(&["rest.high_ms=3600000"]).start("a", &[]);

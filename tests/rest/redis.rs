@@ -10,7 +10,12 @@ pub struct Redis(RedisServer);
 impl Redis {
     /// `None`, with the reason said, if there is no `redis-server`.
     pub fn start() -> Option<Redis> {
-        RedisServer::start_on(free_port(), &[]).map(Redis)
+        Redis::start_with(&[])
+    }
+
+    /// The same with these arguments more.
+    pub fn start_with(more: &[&str]) -> Option<Redis> {
+        RedisServer::start_on(free_port(), more).map(Redis)
     }
 
     pub fn port(&self) -> u16 {

@@ -339,3 +339,34 @@ fn many_open_a_new_file_at_once() {
         }
     });
 }
+
+#[tokio::test]
+async fn a_file_that_was_removed_or_replaced_is_written_to_no_more() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("directory.db");
+    let first = open(&path);
+    let me = first.register(draft("a"), 1).await.unwrap();
+    let group = me.groups[0].0;
+    assert!(matches!(write(&first, vec![place("one", group)]).await.unwrap(), Outcome::Applied { .. }));
+    for file in ["directory.db", "directory.db-wal", "directory.db-shm"] {
+        std::fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    let gone = not_asked(write(&first, vec![place("two", group)]).await);
+    assert!(gone.contains(path.to_str().unwrap()) && gone.contains("restart all nodes"), "{gone}");
+    let second = open(&path);
+    second.register(draft("b"), 1).await.unwrap();
+    assert!(not_asked(write(&first, vec![place("two", group)]).await).contains("another file has its name"));
+}
+
+#[tokio::test]
+async fn the_directory_of_another_cluster_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("directory.db");
+    let of =
+        |cluster: &str| SqliteDirectory::open(&path, SqliteOptions { cluster: cluster.to_owned(), ..SqliteOptions::default() });
+    drop(of("shop").unwrap());
+    drop(of("shop").unwrap());
+    let Err(DirectoryError::NotAsked(why)) = of("other") else { panic!("it was opened") };
+    assert!(why.contains("\"shop\"") && why.contains("\"other\"") && why.contains(path.to_str().unwrap()), "{why}");
+    drop(open(&path));
+}

@@ -168,6 +168,10 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
             let message = format!("is false: sessions live in memory only ({lost})");
             warn("rest.enabled", &message, "turn it on, or have two nodes at least");
         }
+        let asks_for_rest = fields.get("rest.enabled").is_some_and(|located| located.origin.layer > Layer::Default);
+        if settings.rest.enabled && state.upstream.is_none() && asks_for_rest {
+            warn("rest.enabled", "is true, but there is no state.upstream where sessions could rest", "set state.upstream");
+        }
         if state.keys.patterns().is_empty() {
             warn("state.keys", "is empty: no key is a session's", "name a preset or a pattern");
         }

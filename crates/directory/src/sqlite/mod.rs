@@ -18,6 +18,7 @@ mod lock;
 mod reader;
 mod register;
 mod rows;
+mod same_file;
 mod schema;
 mod sweep;
 mod watch;
@@ -105,6 +106,7 @@ impl SqliteDirectory {
         let locks = Arc::new(Locks::open(&path)?);
         schema::prepare(&mut writing, &path, &locks.boot_id)?;
         schema::claim(&writing, &path, &options.cluster)?;
+        let file = same_file::SameFile::of(&path)?;
         let made_unix_ms = schema::made_unix_ms(&writing).map_err(|e| failed(&path, "read", &e))?;
         let reading = schema::connect(&path, &options)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(|e| failed(&path, "open", &e))?;
@@ -113,7 +115,7 @@ impl SqliteDirectory {
         let (write, write_jobs) = sync_channel(options.queue_max.max(1));
         let (read, read_jobs) = sync_channel(options.queue_max.max(1));
         let batch_max = options.batch_max.max(1);
-        let writer = writer::Writer::new(writing, path.clone(), locks.clone(), watch.clone(), options);
+        let writer = writer::Writer::new(writing, (path.clone(), file), locks.clone(), watch.clone(), options);
         let reader = reader::Reader::new(reading, path.clone(), locks.clone(), batch_max);
         // The senders are in the directory before the second thread starts: if that fails, dropping it ends the first.
         let directory = SqliteDirectory {

@@ -5,6 +5,7 @@
 //!
 //! | what fails | every job of the batch is told | what has changed |
 //! |---|---|---|
+//! | the file is gone, or another | `NotAsked` | nothing |
 //! | BEGIN, or anything that ends the transaction early | `NotAsked` | nothing |
 //! | one job | that job `NotAsked` (or `NameTaken`), the others go on | nothing of that job |
 //! | COMMIT | `Unknown` | perhaps everything |
@@ -12,6 +13,7 @@
 use super::apply::{Counters, Stop, transact};
 use super::lock::{Held, Locks};
 use super::register::{Office, register};
+use super::same_file::SameFile;
 use super::sweep::{Swept, lock_files, records};
 use super::watch::Watch;
 use super::{Reply, SqliteOptions, failed};
@@ -39,14 +41,21 @@ enum Done {
 pub(super) struct Writer {
     conn: Connection,
     path: Arc<Path>,
+    file: SameFile,
     locks: Arc<Locks>,
     watch: Arc<Watch>,
     options: SqliteOptions,
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, path: Arc<Path>, locks: Arc<Locks>, watch: Arc<Watch>, options: SqliteOptions) -> Writer {
-        Writer { conn, path, locks, watch, options }
+    pub(super) fn new(
+        conn: Connection,
+        (path, file): (Arc<Path>, SameFile),
+        locks: Arc<Locks>,
+        watch: Arc<Watch>,
+        options: SqliteOptions,
+    ) -> Writer {
+        Writer { conn, path, file, locks, watch, options }
     }
 
     /// Answers jobs until nobody can ask any more.
@@ -64,6 +73,9 @@ impl Writer {
 
     /// Performs a batch in one transaction and answers all of it.
     fn commit(&mut self, batch: Vec<Job>) {
+        if let Err(why) = self.file.is_there(&self.path) {
+            return batch.into_iter().for_each(|job| job.fail(&why));
+        }
         let begun = self.conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| Counters::load(&self.conn));
         let before = match begun {
             Ok(counters) => counters,
