@@ -12,9 +12,9 @@ use redis::{
     ServerErrorKind, Value,
 };
 use sha1::{Digest, Sha1};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use wayfarer_settings::Upstream;
 
 const FINGERPRINT: &str = include_str!("fingerprint.lua");
@@ -67,8 +67,6 @@ struct Place {
     open: Option<Open>,
     /// Counts connections, so that what an earlier one did says nothing about a later one.
     opened: u64,
-    /// When the last try to connect failed.
-    failed: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -82,6 +80,8 @@ pub(super) struct Connections {
     client: Client,
     config: AsyncConnectionConfig,
     places: Vec<Mutex<Place>>,
+    /// Tries to connect that were in vain.
+    vain: AtomicU64,
     /// Names of the scripts for database 0.
     names: [String; 5],
 }
@@ -100,7 +100,13 @@ impl Connections {
         let client = Client::open(address.into_connection_info()?.set_redis_settings(login))?;
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
         let names = SCRIPTS.map(|script| name(&script.text(0)));
-        Ok(Connections { client, config, places: (0..count.max(1)).map(|_| Mutex::default()).collect(), names })
+        Ok(Connections {
+            client,
+            config,
+            places: (0..count.max(1)).map(|_| Mutex::default()).collect(),
+            vain: AtomicU64::new(0),
+            names,
+        })
     }
 
     fn place(&self, place: usize) -> Result<&Mutex<Place>, RedisError> {
@@ -110,18 +116,18 @@ impl Connections {
 
     /// Those who waited while somebody tried to connect in vain fail with that one, and do not try one behind the other.
     async fn open(&self, place: usize) -> Result<Open, RedisError> {
-        let came = Instant::now();
+        let vain = self.vain.load(Ordering::Acquire);
         let mut place = self.place(place)?.lock().await;
         if let Some(open) = &place.open {
             return Ok(open.clone());
         }
-        if place.failed.is_some_and(|failed| failed >= came) {
+        if self.vain.load(Ordering::Acquire) != vain {
             return Err((ErrorKind::Io, "the upstream cannot be reached").into());
         }
         let connection = match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
             Ok(connection) => connection,
             Err(error) => {
-                place.failed = Some(Instant::now());
+                self.vain.fetch_add(1, Ordering::AcqRel);
                 return Err(error);
             }
         };
