@@ -93,7 +93,8 @@ impl Calls<'_> {
             }
         };
         for target in op.targets_mut() {
-            let Some(known) = self.targets.iter().find(|known| known.key == target.key) else {
+            // A script names its keys as its client does, whatever the database.
+            let Some(known) = self.targets.iter().find(|known| database_of(&known.key).1 == target.key) else {
                 reply.error("ERR wayfarer: a script on a session may only use the keys that it was given as KEYS");
                 return Ok(());
             };

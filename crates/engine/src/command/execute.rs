@@ -68,7 +68,7 @@ pub(super) fn execute(
 /// What of the values that `op` reads is not here.
 fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
     if let Action::Rename { if_none: true } | Action::Copy { replace: false } = op.action
-        && session.key(op.arg(2), now).is_some()
+        && op.targets.get(1).is_some_and(|to| session.key(&to.key, now).is_some())
     {
         return None;
     }
@@ -142,7 +142,7 @@ fn needs(op: &Op) -> Needs<'_> {
         Action::Scan(kind) => Needs::All(*kind),
         Action::OfSortedSet(_) => Needs::All(Kind::SortedSet),
         Action::OfList(action) => Needs::Elements(*action),
-        Action::Rename { .. } if op.arg(1) == op.arg(2) => Needs::Nothing,
+        Action::Rename { .. } if op.targets.first() == op.targets.get(1) => Needs::Nothing,
         Action::Rename { .. } | Action::Copy { .. } => Needs::First,
         Action::Count | Action::Delete | Action::Expire { .. } | Action::Persist | Action::TimeToLive(_) | Action::Type => {
             Needs::Nothing
@@ -157,8 +157,17 @@ fn needs(op: &Op) -> Needs<'_> {
 impl<'a> Run<'a> {
     /// The only key, or the first.
     pub(super) fn target(&self) -> &'a Target {
+        self.target_at(0)
+    }
+
+    /// The second key. The arguments say how the client names it, which is another name in other databases than 0.
+    pub(super) fn second_target(&self) -> &'a Target {
+        self.target_at(1)
+    }
+
+    fn target_at(&self, place: usize) -> &'a Target {
         static NONE: Target = Target { key: Bytes::new(), layout: crate::session::Layout::Opaque, label: Bytes::new() };
-        self.op.targets.first().unwrap_or(&NONE)
+        self.op.targets.get(place).unwrap_or(&NONE)
     }
 
     /// The argument at `place`, beyond the life of this borrow.

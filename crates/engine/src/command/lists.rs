@@ -300,7 +300,7 @@ impl Run<'_> {
     }
 
     fn list_move(&mut self, from: End, to: End) {
-        let (source, target) = (self.arg(1), self.arg(2));
+        let (source, target) = (&self.target().key, &self.second_target().key);
         if self.session.key(source, self.now).is_none() {
             return self.reply.null();
         }
