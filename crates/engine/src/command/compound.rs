@@ -22,6 +22,7 @@ use crate::ids::Digest;
 use crate::session::{Key, Layout, Missing, Session};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
 use bytes::{Bytes, BytesMut};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The name of a transaction between nodes; a client that sends it sends an unknown command.
@@ -64,7 +65,8 @@ pub enum Stop {
 /// The commands that a script may call: those on its own keys.
 pub struct Calls<'a> {
     session: &'a mut Session,
-    targets: &'a [Target],
+    /// By the names that the script says, which are its client's, whatever the database.
+    targets: HashMap<Bytes, &'a Target>,
     limits: Limits,
     unix_ms: u64,
     wrote: bool,
@@ -93,12 +95,11 @@ impl Calls<'_> {
             }
         };
         for target in op.targets_mut() {
-            // A script names its keys as its client does, whatever the database.
-            let Some(known) = self.targets.iter().find(|known| database_of(&known.key).1 == target.key) else {
+            let Some(known) = self.targets.get(&target.key) else {
                 reply.error("ERR wayfarer: a script on a session may only use the keys that it was given as KEYS");
                 return Ok(());
             };
-            *target = known.clone();
+            *target = Target::clone(known);
         }
         match execute_within(self.limits, self.session, &op, self.unix_ms, protocol, out) {
             Executed::Done { wrote } => {
@@ -133,12 +134,9 @@ impl Op {
             (false, true) => &table::WRITING,
             (false, false) => &table::READING,
         };
-        let mut targets: Vec<Target> = Vec::new();
-        for target in watched.iter().map(|(target, _)| target).chain(ops.iter().flat_map(|op| &op.targets)) {
-            if !targets.iter().any(|known| known.key == target.key) {
-                targets.push(target.clone());
-            }
-        }
+        let named = watched.iter().map(|(target, _)| target).chain(ops.iter().flat_map(|op| &op.targets));
+        let mut known = HashSet::new();
+        let targets = named.filter(|target| known.insert(&target.key)).cloned().collect();
         Op::compound(row, args, targets, Body::Transaction { watched, ops })
     }
 
@@ -320,7 +318,8 @@ fn run_script(
     let before = out.len();
     // A script that is stopped leaves nothing behind.
     let mut copy = session.clone();
-    let mut calls = Calls { session: &mut copy, targets: &op.targets, limits, unix_ms, wrote: false, missing: None };
+    let targets = op.targets.iter().map(|target| (database_of(&target.key).1, target)).collect();
+    let mut calls = Calls { session: &mut copy, targets, limits, unix_ms, wrote: false, missing: None };
     let counts = script.run(&mut calls, protocol, out);
     let Calls { wrote, missing, .. } = calls;
     if let Some(missing) = missing {

@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
     /// A write removes what has expired under its keys, so that nothing of a former life is compared or kept.
     fn clear_expired(&mut self) {
         for target in &self.op.targets {
-            let expired = self.session.keys().iter().any(|k| k.name == target.key && k.is_expired(self.now));
+            let expired = self.session.held(&target.key).is_some_and(|k| k.is_expired(self.now));
             if expired {
                 self.session.remove(&target.key, self.now);
                 self.wrote = true;

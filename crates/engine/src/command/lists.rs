@@ -233,13 +233,10 @@ impl Run<'_> {
         }
         let count = count.min(self.elements());
         self.reply.array(count);
-        for _ in 0..count {
-            match self.session.pop_element(&self.target().key, end, self.now) {
-                Some(value) => self.reply.bulk(&value),
-                None => self.reply.error(NOT_HERE),
-            }
-            self.wrote = true;
-        }
+        let (list, reply) = (self.target(), &mut self.reply);
+        let popped = self.session.pop_elements(&list.key, end, count, self.now, |value| reply.bulk(value));
+        (popped..count).for_each(|_| self.reply.error(NOT_HERE));
+        self.wrote |= popped > 0;
     }
 
     fn list_insert(&mut self, after: bool) {

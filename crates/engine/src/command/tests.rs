@@ -454,3 +454,18 @@ fn a_merge_fetches_what_it_weighs_and_cures_what_is_lost() {
     assert_eq!(run_op(&mut session, &merging("{}", "SET s {}")), Executed::Done { wrote: true });
     assert_eq!(run_at(&mut session, "GET s", NOW), "$2 {}");
 }
+
+#[test]
+fn a_long_list_comes_and_goes_in_one_command_each() {
+    const ELEMENTS: usize = 100_000;
+    let mut session = Session::default();
+    let elements: Vec<String> = (0..ELEMENTS).map(|n| n.to_string()).collect();
+    for (push, pop) in [("LPUSH", "LPOP"), ("LPUSH", "RPOP"), ("RPUSH", "LPOP")] {
+        assert_eq!(run_at(&mut session, &format!("{push} l {}", elements.join(" ")), NOW), format!(":{ELEMENTS} (wrote)"));
+        let popped = run_at(&mut session, &format!("{pop} l {ELEMENTS}"), NOW);
+        let values: Vec<&str> = popped.split(' ').skip(2).step_by(2).take(ELEMENTS).collect();
+        let first_in_first_out = push[..1] != pop[..1];
+        assert!(if first_in_first_out { values.iter().eq(elements.iter()) } else { values.iter().eq(elements.iter().rev()) });
+        assert!(session.is_empty());
+    }
+}
