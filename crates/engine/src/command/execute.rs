@@ -66,7 +66,7 @@ pub(super) fn execute(
 }
 
 /// What of the values that `op` reads is not here.
-fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
+pub(super) fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
     if let Action::Rename { if_none: true } | Action::Copy { replace: false } = op.action
         && op.targets.get(1).is_some_and(|to| session.key(&to.key, now).is_some())
     {

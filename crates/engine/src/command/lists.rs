@@ -10,7 +10,7 @@
 //!
 //! Invariant: a list without elements does not exist.
 
-use super::action::Action;
+use super::action::{Action, integer};
 use super::execute::Run;
 use super::ranges::places;
 use super::strings::NOT_HERE;
@@ -42,10 +42,6 @@ pub(crate) struct Position {
     count: Option<usize>,
     /// How many elements to compare; 0: all.
     compared_max: usize,
-}
-
-fn integer(args: &[Bytes], place: usize) -> Result<i64, Bytes> {
-    args.get(place).and_then(|text| parse_integer(text)).ok_or_else(|| errors::NOT_AN_INTEGER.into())
 }
 
 fn end(args: &[Bytes], place: usize) -> Result<End, Bytes> {

@@ -18,7 +18,7 @@
 //! | `action` | options of one command to a validated [`Action`] |
 //! | `execute`, `keyspace` | what an action needs, then the action; actions on keys of any type |
 //! | `strings`, `pieces`, `hashes`, `lists`, `sets`, `sorted_sets`, `ranges` | actions on keys of one type |
-//! | [`compound`] | transactions, scripts, stamps: several commands as one operation |
+//! | [`compound`], `scripts` | transactions, scripts, stamps: several commands as one operation |
 //! | `scan`, `sampling` | actions that several types share |
 //! | `numbers`, `long_double`, [`glob`] | numbers with fractions and patterns, as Redis reads them |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
@@ -42,13 +42,14 @@ mod pieces;
 mod ranges;
 mod sampling;
 mod scan;
+mod scripts;
 mod server;
 mod sets;
 mod sorted_sets;
 mod strings;
 pub mod table;
 
-pub(crate) use numbers::format_double;
+pub use numbers::format_double;
 
 use crate::session::{Layout, Missing, Session};
 use crate::wire::resp::Protocol;
@@ -176,10 +177,14 @@ impl Op {
         self.args.iter().chain(&self.read).fold(0, |sum, arg| sum.saturating_add(arg.len()))
     }
 
-    /// Lets go of the receive buffer whose slices its arguments are. For operations that wait.
+    /// Lets go of the receive buffer whose slices its arguments are. For operations that wait. A script has its own from the start.
     pub fn detach(&mut self) {
-        self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
-        self.targets.iter_mut().for_each(|t| t.key = Bytes::copy_from_slice(&t.key));
+        if !matches!(self.body.as_deref(), Some(compound::Body::Script(_))) {
+            self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
+        }
+        for target in &mut self.targets {
+            (target.key, target.label) = (Bytes::copy_from_slice(&target.key), Bytes::copy_from_slice(&target.label));
+        }
     }
 
     fn compound(row: &'static Row, args: Vec<Bytes>, targets: Vec<Target>, body: compound::Body) -> Op {
