@@ -259,6 +259,12 @@ const SCRIPTS: &str = "
     EVAL \"return 1\" x K1
     EVAL \"return 1\"
     MULTI ; EVAL \"return redis.call('set',KEYS[1],'in')\" 1 K1 ; GET K1 ; EXEC
+    MULTI ; SET K1 5 ; EVALSHA dde1bf6d3e3ffca1ff79fb45bb2e25f7a2fcbe05 1 K1 ; GET K1 ; EXEC
+    MULTI ; SET K1 a ; EVALSHA 0000000000000000000000000000000000000000 1 K1 ; GET K1 ; EXEC
+    MULTI ; EVALSHA 0000000000000000000000000000000000000000 1 K1 ; EXEC
+    GET K1
+    EVAL \"redis.call('set',KEYS[1],0.1) return redis.call('get',KEYS[1])\" 1 K1
+    EVAL \"return #redis.call('time')\" 1 K1
     SCRIPT FLUSH
     EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 K1
 ";
