@@ -12,6 +12,7 @@
 //! |---|---|
 //! | commands in flight | no more commands are read |
 //! | bytes of replies not taken | no more commands are read; if none are taken for a time, the client is disconnected and counted |
+//! | what the upstream takes to answer a client that has gone | its connection there is dropped: at once from a command that blocks |
 //! | bytes and arguments of a command | the client is told the protocol error and disconnected |
 //!
 //! Invariant: a client that misbehaves costs its own bounds and nothing else.
@@ -25,13 +26,15 @@ use crate::telemetry::names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use wayfarer_engine::command::Parsed;
 use wayfarer_engine::command::connection::Connection;
 use wayfarer_engine::ids::SessionId;
@@ -45,6 +48,8 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// Replies are written before more commands are executed when so many bytes of them have been added.
 const WRITE_BYTES: usize = 64 * 1024;
+/// While nothing of a client is read, it is looked so often whether it has gone.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One client.
 pub(super) struct Client<S> {
@@ -72,6 +77,8 @@ pub(super) struct Client<S> {
     input: BytesMut,
     read_bytes: usize,
     end_of_input: bool,
+    /// It will send nothing more; there may be some that is not read yet.
+    gone: bool,
 }
 
 /// What an event of the loop was.
@@ -82,6 +89,9 @@ enum Woken {
     Upstream(Event),
     Shutdown,
     Stalled,
+    /// The upstream has been silent for too long, and its client is gone.
+    Overdue,
+    Look,
 }
 
 impl<S: Sessions> Client<S> {
@@ -108,6 +118,7 @@ impl<S: Sessions> Client<S> {
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
             end_of_input: false,
+            gone: false,
         }
     }
 
@@ -127,9 +138,9 @@ impl<S: Sessions> Client<S> {
     /// The loop. False: the connection is gone.
     async fn turn(&mut self, stream: &mut TcpStream, shutdown: &mut watch::Receiver<bool>) -> bool {
         let stall = self.face.stall;
-        let stalled = tokio::time::sleep(stall);
-        tokio::pin!(stalled);
-        let mut timing = false;
+        let (stalled, overdue) = (tokio::time::sleep(stall), tokio::time::sleep(stall));
+        tokio::pin!(stalled, overdue);
+        let (mut timing, mut owing) = (false, false);
         loop {
             let more = self.process();
             match self.write_ready(stream) {
@@ -142,19 +153,24 @@ impl<S: Sessions> Client<S> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            if self.gone && self.link.as_ref().is_some_and(Link::blocks) {
+                // As Redis does: what another client sends must not go to one that is not there.
+                self.let_upstream_go();
+                continue;
+            }
             if self.is_finished() {
                 return true;
             }
             let waits_for_client = !self.replies.out.is_empty() && (self.closing || self.is_over());
-            if waits_for_client && !timing {
-                stalled.as_mut().reset(after(stall));
-            }
-            timing = waits_for_client;
+            arm(stalled.as_mut(), &mut timing, waits_for_client, stall);
+            let owed = self.link.as_ref().is_some_and(Link::owes);
+            arm(overdue.as_mut(), &mut owing, owed && self.gone, stall);
             let woken = {
                 let may_read = !self.closing && !self.end_of_input && self.held.is_none() && !self.is_full();
                 if may_read {
                     self.input.reserve(self.read_bytes);
                 }
+                let looks = owed && !may_read && !self.gone;
                 let (relays, runs, stopping) = (self.link.is_some() && !self.is_over(), !self.slow.is_empty(), self.closing);
                 let (mut reader, mut writer) = stream.split();
                 tokio::select! {
@@ -164,11 +180,13 @@ impl<S: Sessions> Client<S> {
                     event = next(&mut self.link), if relays => Woken::Upstream(event),
                     () = stopped(shutdown), if !stopping => Woken::Shutdown,
                     () = &mut stalled, if timing => Woken::Stalled,
+                    () = &mut overdue, if owing => Woken::Overdue,
+                    () = pause(LOOK), if looks => Woken::Look,
                 }
             };
-            if matches!(woken, Woken::Wrote(Ok(_))) {
-                timing = false;
-            }
+            timing &= !matches!(woken, Woken::Wrote(Ok(_)));
+            owing &= !matches!(woken, Woken::Upstream(_));
+            self.gone |= matches!(woken, Woken::Look) && is_read_closed(stream);
             if !self.woken(woken) {
                 return false;
             }
@@ -178,7 +196,7 @@ impl<S: Sessions> Client<S> {
     /// Takes one event in. False: the connection is of no use any more.
     fn woken(&mut self, woken: Woken) -> bool {
         match woken {
-            Woken::Read(Ok(0)) => self.end_of_input = true,
+            Woken::Read(Ok(0)) => (self.end_of_input, self.gone) = (true, true),
             Woken::Read(Ok(read)) => {
                 let full = read >= self.read_bytes;
                 let next = if full { self.read_bytes.saturating_mul(2) } else { self.read_bytes / 2 };
@@ -196,6 +214,11 @@ impl<S: Sessions> Client<S> {
             }
             Woken::Upstream(event) => self.upstream_event(event),
             Woken::Shutdown => self.closing = true,
+            Woken::Overdue => {
+                tracing::debug!("the upstream does not answer a client that has gone");
+                self.let_upstream_go();
+            }
+            Woken::Look => {}
             Woken::Stalled => {
                 metrics::counter!(names::STATE_CLIENTS_STALLED).increment(1);
                 tracing::info!("a client that does not read its replies is disconnected ([state] output_bytes_max)");
@@ -203,6 +226,14 @@ impl<S: Sessions> Client<S> {
             }
         }
         true
+    }
+
+    /// The client is gone and the upstream's replies are not waited for.
+    fn let_upstream_go(&mut self) {
+        self.closing = true;
+        if let Some(event) = self.link.as_mut().map(Link::give_up) {
+            self.upstream_event(event);
+        }
     }
 
     /// Executes the commands that are here, as far as the bounds allow. True: there may be more when the replies are written.
@@ -278,6 +309,26 @@ async fn next(link: &mut Option<Link>) -> Event {
         Some(link) => link.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// Begins to measure a time when it is first wanted.
+fn arm(timer: Pin<&mut Sleep>, runs: &mut bool, wanted: bool, time: Duration) {
+    if wanted && !*runs {
+        timer.reset(after(time));
+    }
+    *runs = wanted;
+}
+
+/// A timer that costs nothing until it is waited for.
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Whether the other side has closed the connection, or its half of it, whatever is still to be read.
+fn is_read_closed(stream: &TcpStream) -> bool {
+    let ready = pin!(stream.ready(Interest::READABLE));
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(ready.poll(&mut context), Poll::Ready(Ok(ready)) if ready.is_read_closed())
 }
 
 #[allow(clippy::disallowed_methods, reason = "a deadline of tokio's own timer needs tokio's own clock")]

@@ -17,7 +17,7 @@ use super::connection::Client;
 use super::lanes::Waiting;
 use super::replies::Unit;
 use super::transaction::Watch;
-use super::upstream::{Event, Link};
+use super::upstream::{Event, Link, is_blocking};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
@@ -29,15 +29,13 @@ pub(super) const NO_UPSTREAM: &str = "ERR wayfarer: this key belongs to no sessi
 const UPSTREAM_DOWN: &[u8] = b"-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\r\n";
 pub(super) const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
 const TOO_MANY_SESSIONS: &str = "ERR wayfarer: the keys of this command belong to too many sessions ([state] pipeline_depth_max)";
-const VALUE_TOO_LONG: &str = "ERR wayfarer: the value is too long for a session ([state] value_bytes_max)";
-const NOT_IN_TUNNEL: &str = "ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands";
 /// For a command of a transaction that the upstream has forgotten.
 pub(super) const NOT_QUEUED: &str =
     "ERR wayfarer: the transaction has failed already: the upstream Redis does not answer ([state] upstream)";
 
 /// What a command does to the connection at the upstream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
+pub(super) enum Effect {
     /// MULTI and its like.
     Transaction,
     /// Its replies cannot be counted.
@@ -47,7 +45,7 @@ enum Effect {
     None,
 }
 
-fn effect(command: &Foreign) -> Effect {
+pub(super) fn effect(command: &Foreign) -> Effect {
     match command.name {
         Some("multi" | "exec" | "discard" | "watch" | "unwatch") => Effect::Transaction,
         Some("subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe" | "monitor") => {
@@ -72,8 +70,7 @@ impl<S: Sessions> Client<S> {
     /// Begins a command. One that has to wait until no reply is due is given back.
     pub(super) fn dispatch(&mut self, command: Parsed) -> Option<Parsed> {
         if self.tunnel {
-            self.in_tunnel(command);
-            return None;
+            return self.in_tunnel(command);
         }
         match command {
             Parsed::Connection(command) if command.name() == "reset" && self.replies.slots() > 0 => {
@@ -165,7 +162,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn is_too_long(&mut self, op: &Op) -> bool {
         let too_long = op.is_write() && op.args().iter().any(|arg| arg.len() > self.face.state.value_bytes_max);
         if too_long {
-            self.error(VALUE_TOO_LONG);
+            self.error(errors::VALUE_TOO_LONG);
         }
         too_long
     }
@@ -297,21 +294,6 @@ impl<S: Sessions> Client<S> {
         None
     }
 
-    fn in_tunnel(&mut self, command: Parsed) {
-        match command {
-            Parsed::Connection(command) if command.name() == "quit" => self.about_connection(&command),
-            Parsed::Connection(command) if command.name() == "ping" => {
-                self.link.iter_mut().for_each(|l| l.send_through(command.args()))
-            }
-            Parsed::Foreign(command)
-                if !command.keys.iter().any(|key| self.face.understanding.keys.is_session(self.connection.db, key)) =>
-            {
-                self.link.iter_mut().for_each(|link| link.send_through(&command.args));
-            }
-            _ => self.error(NOT_IN_TUNNEL),
-        }
-    }
-
     pub(super) fn open_link(&mut self) {
         if self.link.is_none()
             && let Some(upstream) = &self.face.state.upstream
@@ -329,8 +311,10 @@ impl<S: Sessions> Client<S> {
     pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
         self.face.metrics.upstream.increment(1);
         self.open_link();
+        // Within a transaction nothing blocks.
+        let blocks = self.queue.is_none() && is_blocking(args);
         match &mut self.link {
-            Some(link) => link.send(args, unit),
+            Some(link) => link.send(args, unit, blocks),
             None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),
         }
     }
@@ -340,6 +324,7 @@ impl<S: Sessions> Client<S> {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
+            Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {
                 self.link = None;
                 self.upstream_forgot();

@@ -23,6 +23,7 @@
 //! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
 //! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
+//! | `tunnel` | after SUBSCRIBE and MONITOR |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //!
@@ -40,6 +41,7 @@ mod replies;
 mod scripts;
 mod survey;
 mod transaction;
+mod tunnel;
 mod understand;
 mod upstream;
 

@@ -58,9 +58,9 @@ impl<S: Sessions> Client<S> {
                 self.error(super::dispatch::SEVERAL_SESSIONS);
             }
             Script::Nobody if self.has_upstream() => self.pass_on(command),
-            Script::One(..) | Script::Nobody if known.is_none() => {
+            whose @ (Script::One(..) | Script::Nobody) if known.is_none() => {
                 tracing::debug!(bytes = digest.len(), "a digest of a script is not known here");
-                self.error(NO_SCRIPT);
+                self.unknown(whose);
             }
             Script::One(session, op) => self.run_script(&session, *op),
             Script::Nobody => match again {
@@ -70,6 +70,17 @@ impl<S: Sessions> Client<S> {
                     self.error(super::dispatch::NO_UPSTREAM);
                 }
             },
+        }
+    }
+
+    /// Within a transaction it is EXEC that says so, as in Redis: there is a reply for each command.
+    fn unknown(&mut self, whose: Script) {
+        if self.queue.is_none() {
+            return self.error(NO_SCRIPT);
+        }
+        match whose {
+            Script::One(session, _) => self.queue_failing(&session, Bytes::from_static(NO_SCRIPT.as_bytes())),
+            _ => self.refuse(NO_SCRIPT),
         }
     }
 

@@ -17,6 +17,7 @@
 
 use super::Sessions;
 use super::connection::Client;
+use super::dispatch::{Effect, effect};
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;
@@ -160,7 +161,7 @@ impl<S: Sessions> Client<S> {
         self.queue.iter_mut().for_each(|queue| queue.failed = true);
     }
 
-    fn refuse(&mut self, error: impl AsRef<[u8]>) {
+    pub(super) fn refuse(&mut self, error: impl AsRef<[u8]>) {
         self.fail_queue();
         self.error(error);
     }
@@ -232,10 +233,7 @@ impl<S: Sessions> Client<S> {
         let one = sessions.all(|session| session == first);
         let of_wrong_number = refused.error.starts_with(b"ERR wrong number of arguments");
         if let Some(session) = first.filter(|_| one && !of_wrong_number) {
-            if self.joins(Party::Session(SessionId::copy_of(&session))) {
-                self.enqueue(Entry::Fails(refused.error.clone()), refused.error.len());
-            }
-            return;
+            return self.queue_failing(&session, refused.error.clone());
         }
         let of_session = refused.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
         if of_session || refused.keys.is_empty() || !self.has_upstream() {
@@ -244,22 +242,16 @@ impl<S: Sessions> Client<S> {
         self.queue_upstream(&refused.args);
     }
 
+    /// A command on a session of which it is known that it will fail at EXEC.
+    pub(super) fn queue_failing(&mut self, session: &Bytes, error: Bytes) {
+        if self.joins(Party::Session(SessionId::copy_of(session))) {
+            let bytes = error.len();
+            self.enqueue(Entry::Fails(error), bytes);
+        }
+    }
+
     fn queue_foreign(&mut self, foreign: &Foreign) {
-        let connection_wide = matches!(
-            foreign.name,
-            Some(
-                "subscribe"
-                    | "psubscribe"
-                    | "ssubscribe"
-                    | "unsubscribe"
-                    | "punsubscribe"
-                    | "sunsubscribe"
-                    | "monitor"
-                    | "sync"
-                    | "psync"
-                    | "replconf"
-            )
-        );
+        let connection_wide = effect(foreign) != Effect::None;
         let database = self.database();
         if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.refuse(errors::unknown_command(&foreign.args));
@@ -287,6 +279,9 @@ impl<S: Sessions> Client<S> {
         if queue.failed && !queue.upstream {
             // The upstream went away, or something was refused before: nothing of it will run.
             return self.refuse(super::dispatch::NOT_QUEUED);
+        }
+        if queue.entries.len() >= TRANSACTION_COMMANDS_MAX {
+            return self.refuse(TOO_LONG);
         }
         queue.entries.push(Entry::Keyed);
         if !std::mem::replace(&mut queue.upstream, true) {

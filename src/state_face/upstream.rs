@@ -10,6 +10,7 @@
 //! Invariant: replies come in the order of what was sent, each for the unit that it was sent for; pushes belong to none.
 
 use super::replies::Unit;
+use super::tunnel::{Heard, Tunnel};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
@@ -32,7 +33,11 @@ const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// For whom a reply of the upstream is.
 enum Expected {
-    Client(Unit),
+    Client {
+        unit: Unit,
+        /// It may come only when another client does something.
+        blocks: bool,
+    },
     /// For nobody; if it is an error, the link is not in the state that the client thinks.
     Ours,
 }
@@ -43,6 +48,8 @@ pub(super) enum Event {
     Reply(Unit, Bytes),
     /// A push, or in a tunnel anything.
     Push(Bytes),
+    /// Nothing is subscribed any more: from here on replies can be counted again.
+    TunnelEnded,
     /// The link is of no use any more; these replies will not come.
     Down(Vec<Unit>),
 }
@@ -61,7 +68,7 @@ pub(super) struct Link {
     reply_bytes_max: usize,
     expected: VecDeque<Expected>,
     /// After SUBSCRIBE and the like replies cannot be counted any more: all that comes is the client's.
-    tunnel: bool,
+    tunnel: Option<Tunnel>,
 }
 
 impl Link {
@@ -81,14 +88,14 @@ impl Link {
             scanner: FrameScanner::new(reply_bytes_max, ELEMENTS_MAX),
             reply_bytes_max,
             expected: VecDeque::new(),
-            tunnel: false,
+            tunnel: None,
         }
     }
 
-    /// Sends a command whose reply is for `unit`.
-    pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
+    /// Sends a command whose reply is for `unit`; it `blocks` if it may wait for other clients.
+    pub(super) fn send(&mut self, args: &[Bytes], unit: Unit, blocks: bool) {
         encode_request(args, &mut self.outgoing);
-        self.expected.push_back(Expected::Client(unit));
+        self.expected.push_back(Expected::Client { unit, blocks });
     }
 
     /// Sends a command whose reply is for nobody.
@@ -97,10 +104,12 @@ impl Link {
         self.expected.push_back(Expected::Ours);
     }
 
-    /// Sends a command in a tunnel.
+    /// Sends a command in a tunnel, which it begins if there is none. The caller expects no reply.
     pub(super) fn send_through(&mut self, args: &[Bytes]) {
-        self.tunnel = true;
         encode_request(args, &mut self.outgoing);
+        if self.tunnel.get_or_insert_default().sends(args) {
+            encode_request(&Tunnel::question(), &mut self.outgoing);
+        }
     }
 
     /// Follows the client into another database or protocol.
@@ -117,6 +126,27 @@ impl Link {
     /// Bytes that the upstream has not taken.
     pub(super) fn outgoing_bytes(&self) -> usize {
         self.outgoing.len()
+    }
+
+    /// Whether it is not known yet if the tunnel has ended.
+    pub(super) fn is_asked(&self) -> bool {
+        self.tunnel.is_some_and(|tunnel| tunnel.is_asked())
+    }
+
+    /// Whether a reply is due.
+    pub(super) fn owes(&self) -> bool {
+        !self.expected.is_empty() || self.is_asked()
+    }
+
+    /// Whether the next reply for the client may come only when another client does something.
+    pub(super) fn blocks(&self) -> bool {
+        let first = self.expected.iter().find(|expected| matches!(expected, Expected::Client { .. }));
+        matches!(first, Some(Expected::Client { blocks: true, .. }))
+    }
+
+    /// Nobody waits for its replies any more: the caller drops it, which ends what blocks at the upstream.
+    pub(super) fn give_up(&mut self) -> Event {
+        self.down()
     }
 
     /// Drives it until something happens. May be dropped at any time without loss.
@@ -157,24 +187,46 @@ impl Link {
 
     fn event(&mut self, push: bool, reply: Bytes) -> Option<Event> {
         self.scanner = FrameScanner::new(self.reply_bytes_max, ELEMENTS_MAX);
-        if push || self.tunnel {
-            return Some(Event::Push(reply));
+        // What was sent before a tunnel began is answered first.
+        if push || (self.expected.is_empty() && self.tunnel.is_some()) {
+            return self.through(reply);
         }
         match self.expected.pop_front() {
-            Some(Expected::Client(unit)) => Some(Event::Reply(unit, reply)),
+            Some(Expected::Client { unit, .. }) => Some(Event::Reply(unit, reply)),
             Some(Expected::Ours) if reply.first() != Some(&b'-') => None,
             // An error of ours, or a reply that nobody asked for: replies and questions do not fit any more.
             Some(Expected::Ours) | None => Some(self.down()),
         }
     }
 
+    fn through(&mut self, frame: Bytes) -> Option<Event> {
+        match self.tunnel.as_mut().map_or(Heard::Client, |tunnel| tunnel.hears(&frame)) {
+            Heard::Client => Some(Event::Push(frame)),
+            Heard::Answer { over: false } => None,
+            Heard::Answer { over: true } => {
+                self.tunnel = None;
+                Some(Event::TunnelEnded)
+            }
+        }
+    }
+
     fn down(&mut self) -> Event {
         let unit = |expected| match expected {
-            Expected::Client(unit) => Some(unit),
+            Expected::Client { unit, .. } => Some(unit),
             Expected::Ours => None,
         };
         Event::Down(self.expected.drain(..).filter_map(unit).collect())
     }
+}
+
+/// Whether a command may wait for what other clients do.
+pub(super) fn is_blocking(args: &[Bytes]) -> bool {
+    const ALWAYS: [&str; 10] =
+        ["blpop", "brpop", "blmove", "brpoplpush", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "wait", "waitaof"];
+    let [name, rest @ ..] = args else { return false };
+    let is = |word: &&str| name.eq_ignore_ascii_case(word.as_bytes());
+    ALWAYS.iter().any(is)
+        || (["xread", "xreadgroup"].iter().any(is) && rest.iter().any(|option| option.eq_ignore_ascii_case(b"block")))
 }
 
 /// Reads or writes once. False: the connection is gone.

@@ -1,6 +1,6 @@
 //! Random commands on a session and on a real `redis-server`, compared reply by reply in RESP2 and RESP3.
 //!
-//! The seed is printed; `WAYFARER_SEED=n` replays a run. Without `redis-server` in the path the test says so and is skipped.
+//! They wander between two databases, whose keys are all of the one session. The seed is printed; `WAYFARER_SEED=n` replays a run. Without `redis-server` in the path the test says so and is skipped.
 //!
 //! | replies of | are compared |
 //! |---|---|
@@ -19,6 +19,7 @@ mod words;
 use bytes::{Bytes, BytesMut};
 use server::Redis;
 use std::collections::HashSet;
+use wayfarer_engine::command::compound::in_database;
 use wayfarer_engine::command::connection::{Connection, ServerFacts};
 use wayfarer_engine::command::{Executed, Parsed, errors, execute, parse};
 use wayfarer_engine::ids::Version;
@@ -44,6 +45,7 @@ fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) 
             for target in op.targets_mut() {
                 let number = usize::from(target.key.last().copied().unwrap_or(0)).wrapping_add(connection.id as usize);
                 (target.layout, target.label) = (LAYOUTS[number % LAYOUTS.len()], Bytes::from_static(b"label"));
+                target.key = in_database(connection.db, &target.key);
             }
             let before = session.clone();
             match execute(session, &op, unix_ms(), protocol, &mut out) {
@@ -155,9 +157,10 @@ fn agree(name: &str, ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 /// Whether what was drawn by chance was in the session: of ours in it before, and without repetition unless asked for.
-fn was_there(before: &Session, shown: &[String], ours: &Value) -> bool {
+fn was_there(before: &Session, database: u8, shown: &[String], ours: &Value) -> bool {
     let drawn = ours.bulks();
-    let Some(key) = shown.get(1).and_then(|name| before.key(name.as_bytes(), unix_ms())) else { return drawn.is_empty() };
+    let name = shown.get(1).map(|name| in_database(database, &Bytes::from(name.clone())));
+    let Some(key) = name.and_then(|name| before.key(&name, unix_ms())) else { return drawn.is_empty() };
     let names: Vec<_> = if shown.len() == 4 { drawn.chunks(2).map(|pair| pair[0].clone()).collect() } else { drawn };
     let repeats = shown.get(2).is_some_and(|count| count.starts_with('-'));
     let different: HashSet<_> = names.iter().collect();
@@ -201,7 +204,8 @@ fn compare(redis: &Redis, protocol: Protocol, seed: u64) {
             let before = session.clone();
             let ours = answer(&mut connection, &mut session, bytes(&shown));
             let by_chance = ["spop", "srandmember", "hrandfield"].contains(&name.to_ascii_lowercase().as_str());
-            let fine = agree(&name, &ours, &theirs) && (!by_chance || was_there(&before, &shown, &Value::of(&ours)));
+            let fine =
+                agree(&name, &ours, &theirs) && (!by_chance || was_there(&before, connection.db, &shown, &Value::of(&ours)));
             assert!(
                 fine,
                 "WAYFARER_SEED={seed} {protocol:?} command {}: {shown:?}\n ours   {:?}\n theirs {:?}\n before on this key: {:?}",

@@ -14,6 +14,7 @@
 
 use bytes::BytesMut;
 use mlua::{Lua, Table, Value};
+use wayfarer_engine::command::format_double;
 use wayfarer_engine::wire::resp::{Reply, parse_integer};
 
 /// Tables within tables, as in Redis's stack of a reply.
@@ -102,17 +103,13 @@ fn table_to_reply(table: &Table, reply: &mut Reply<'_>, depth: usize) -> mlua::R
     elements.iter().try_for_each(|element| to_reply(element, reply, depth.saturating_add(1)))
 }
 
-/// The arguments of `redis.call`: strings and numbers.
+/// The arguments of `redis.call`: strings and numbers, these with 17 digits as in Redis 7.0.
 pub(super) fn argument(value: &Value) -> Option<BytesMut> {
     match value {
         Value::String(text) => Some(BytesMut::from(&*text.as_bytes())),
-        Value::Integer(number) => Some(BytesMut::from(number.to_string().as_bytes())),
-        Value::Number(number) => Some(BytesMut::from(decimal(*number).as_bytes())),
+        #[allow(clippy::cast_precision_loss, reason = "Lua 5.1 has doubles alone: it was one")]
+        Value::Integer(number) => Some(BytesMut::from(format_double(*number as f64).as_bytes())),
+        Value::Number(number) => Some(BytesMut::from(format_double(*number).as_bytes())),
         _ => None,
     }
-}
-
-/// A number as Redis writes it into an argument: whole ones without a point, others with 17 digits.
-fn decimal(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.0}") } else { number.to_string() }
 }

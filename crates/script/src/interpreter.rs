@@ -26,6 +26,8 @@ use wayfarer_engine::wire::resp::{Protocol, Reply};
 const HOOK_INSTRUCTIONS: u32 = 200;
 /// Arguments of one `redis.call`.
 const ARGUMENTS_MAX: usize = 8000;
+/// An idle interpreter holds at most this part of the memory that a run may use.
+const KEPT_OF_LIMIT: usize = 8;
 const STOPPED: &str = "the script is stopped";
 const TOO_LONG: &str = "ERR wayfarer: the script ran too long and was undone ([state] script_ms_max)";
 const TOO_LARGE: &str = "ERR wayfarer: the script used too much memory and was undone ([state] script_memory_bytes_max)";
@@ -33,22 +35,29 @@ const TOO_LARGE: &str = "ERR wayfarer: the script used too much memory and was u
 /// What every script finds. `stopped` and `shown` come from the outside.
 const PRELUDE: &str = r#"
 local stopped, shown, redis = ...
-local raw_pcall, raw_error, raw_type, raw_select = pcall, error, type, select
+local raw_pcall, raw_error, raw_rawset = pcall, error, rawset
+local guarded = setmetatable({}, { __mode = "k" })
 local function passed(ok, first, ...)
   if stopped() then raw_error("the script is stopped", 0) end
   if ok then return ok, first, ... end
   return ok, shown(first), ...
 end
 local function read_only(of)
-  return setmetatable({}, { __index = of, __metatable = false, __newindex = function()
+  local shield = setmetatable({}, { __index = of, __metatable = false, __newindex = function()
     raw_error("Attempt to modify a readonly table", 2)
   end })
+  guarded[shield] = true
+  return shield
 end
 local base = {
   pcall = function(f, ...) return passed(raw_pcall(f, ...)) end,
   xpcall = function(f, handler) return passed(xpcall(f, handler)) end,
   assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, rawequal = rawequal, rawget = rawget,
   select = select, setmetatable = setmetatable, getmetatable = getmetatable, tonumber = tonumber, tostring = tostring,
+  rawset = function(t, name, value)
+    if t ~= nil and guarded[t] then raw_error("Attempt to modify a readonly table", 2) end
+    return raw_rawset(t, name, value)
+  end,
   type = type, unpack = unpack, _VERSION = _VERSION,
   string = read_only(string), table = read_only(table), math = read_only(math), redis = read_only(redis),
 }
@@ -63,6 +72,7 @@ local globals = setmetatable({}, {
   __newindex = function() raw_error("Attempt to modify a readonly table", 2) end,
   __metatable = false,
 })
+guarded[globals] = true
 base._G = globals
 return base, globals
 "#;
@@ -130,6 +140,23 @@ impl Interpreter {
             }
             if stopped.load(Ordering::Relaxed) { Err(mlua::Error::runtime(STOPPED)) } else { Ok(VmState::Continue) }
         })
+    }
+
+    /// Forgets the last run. False: it holds so much even so that it is better dropped. Lua 5.1 does not collect when it meets its
+    /// bound, so what a run leaves would be missing to the next.
+    pub(super) fn clear(&self) -> bool {
+        let forgotten = ["KEYS", "ARGV"].into_iter().all(|name| self.base.raw_set(name, Value::Nil).is_ok());
+        let kept_max = self.limits.memory_bytes_max / KEPT_OF_LIMIT;
+        if self.lua.used_memory() > kept_max && self.lua.gc_collect().is_err() {
+            return false;
+        }
+        forgotten && self.lua.used_memory() <= kept_max
+    }
+
+    /// Bytes that it holds.
+    #[cfg(test)]
+    pub(super) fn used_bytes(&self) -> usize {
+        self.lua.used_memory()
     }
 
     /// Whether the text is Lua; else where and why not.

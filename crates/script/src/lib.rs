@@ -9,7 +9,8 @@
 //! | `interpreter` | one Lua, its libraries and bounds |
 //! | `convert` | replies to Lua values and back |
 //!
-//! Bounds: time and memory of a run (a single call of a library's function, such as a pattern that backtracks, is not cut), texts and bytes of the cache, idle interpreters.
+//! Bounds: time and memory of a run (a single call of a library's function, such as a pattern that backtracks, is not cut), bytes
+//! of the cache with all that a text costs beside itself, idle interpreters and what they hold.
 //! Invariant: *a script runs whole or not at all*: one that meets a missing value or a bound leaves nothing behind.
 
 mod cache;
@@ -36,7 +37,7 @@ pub struct ScriptLimits {
     pub time_max: Duration,
     /// Memory of one interpreter, in bytes.
     pub memory_bytes_max: usize,
-    /// Bytes of all texts that are remembered by their digests.
+    /// Bytes of all texts that are remembered by their digests, with what each costs beside itself.
     pub cache_bytes_max: usize,
 }
 
@@ -75,13 +76,22 @@ impl Scripts {
         let compiled = interpreter.compile(text);
         self.give_back(interpreter);
         compiled.map_err(|error| Bytes::from(format!("ERR Error compiling script (new function): {error}")))?;
-        Ok(self.remember(text))
-    }
-
-    /// Remembers a text that a client has sent whole.
-    pub fn remember(&self, text: &Bytes) -> String {
         let digest = sha1hex(text);
         self.cache().insert(digest.clone(), text);
+        Ok(digest)
+    }
+
+    /// Remembers a text that a client has sent whole, if it is Lua.
+    pub fn remember(&self, text: &Bytes) -> String {
+        let digest = sha1hex(text);
+        let known = self.cache().find(&digest).is_some();
+        if !known && let Ok(mut interpreter) = self.take() {
+            let compiles = interpreter.compile(text).is_ok();
+            self.give_back(interpreter);
+            if compiles {
+                self.cache().insert(digest.clone(), text);
+            }
+        }
         digest
     }
 
@@ -95,13 +105,16 @@ impl Scripts {
         self.cache().clear();
     }
 
-    /// A script as an operation on keys of one session, `targets` filled in by the caller. `call` has the text.
+    /// A script as an operation on keys of one session, `targets` filled in by the caller. `call` has the text. What it keeps is
+    /// copied: the operation may wait, and must not hold the buffer in which it was received.
     pub fn operation(self: &Arc<Self>, call: ScriptCall, targets: Vec<Target>) -> Op {
-        let ScriptCall { script, keys, rest } = call;
+        let owned = |slices: Vec<Bytes>| slices.iter().map(|slice| Bytes::copy_from_slice(slice)).collect::<Vec<_>>();
+        let (keys, rest, digest) = (owned(call.keys), owned(call.rest), sha1hex(&call.script));
+        let known = self.cache().find(&digest);
+        let script = known.unwrap_or_else(|| Bytes::copy_from_slice(&call.script));
         let count = Bytes::from(keys.len().to_string());
         let head = [Bytes::from_static(b"EVAL"), script.clone(), count];
         let args = head.into_iter().chain(keys.iter().cloned()).chain(rest.iter().cloned()).collect();
-        let digest = sha1hex(&script);
         Op::script(args, targets, Arc::new(Program { scripts: self.clone(), text: script, digest, keys, rest }))
     }
 
@@ -111,6 +124,9 @@ impl Scripts {
     }
 
     fn give_back(&self, interpreter: Interpreter) {
+        if !interpreter.clear() {
+            return;
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_MAX {
             idle.push(interpreter);

@@ -16,7 +16,7 @@ use wayfarer_engine::session::Session;
 use wayfarer_engine::wire::resp::FrameScanner;
 
 const LIMITS: ScriptLimits =
-    ScriptLimits { time_max: Duration::from_millis(200), memory_bytes_max: 8 * 1024 * 1024, cache_bytes_max: 1000 };
+    ScriptLimits { time_max: Duration::from_millis(200), memory_bytes_max: 8 * 1024 * 1024, cache_bytes_max: 3000 };
 
 struct Redis(RedisServer);
 
@@ -91,6 +91,21 @@ fn scripts_answer_as_in_redis() {
         ("return redis.call('hgetall',KEYS[1])", &["h"], &[]),
         ("return redis.call('set',KEYS[1],10)", &["n"], &[]),
         ("return redis.call('incrby',KEYS[1],3)", &["n"], &[]),
+        ("redis.call('set',KEYS[1],0.1) return redis.call('get',KEYS[1])", &["d"], &[]),
+        ("redis.call('set',KEYS[1],1e20) return redis.call('get',KEYS[1])", &["d"], &[]),
+        ("redis.call('set',KEYS[1],1/3) return redis.call('get',KEYS[1])", &["d"], &[]),
+        ("redis.call('rpush',KEYS[1],-0.5,1e15,123456789012345678,-1e-7,1/0,-1/0,2^53,3.0)", &["numbers"], &[]),
+        ("return redis.call('lrange',KEYS[1],0,-1)", &["numbers"], &[]),
+        ("return #redis.call('TIME')", &[], &[]),
+        ("return type(redis.call('TIME')[1]) .. type(redis.call('time')[2])", &[], &[]),
+        ("return redis.call('TIME','x')", &[], &[]),
+        ("return redis.call('PING')", &[], &[]),
+        ("return redis.call('PING','x')", &[], &[]),
+        ("return redis.call('ping','x','y')", &[], &[]),
+        ("return redis.call('ECHO','x')", &[], &[]),
+        ("return redis.call('ECHO')", &[], &[]),
+        ("local t = {} rawset(t,'a','b') return t.a .. tostring(rawset(t,1,2) == t)", &[], &[]),
+        ("rawset(KEYS,1,'other') return KEYS", &["k"], &[]),
         ("return redis.pcall('incrby',KEYS[1],3)", &["s"], &[]),
         ("return redis.pcall('incrby',KEYS[1],3).err", &["s"], &[]),
         ("return redis.call('incrby',KEYS[1],3)", &["s"], &[]),
@@ -159,6 +174,9 @@ fn a_script_is_stopped_at_its_bounds_and_undone() {
     }
     check("string.x = 1", "-ERR user_script:1: Attempt to modify");
     check("getmetatable('').__index = 1", "-ERR user_script:1: ");
+    for guarded in ["string", "table", "math", "redis", "_G"] {
+        check(&format!("rawset({guarded},'x',1)"), "-ERR user_script:1: Attempt to modify a readonly table");
+    }
     check("local function deep(n) return {deep} end local t = {} for i = 1, 500 do t = {t} end return t", "*1");
 }
 
@@ -170,10 +188,33 @@ fn texts_are_found_by_their_digests_and_forgotten_at_the_bound() {
     assert_eq!(scripts.find(digest.to_uppercase().as_bytes()).unwrap(), "return 1");
     assert!(scripts.load(&Bytes::from_static(b"return (")).unwrap_err().starts_with(b"ERR Error compiling script"));
     assert_eq!(sha1hex(RELEASE.as_bytes()).len(), 40);
+    scripts.remember(&Bytes::from_static(b"also not ("));
+    assert!(scripts.find(sha1hex(b"also not (").as_bytes()).is_none());
     for at in 0..100 {
         scripts.remember(&Bytes::from(format!("return {at} -- {}", "x".repeat(90))));
     }
     assert!(scripts.find(digest.as_bytes()).is_none());
+    for at in 0..100 {
+        scripts.remember(&Bytes::from(format!("return {at}")));
+    }
+    assert!(scripts.cache().len() <= 3000 / 256, "short texts cost more than themselves");
     scripts.flush();
     assert!(scripts.find(sha1hex(b"return 1").as_bytes()).is_none());
+}
+
+#[test]
+fn a_run_finds_the_memory_that_the_last_one_used() {
+    let scripts = Arc::new(Scripts::new(ScriptLimits { time_max: Duration::from_secs(20), ..LIMITS }));
+    let mut session = Session::new(Version(0));
+    // Three quarters of the bound, all of it live at once.
+    let text = "local t = {} for i = 1, 60 do t[i] = (KEYS[1]):rep(100000) .. i end return #t";
+    for _ in 0..6 {
+        assert_eq!(ours(&scripts, &mut session, Protocol::Resp2, &eval(text, &["k"], &["x"])), ":60\n");
+        let idle = scripts.idle.lock().unwrap();
+        assert!(idle.iter().all(|interpreter| interpreter.used_bytes() <= LIMITS.memory_bytes_max / 8));
+        assert_eq!(idle.len(), 1, "it is used again");
+    }
+    let large = "x".repeat(1_000_000);
+    assert_eq!(ours(&scripts, &mut session, Protocol::Resp2, &eval("return 1", &["k"], &[&large, &large])), ":1\n");
+    assert!(scripts.idle.lock().unwrap().iter().all(|one| one.used_bytes() <= LIMITS.memory_bytes_max / 8));
 }

@@ -240,7 +240,7 @@ async fn garbage_and_huge_lengths_end_their_own_connection_only() {
     let text = format!("SET sess:1 {long}");
     let request = format!("*3\n$3\nSET\n$6\nsess:1\n${}\n{long}\n", long.len());
     assert!(text.len() < 1 << 20);
-    check(&mut healthy, &request, "-ERR wayfarer: the value is too long for a session ([state] value_bytes_max)\n").await;
+    check(&mut healthy, &request, "-ERR string exceeds maximum allowed size ([state] value_bytes_max)\n").await;
 }
 
 #[tokio::test]

@@ -46,6 +46,11 @@ pub(super) async fn compare(face: SocketAddr, oracle: u16, script: &str) {
     }
 }
 
+/// The same lines for connections that are in another database than 0.
+pub(super) fn in_database_1(script: &str) -> String {
+    format!("SELECT 1\n> SELECT 1\n{script}")
+}
+
 /// A new world, and an oracle as empty as it is.
 async fn start_beside(oracle: &RedisServer, state: State) -> World {
     let world = start(state).await;
@@ -145,6 +150,7 @@ async fn transactions_are_as_in_redis_on_a_session_and_on_the_upstream() {
         let world = start_beside(&oracle, state).await;
         let script = TRANSACTIONS.replace("K1", "cart:s").replace("K2", "sess:s").replace("H1", "h:s");
         compare(world.address, oracle.port, &script).await;
+        compare(world.address, oracle.port, &in_database_1(&script)).await;
         if relays {
             compare(world.address, oracle.port, &TRANSACTIONS.replace('K', "other").replace("H1", "otherhash")).await;
         }
@@ -253,6 +259,12 @@ const SCRIPTS: &str = "
     EVAL \"return 1\" x K1
     EVAL \"return 1\"
     MULTI ; EVAL \"return redis.call('set',KEYS[1],'in')\" 1 K1 ; GET K1 ; EXEC
+    MULTI ; SET K1 5 ; EVALSHA dde1bf6d3e3ffca1ff79fb45bb2e25f7a2fcbe05 1 K1 ; GET K1 ; EXEC
+    MULTI ; SET K1 a ; EVALSHA 0000000000000000000000000000000000000000 1 K1 ; GET K1 ; EXEC
+    MULTI ; EVALSHA 0000000000000000000000000000000000000000 1 K1 ; EXEC
+    GET K1
+    EVAL \"redis.call('set',KEYS[1],0.1) return redis.call('get',KEYS[1])\" 1 K1
+    EVAL \"return #redis.call('time')\" 1 K1
     SCRIPT FLUSH
     EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 K1
 ";
@@ -271,9 +283,9 @@ async fn scripts_are_as_in_redis_on_a_session_and_on_the_upstream() {
             let script = script.replace(" K1", &format!(" {one}")).replace(" K2", &format!(" {two}"));
             script.lines().filter(|line| !relays || !line.contains("SCRIPT LOAD \"return (")).collect::<Vec<_>>().join("\n")
         };
-        compare(world.address, oracle.port, &on("cart:s", "sess:s")).await;
-        if relays {
-            compare(world.address, oracle.port, &on("other", "otherhash")).await;
+        for words in [on("cart:s", "sess:s"), on("other", "otherhash")].iter().take(if relays { 2 } else { 1 }) {
+            compare(world.address, oracle.port, words).await;
+            compare(world.address, oracle.port, &in_database_1(words)).await;
         }
     }
 }

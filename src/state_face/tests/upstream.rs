@@ -50,6 +50,85 @@ async fn a_blocking_command_of_the_upstream_stalls_only_replies() {
     expect(&mut client, "*2\n$5\nqueue\n$1\nx\n+OK\n").await;
 }
 
+/// Waits until a list of the upstream has no client that waits for an element.
+async fn wait_for_blocked(redis: &RedisServer, count: usize) {
+    let wanted = format!("blocked_clients:{count}\r\n");
+    let reached = async {
+        loop {
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, redis.port)).await.unwrap();
+            send(&mut client, "INFO clients\n").await;
+            if oracle::replies(&mut client, 1).await[0].contains(&wanted.replace('\r', "")) {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, reached).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_while_it_blocks_takes_nothing_from_the_others() {
+    let Some(redis) = RedisServer::start(&[]) else { return };
+    let world = start(with_upstream(&redis)).await;
+    let mut other = world.client().await;
+    let commands = ["BLPOP queue 0\n", "XREAD BLOCK 0 STREAMS stream $\n", "GET other\nBLMOVE queue other LEFT LEFT 0\n"];
+    for (n, command) in commands.into_iter().enumerate() {
+        // One closes its connection, another its half of it, a third has sent more than is read.
+        for way in 0..3 {
+            let mut client = world.client().await;
+            send(&mut client, command).await;
+            wait_for_blocked(&redis, 1).await;
+            if way == 2 {
+                send(&mut client, &"GET other\n".repeat(100)).await;
+            }
+            if way == 1 {
+                client.shutdown().await.unwrap();
+            } else {
+                drop(client);
+            }
+            wait_for_blocked(&redis, 0).await;
+            check(&mut other, &format!("RPUSH queue job{n}\nRPOP queue\n"), &format!(":1\n$4\njob{n}\n")).await;
+        }
+    }
+    // A command that is answered at once is answered, though its client sends no more.
+    let mut last = world.client().await;
+    send(&mut last, "RPUSH queue a\nMULTI\nBLPOP queue 0\nEXEC\nGET none\n").await;
+    last.shutdown().await.unwrap();
+    expect(&mut last, ":1\n+OK\n+QUEUED\n*1\n*2\n$5\nqueue\n$1\na\n$-1\n").await;
+    expect_end(&mut last).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_hangs_keeps_no_client_that_has_gone() {
+    // It takes connections, as the system does for it, and answers nothing.
+    let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let upstream = Some(Upstream::parse(&format!("redis://127.0.0.1:{port}/0")).unwrap());
+    let world = start(State { upstream, connections_max: 5, ..state() }).await;
+    for commands in ["GET other\n".to_owned(), "GET other\nGET cart:1\n".repeat(100)] {
+        for _ in 0..4 {
+            let mut client = world.client().await;
+            send(&mut client, &commands).await;
+        }
+        let served = async {
+            loop {
+                let mut all = Vec::new();
+                for _ in 0..5 {
+                    let mut client = world.client().await;
+                    client.write_all(b"PING\r\n").await.ok();
+                    let mut byte = [0];
+                    if client.read_exact(&mut byte).await.is_ok() && byte == *b"+" {
+                        all.push(client);
+                    }
+                }
+                if all.len() == 5 {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, served).await.expect("every place is free again");
+    }
+}
+
 #[tokio::test]
 async fn a_transaction_has_one_party() {
     let Some(redis) = RedisServer::start(&[]) else { return };
@@ -112,6 +191,61 @@ async fn a_subscription_takes_its_connection() {
     )
     .await;
     check(&mut subscriber, "PING\n", "*2\n$4\npong\n$0\n\n").await;
+}
+
+#[tokio::test]
+async fn a_subscription_begins_after_what_was_under_way_and_ends_with_the_last_channel() {
+    let Some(redis) = RedisServer::start(&[]) else { return };
+    let world = start(with_upstream(&redis)).await;
+    let subscribed = |kind: &str, channel: &str, count: usize| {
+        format!("*3\n${}\n{kind}\n${}\n{channel}\n:{count}\n", kind.len(), channel.len())
+    };
+    for before in ["UNWATCH\n", "SELECT 1\n", "MULTI\nDISCARD\n"] {
+        let mut client = world.client().await;
+        check(&mut client, "SET other 1\nWATCH other\n", "+OK\n+OK\n").await;
+        let ok = "+OK\n".repeat(before.lines().count());
+        let expected = subscribed("subscribe", "ch", 1);
+        check(&mut client, &format!("{before}SUBSCRIBE ch\n"), &format!("{ok}{expected}")).await;
+        let (twice, left) = (subscribed("psubscribe", "p*", 2), subscribed("unsubscribe", "ch", 1));
+        check(&mut client, "PSUBSCRIBE p*\nUNSUBSCRIBE ch\n", &format!("{twice}{left}")).await;
+        check(
+            &mut client,
+            "GET cart:1\n",
+            "-ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands\n",
+        )
+        .await;
+        let none = subscribed("punsubscribe", "p*", 0);
+        check(&mut client, "PUNSUBSCRIBE\nGET cart:1\nSELECT 0\nGET other\nPING\n", &format!("{none}$-1\n+OK\n$1\n1\n+PONG\n"))
+            .await;
+        check(&mut client, "UNSUBSCRIBE\nGET other\n", "*3\n$11\nunsubscribe\n$-1\n:0\n$1\n1\n").await;
+        let again = subscribed("subscribe", "ch", 1);
+        let last = subscribed("unsubscribe", "ch", 0);
+        check(&mut client, "SUBSCRIBE ch\nUNSUBSCRIBE ch\nSUBSCRIBE ch\n", &format!("{again}{last}{again}")).await;
+        check(&mut client, "RESET\nGET other\nGET cart:1\n", "+RESET\n$1\n1\n$-1\n").await;
+        check(&mut client, "SUBSCRIBE\nGET other\n", "-ERR wrong number of arguments for 'subscribe' command\n$1\n1\n").await;
+    }
+    let mut client = world.client().await;
+    send(&mut client, "HELLO 3\nSUBSCRIBE ch\n").await;
+    assert!(oracle::replies(&mut client, 2).await[1].starts_with(">3\n"));
+    check(&mut client, "PING x\nUNSUBSCRIBE ch\nGET cart:1\n", "$1\nx\n>3\n$11\nunsubscribe\n$2\nch\n:0\n_\n").await;
+}
+
+#[tokio::test]
+async fn a_transaction_of_the_upstream_has_a_bound() {
+    use wayfarer_engine::command::compound::TRANSACTION_COMMANDS_MAX;
+    let Some(redis) = RedisServer::start(&[]) else { return };
+    let world = start(with_upstream(&redis)).await;
+    let (mut reader, mut writer) = world.client().await.into_split();
+    let commands = format!("MULTI\r\n{}EXEC\r\nGET n\r\n", "INCR n\r\n".repeat(TRANSACTION_COMMANDS_MAX + 1));
+    let writing = tokio::spawn(async move { writer.write_all(commands.as_bytes()).await.map(|()| writer) });
+    let queued = "+QUEUED\r\n".repeat(TRANSACTION_COMMANDS_MAX);
+    let expected = format!(
+        "+OK\r\n{queued}-ERR wayfarer: the transaction is too long ([state] frame_bytes_max)\r\n-EXECABORT Transaction discarded because of previous errors.\r\n$-1\r\n"
+    );
+    let mut got = vec![0; expected.len()];
+    timeout(PATIENCE, reader.read_exact(&mut got)).await.unwrap().unwrap();
+    assert!(String::from_utf8(got).unwrap() == expected);
+    writing.await.unwrap().unwrap();
 }
 
 #[tokio::test]

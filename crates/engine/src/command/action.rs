@@ -159,7 +159,8 @@ impl Action {
     }
 }
 
-fn integer(args: &[Bytes], place: usize) -> Result<i64, Bytes> {
+/// The argument at `place`, which must be an integer.
+pub(super) fn integer(args: &[Bytes], place: usize) -> Result<i64, Bytes> {
     args.get(place).and_then(|text| parse_integer(text)).ok_or_else(|| errors::NOT_AN_INTEGER.into())
 }
 

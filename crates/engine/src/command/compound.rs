@@ -14,14 +14,16 @@
 //! reused, and both travel with a session, so a stamp can be compared wherever the session is. A key that is absent at both
 //! times has not changed, whatever was there in between.
 //!
-//! Invariant: *an operation either runs whole on values that are here, or changes nothing*; so what may meet a missing value runs
-//! on a copy.
+//! Invariant: *an operation either runs whole on values that are here, or changes nothing*; so what may meet a missing value, or
+//! the bound of a reply, runs on a copy.
 
-use super::{Executed, Limits, Op, Parsed, Target, errors, execute_within, parse, table};
+pub use super::scripts::{Calls, Script, ScriptCall, Stop, script_call, targets};
+use super::{Executed, Limits, Op, Target, errors, execute, execute_within, scripts, table};
 use crate::ids::Digest;
-use crate::session::{Key, Layout, Missing, Session};
+use crate::session::{Key, Missing, Session};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
 use bytes::{Bytes, BytesMut};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The name of a transaction between nodes; a client that sends it sends an unknown command.
@@ -36,15 +38,12 @@ const OF_DATABASE: &[u8] = b"\0db";
 pub const TRANSACTION_COMMANDS_MAX: usize = 65_536;
 /// So many commands behind the one that misses something are asked what they miss.
 const LOOK_AHEAD: usize = 64;
-const ARITY_IN_SCRIPT: &[u8] = b"ERR Wrong number of args calling Redis command from script";
+/// A transaction of no more commands has no bound for its reply but those of its commands.
+const FEW: usize = 64;
+/// Bytes of the reply of any other transaction, if it is not a single value that may be longer.
+const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A stamp is the first bytes of a digest; a key that is not there has an empty one.
 const STAMP_BYTES: usize = 16;
-
-/// A program that calls commands on one session.
-pub trait Script: Send + Sync {
-    /// Runs to its end and appends one reply. False: it was stopped, and nothing that it did counts; the reply says why.
-    fn run(&self, calls: &mut Calls<'_>, protocol: Protocol, out: &mut BytesMut) -> bool;
-}
 
 /// What an operation consists of, if it is more than one command.
 #[derive(Clone)]
@@ -52,69 +51,6 @@ pub(super) enum Body {
     Transaction { watched: Vec<(Target, Bytes)>, ops: Vec<Op> },
     Stamps,
     Script(Arc<dyn Script>),
-}
-
-/// Why a call of a script has no reply.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stop {
-    /// Values must be fetched: the script ends at once and runs again from its start.
-    Missing,
-}
-
-/// The commands that a script may call: those on its own keys.
-pub struct Calls<'a> {
-    session: &'a mut Session,
-    targets: &'a [Target],
-    limits: Limits,
-    unix_ms: u64,
-    wrote: bool,
-    missing: Option<Missing>,
-}
-
-impl Calls<'_> {
-    /// Runs one command and appends its reply in RESP2 or RESP3.
-    pub fn call(&mut self, args: Vec<Bytes>, protocol: Protocol, out: &mut BytesMut) -> Result<(), Stop> {
-        let mut reply = Reply::new(out, protocol);
-        let mut op = match parse(args) {
-            Parsed::Keyed(op) => op,
-            Parsed::Refused(refused) => {
-                let arity = refused.error.starts_with(b"ERR wrong number of arguments");
-                let error = if arity { Bytes::from_static(ARITY_IN_SCRIPT) } else { refused.error };
-                reply.error(error);
-                return Ok(());
-            }
-            Parsed::Connection(_) => {
-                reply.error("ERR This Redis command is not allowed from script");
-                return Ok(());
-            }
-            Parsed::Foreign(_) => {
-                reply.error("ERR Unknown Redis command called from script");
-                return Ok(());
-            }
-        };
-        for target in op.targets_mut() {
-            let Some(known) = self.targets.iter().find(|known| known.key == target.key) else {
-                reply.error("ERR wayfarer: a script on a session may only use the keys that it was given as KEYS");
-                return Ok(());
-            };
-            *target = known.clone();
-        }
-        match execute_within(self.limits, self.session, &op, self.unix_ms, protocol, out) {
-            Executed::Done { wrote } => {
-                self.wrote |= wrote;
-                Ok(())
-            }
-            Executed::Missing(missing) => {
-                self.missing = Some(missing);
-                Err(Stop::Missing)
-            }
-        }
-    }
-
-    /// The time that the whole script sees, in ms since 1970.
-    pub fn unix_ms(&self) -> u64 {
-        self.unix_ms
-    }
 }
 
 impl Op {
@@ -132,12 +68,9 @@ impl Op {
             (false, true) => &table::WRITING,
             (false, false) => &table::READING,
         };
-        let mut targets: Vec<Target> = Vec::new();
-        for target in watched.iter().map(|(target, _)| target).chain(ops.iter().flat_map(|op| &op.targets)) {
-            if !targets.iter().any(|known| known.key == target.key) {
-                targets.push(target.clone());
-            }
-        }
+        let named = watched.iter().map(|(target, _)| target).chain(ops.iter().flat_map(|op| &op.targets));
+        let mut known = HashSet::new();
+        let targets = named.filter(|target| known.insert(&target.key)).cloned().collect();
         Op::compound(row, args, targets, Body::Transaction { watched, ops })
     }
 
@@ -256,7 +189,7 @@ pub(super) fn run(session: &mut Session, op: &Op, body: &Body, at: (Limits, u64,
             op.targets.iter().for_each(|target| reply.bulk(&stamp(session, target, at.1)));
             Executed::Done { wrote: false }
         }
-        Body::Script(script) => run_script(session, op, script.as_ref(), at, out),
+        Body::Script(script) => scripts::run(session, op, script.as_ref(), at, out),
     }
 }
 
@@ -272,7 +205,8 @@ fn transaction(
         return Executed::Done { wrote: false };
     }
     let before = out.len();
-    let mut copy = (session.missing_count() > 0).then(|| session.clone());
+    let bound = if ops.len() > FEW { before.saturating_add(limits.value_bytes_max.max(REPLY_BYTES_MAX)) } else { usize::MAX };
+    let mut copy = (session.missing_count() > 0 || ops.len() > FEW).then(|| session.clone());
     let on = copy.as_mut().unwrap_or(session);
     Reply::new(out, protocol).array(ops.len());
     let mut wrote = false;
@@ -283,6 +217,11 @@ fn transaction(
                 out.truncate(before);
                 return Executed::Missing(with_later(missing, session, ops.get(at..).unwrap_or_default(), unix_ms));
             }
+        }
+        if out.len() > bound {
+            out.truncate(before);
+            Reply::new(out, protocol).error(errors::TRANSACTION_REPLY_TOO_LONG);
+            return Executed::Done { wrote: false };
         }
     }
     if let Some(copy) = copy {
@@ -295,53 +234,14 @@ fn transaction(
 fn with_later(missing: Missing, session: &Session, later: &[Op], unix_ms: u64) -> Missing {
     let Missing::Fetch(mut variables) = missing else { return missing };
     for op in later.iter().take(LOOK_AHEAD) {
-        let mut discarded = BytesMut::new();
-        let executed = execute_within(Limits::default(), &mut session.clone(), op, unix_ms, Protocol::Resp2, &mut discarded);
-        if let Executed::Missing(Missing::Fetch(more)) = executed {
+        let lacks = if op.is_script() { scripts::missing_of_keys(session, op) } else { execute::missing(session, op, unix_ms) };
+        if let Some(Missing::Fetch(more)) = lacks {
             variables.extend(more);
         }
     }
     variables.sort_unstable();
     variables.dedup();
     Missing::Fetch(variables)
-}
-
-fn run_script(
-    session: &mut Session,
-    op: &Op,
-    script: &dyn Script,
-    (limits, unix_ms, protocol): (Limits, u64, Protocol),
-    out: &mut BytesMut,
-) -> Executed {
-    if let Some(missing) = missing_of_keys(session, op) {
-        return Executed::Missing(missing);
-    }
-    let before = out.len();
-    // A script that is stopped leaves nothing behind.
-    let mut copy = session.clone();
-    let mut calls = Calls { session: &mut copy, targets: &op.targets, limits, unix_ms, wrote: false, missing: None };
-    let counts = script.run(&mut calls, protocol, out);
-    let Calls { wrote, missing, .. } = calls;
-    if let Some(missing) = missing {
-        out.truncate(before);
-        return Executed::Missing(missing);
-    }
-    if counts && wrote {
-        *session = copy;
-    }
-    Executed::Done { wrote: counts && wrote }
-}
-
-/// All that is elsewhere of the keys that a script was given: it is fetched at once, before the script begins. What is lost is
-/// not asked for: the script may overwrite it.
-fn missing_of_keys(session: &Session, op: &Op) -> Option<Missing> {
-    let mut fetch = Vec::new();
-    for target in &op.targets {
-        if let Some(Missing::Fetch(variables)) = session.missing_of(&target.key, None) {
-            fetch.extend(variables);
-        }
-    }
-    if fetch.is_empty() { None } else { Some(Missing::Fetch(fetch)) }
 }
 
 /// See the head of this file.
@@ -361,36 +261,6 @@ fn describe(key: &Key, text: &mut BytesMut) {
         text.extend_from_slice(&variable.version.0.to_le_bytes());
         text.extend_from_slice(&variable.access.writes.to_le_bytes());
     }
-}
-
-/// What `EVAL` and `EVALSHA` are given, as they came.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ScriptCall {
-    /// The text or its digest.
-    pub script: Bytes,
-    /// Its keys.
-    pub keys: Vec<Bytes>,
-    /// Its other arguments.
-    pub rest: Vec<Bytes>,
-}
-
-/// Takes the arguments of `EVAL`, `EVALSHA` and their read-only forms apart; the error is Redis's.
-pub fn script_call(args: &[Bytes]) -> Result<ScriptCall, Bytes> {
-    let [_, script, numkeys, rest @ ..] = args else {
-        let name = args.first().map(|n| String::from_utf8_lossy(n).to_ascii_lowercase()).unwrap_or_default();
-        return Err(errors::arity(&name));
-    };
-    let count = parse_integer(numkeys).ok_or(errors::NOT_AN_INTEGER)?;
-    let Ok(count) = usize::try_from(count) else { return Err("ERR Number of keys can't be negative".into()) };
-    let Some((keys, rest)) = rest.split_at_checked(count) else {
-        return Err("ERR Number of keys can't be greater than number of args".into());
-    };
-    Ok(ScriptCall { script: script.clone(), keys: keys.to_vec(), rest: rest.to_vec() })
-}
-
-/// Keys that are not filled in yet.
-pub fn targets(keys: &[Bytes]) -> Vec<Target> {
-    keys.iter().map(|key| Target { key: key.clone(), layout: Layout::Opaque, label: Bytes::new() }).collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::command::execute;
+use crate::command::{Parsed, execute, parse};
 use crate::ids::{Epoch, HandoverId, Incarnation, Version};
-use crate::session::{Class, Content, Remote, VariableId};
+use crate::session::{Class, Content, Layout, Remote, VariableId};
 
 const NOW: u64 = 1_000_000;
 
@@ -155,7 +155,8 @@ fn a_script_keeps_to_its_keys_and_to_all_or_nothing() {
     let (executed, _) = run_op(&mut session, &script_of(&["SET here 2"], true, &["here", "s"]));
     assert!(matches!(executed, Executed::Missing(Missing::Fetch(ids)) if ids.len() == 1));
     assert_eq!(session, before);
-    let (executed, reply) = run_op(&mut session, &script_of(&["SET here 2", "GET s", "PING", "SADD2 here x"], true, &["here"]));
+    let (executed, reply) =
+        run_op(&mut session, &script_of(&["SET here 2", "GET s", "CLIENT ID", "SADD2 here x"], true, &["here"]));
     assert_eq!(executed, Executed::Done { wrote: true });
     assert!(reply.starts_with("+OK -ERR wayfarer: a script on a session may only use") && reply.contains("not allowed from"));
     assert!(reply.ends_with("-ERR Unknown Redis command called from script "), "{reply}");
@@ -192,4 +193,26 @@ fn calls_of_scripts_are_taken_apart_as_redis_does() {
     assert_eq!(call("EVAL s 2 k"), Err("ERR Number of keys can't be greater than number of args".into()));
     assert_eq!(call("EVAL s -1 k"), Err("ERR Number of keys can't be negative".into()));
     assert_eq!(call("EVAL s x k"), Err("ERR value is not an integer or out of range".into()));
+}
+
+#[test]
+fn the_replies_of_a_transaction_have_a_bound_and_beyond_it_nothing_is_done() {
+    let mut session = Session::new(Version(0));
+    let value = Bytes::from(vec![b'v'; 1 << 20]);
+    session.write_string(b"s", Layout::Opaque, b"", value);
+    let limits = Limits { value_bytes_max: 1 << 20 };
+    let mut run = |commands: &[&str]| {
+        let before = session.clone();
+        let mut out = BytesMut::new();
+        let transaction = transaction_of(commands, Vec::new());
+        let executed = execute_within(limits, &mut session, &transaction, NOW, Protocol::Resp2, &mut out);
+        (executed, before == session, out.len(), out.starts_with(b"-ERR wayfarer: the replies"))
+    };
+    let mut commands = vec!["GET s"; 63];
+    commands.extend(["SET t 1", "GET t"]);
+    assert!(commands.len() > FEW);
+    assert!(matches!(run(&commands), (Executed::Done { wrote: true }, false, 66_000_000.., false)), "within the bound");
+    commands.extend(["SET t 2", "GET s"]);
+    let (executed, same, bytes, refused) = run(&commands);
+    assert_eq!((executed, same, refused), (Executed::Done { wrote: false }, true, true), "{bytes}");
 }

@@ -67,7 +67,10 @@ pub(crate) const COUNT_NEGATIVE: &str = "ERR COUNT can't be negative";
 pub(crate) const MAXLEN_NEGATIVE: &str = "ERR MAXLEN can't be negative";
 /// A reply that repeats elements would be longer than a value may be. Redis has no such limit.
 pub(crate) const REPLY_TOO_LONG: &str = "ERR wayfarer: the reply would be longer than a value may be";
-/// `COPY … DB`. Redis has several databases in one server; a session has one.
+/// The replies of a transaction together exceed what one reply may have; nothing of it has happened.
+pub(crate) const TRANSACTION_REPLY_TOO_LONG: &str =
+    "ERR wayfarer: the replies of the transaction are too long together, and nothing of it was done";
+/// `COPY … DB`. The keys of a session are copied within one database.
 pub(crate) const OTHER_DATABASE: &str = "ERR wayfarer: a session's key is not copied to another database";
 /// A counter would leave 64 bits.
 pub(crate) const OVERFLOW: &str = "ERR increment or decrement would overflow";
@@ -76,7 +79,7 @@ pub(crate) const DECREMENT_OVERFLOW: &str = "ERR decrement would overflow";
 /// A string would exceed [`super::STRING_BYTES_MAX`].
 pub(crate) const STRING_TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 /// A value would exceed [`super::Limits::value_bytes_max`].
-pub(crate) const VALUE_TOO_LONG: &str = "ERR string exceeds maximum allowed size ([state] value_bytes_max)";
+pub const VALUE_TOO_LONG: &str = "ERR string exceeds maximum allowed size ([state] value_bytes_max)";
 /// `EXPIRE … NX` with another option.
 pub(crate) const EXPIRE_NX: &str = "ERR NX and XX, GT or LT options at the same time are not compatible";
 /// `EXPIRE … GT LT`.

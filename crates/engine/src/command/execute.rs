@@ -6,7 +6,6 @@
 //! | action | needs |
 //! |---|---|
 //! | GET, SET … GET, APPEND, SETRANGE, INCR, GETDEL, GETEX, GETSET, MGET, bits | the whole strings |
-//! | SET that is merged with what others have written | the whole string |
 //! | HGET, HMGET, HINCRBY | those fields |
 //! | HGETALL, HVALS, HSCAN, HRANDFIELD … WITHVALUES | all fields |
 //! | lists | see `lists` |
@@ -66,9 +65,9 @@ pub(super) fn execute(
 }
 
 /// What of the values that `op` reads is not here.
-fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
+pub(super) fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
     if let Action::Rename { if_none: true } | Action::Copy { replace: false } = op.action
-        && session.key(op.arg(2), now).is_some()
+        && op.targets.get(1).is_some_and(|to| session.key(&to.key, now).is_some())
     {
         return None;
     }
@@ -99,8 +98,7 @@ fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
             Needs::Elements(_) => false,
         };
         if lost {
-            // A write cures what is lost: with nothing to merge with, it replaces all.
-            return op.merges_on().is_none().then_some(Missing::Lost);
+            return Some(Missing::Lost);
         }
     }
     fetch.sort_unstable();
@@ -127,7 +125,6 @@ fn needs(op: &Op) -> Needs<'_> {
     match &op.action {
         Action::Get | Action::GetMany | Action::GetSet | Action::GetDelete | Action::GetExpire { .. } => Needs::All(Kind::String),
         Action::Append | Action::IncrementBy(_) | Action::Set(Set { get: true, .. }) => Needs::All(Kind::String),
-        Action::Set(_) if op.merges_on().is_some() => Needs::All(Kind::String),
         Action::Piece(PieceAction::SetMany { .. }) => Needs::Nothing,
         Action::Piece(_) => Needs::All(Kind::String),
         Action::Length => Needs::Size(Kind::String),
@@ -142,7 +139,7 @@ fn needs(op: &Op) -> Needs<'_> {
         Action::Scan(kind) => Needs::All(*kind),
         Action::OfSortedSet(_) => Needs::All(Kind::SortedSet),
         Action::OfList(action) => Needs::Elements(*action),
-        Action::Rename { .. } if op.arg(1) == op.arg(2) => Needs::Nothing,
+        Action::Rename { .. } if op.targets.first() == op.targets.get(1) => Needs::Nothing,
         Action::Rename { .. } | Action::Copy { .. } => Needs::First,
         Action::Count | Action::Delete | Action::Expire { .. } | Action::Persist | Action::TimeToLive(_) | Action::Type => {
             Needs::Nothing
@@ -157,8 +154,17 @@ fn needs(op: &Op) -> Needs<'_> {
 impl<'a> Run<'a> {
     /// The only key, or the first.
     pub(super) fn target(&self) -> &'a Target {
+        self.target_at(0)
+    }
+
+    /// The second key. The arguments say how the client names it, which is another name in other databases than 0.
+    pub(super) fn second_target(&self) -> &'a Target {
+        self.target_at(1)
+    }
+
+    fn target_at(&self, place: usize) -> &'a Target {
         static NONE: Target = Target { key: Bytes::new(), layout: crate::session::Layout::Opaque, label: Bytes::new() };
-        self.op.targets.first().unwrap_or(&NONE)
+        self.op.targets.get(place).unwrap_or(&NONE)
     }
 
     /// The argument at `place`, beyond the life of this borrow.
@@ -199,7 +205,7 @@ impl<'a> Run<'a> {
     /// A write removes what has expired under its keys, so that nothing of a former life is compared or kept.
     fn clear_expired(&mut self) {
         for target in &self.op.targets {
-            let expired = self.session.keys().iter().any(|k| k.name == target.key && k.is_expired(self.now));
+            let expired = self.session.held(&target.key).is_some_and(|k| k.is_expired(self.now));
             if expired {
                 self.session.remove(&target.key, self.now);
                 self.wrote = true;

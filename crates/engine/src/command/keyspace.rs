@@ -167,13 +167,12 @@ impl Run<'_> {
 
     /// Gives the first key, or a copy of it, to the second, whose layout and label it takes.
     fn transfer(&mut self, keep: bool) {
-        if let [from, to] = self.op.targets() {
-            self.wrote |= self.session.transfer(&from.key, (&to.key, to.layout, &to.label), keep, self.now);
-        }
+        let (from, to) = (self.target(), self.second_target());
+        self.wrote |= self.session.transfer(&from.key, (&to.key, to.layout, &to.label), keep, self.now);
     }
 
     pub(super) fn rename(&mut self, if_none: bool) {
-        let (from, to) = (self.arg(1), self.arg(2));
+        let (from, to) = (&self.target().key, &self.second_target().key);
         if self.key().is_none() {
             return self.reply.error(errors::NO_SUCH_KEY);
         }
@@ -185,7 +184,7 @@ impl Run<'_> {
     }
 
     pub(super) fn copy(&mut self, replace: bool) {
-        let (from, to) = (self.arg(1), self.arg(2));
+        let (from, to) = (&self.target().key, &self.second_target().key);
         if from == to {
             return self.reply.error(errors::SAME_OBJECT);
         }

@@ -10,7 +10,7 @@
 //!
 //! Invariant: a list without elements does not exist.
 
-use super::action::Action;
+use super::action::{Action, integer};
 use super::execute::Run;
 use super::ranges::places;
 use super::strings::NOT_HERE;
@@ -42,10 +42,6 @@ pub(crate) struct Position {
     count: Option<usize>,
     /// How many elements to compare; 0: all.
     compared_max: usize,
-}
-
-fn integer(args: &[Bytes], place: usize) -> Result<i64, Bytes> {
-    args.get(place).and_then(|text| parse_integer(text)).ok_or_else(|| errors::NOT_AN_INTEGER.into())
 }
 
 fn end(args: &[Bytes], place: usize) -> Result<End, Bytes> {
@@ -233,13 +229,10 @@ impl Run<'_> {
         }
         let count = count.min(self.elements());
         self.reply.array(count);
-        for _ in 0..count {
-            match self.session.pop_element(&self.target().key, end, self.now) {
-                Some(value) => self.reply.bulk(&value),
-                None => self.reply.error(NOT_HERE),
-            }
-            self.wrote = true;
-        }
+        let (list, reply) = (self.target(), &mut self.reply);
+        let popped = self.session.pop_elements(&list.key, end, count, self.now, |value| reply.bulk(value));
+        (popped..count).for_each(|_| self.reply.error(NOT_HERE));
+        self.wrote |= popped > 0;
     }
 
     fn list_insert(&mut self, after: bool) {
@@ -300,7 +293,7 @@ impl Run<'_> {
     }
 
     fn list_move(&mut self, from: End, to: End) {
-        let (source, target) = (self.arg(1), self.arg(2));
+        let (source, target) = (&self.target().key, &self.second_target().key);
         if self.session.key(source, self.now).is_none() {
             return self.reply.null();
         }

@@ -18,7 +18,7 @@
 //! | `action` | options of one command to a validated [`Action`] |
 //! | `execute`, `keyspace` | what an action needs, then the action; actions on keys of any type |
 //! | `strings`, `pieces`, `hashes`, `lists`, `sets`, `sorted_sets`, `ranges` | actions on keys of one type |
-//! | [`compound`] | transactions, scripts, stamps: several commands as one operation |
+//! | [`compound`], `scripts` | transactions, scripts, stamps: several commands as one operation |
 //! | `scan`, `sampling` | actions that several types share |
 //! | `numbers`, `long_double`, [`glob`] | numbers with fractions and patterns, as Redis reads them |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
@@ -42,13 +42,14 @@ mod pieces;
 mod ranges;
 mod sampling;
 mod scan;
+mod scripts;
 mod server;
 mod sets;
 mod sorted_sets;
 mod strings;
 pub mod table;
 
-pub(crate) use numbers::format_double;
+pub use numbers::format_double;
 
 use crate::session::{Layout, Missing, Session};
 use crate::wire::resp::Protocol;
@@ -84,8 +85,6 @@ pub struct Op {
     args: Vec<Bytes>,
     action: Action,
     targets: Vec<Target>,
-    /// The value that the writer had read, if that is known and its write is to be merged with what others have written since.
-    read: Option<Bytes>,
     /// Of an operation that is more than one command; then `action` is not looked at.
     body: Option<std::sync::Arc<compound::Body>>,
 }
@@ -145,45 +144,26 @@ impl Op {
         for place in places {
             args.extend_from_slice(self.row.keys.with_its_own(&self.args, *place));
         }
-        Op { row: self.row, args, action: self.action.clone(), targets, read: None, body: None }
-    }
-
-    /// Whether its reply is the whole value of its one key.
-    pub fn reads_string(&self) -> bool {
-        matches!(self.action, Action::Get | Action::GetExpire { .. })
-    }
-
-    /// Whether it replaces the whole value of its one key whatever that is: such a write can be merged.
-    pub fn replaces_string(&self) -> bool {
-        matches!(&self.action, Action::Set(set) if set.condition != action::SetIf::New)
-    }
-
-    /// Has a write merged, member by member, with what others have written since its writer read `read`
-    /// ([`crate::session::layout::merge`]). Does nothing to an operation that cannot be merged.
-    pub fn merge_on(&mut self, read: Bytes) {
-        if self.replaces_string() {
-            self.read = Some(read);
-        }
-    }
-
-    /// The value that it is merged on, if it is.
-    pub fn merges_on(&self) -> Option<&Bytes> {
-        self.read.as_ref()
+        Op { row: self.row, args, action: self.action.clone(), targets, body: None }
     }
 
     /// The bytes of its arguments: what it holds of a receive buffer while it waits.
     pub fn size_bytes(&self) -> usize {
-        self.args.iter().chain(&self.read).fold(0, |sum, arg| sum.saturating_add(arg.len()))
+        self.args.iter().fold(0, |sum, arg| sum.saturating_add(arg.len()))
     }
 
-    /// Lets go of the receive buffer whose slices its arguments are. For operations that wait.
+    /// Lets go of the receive buffer whose slices its arguments are. For operations that wait. A script has its own from the start.
     pub fn detach(&mut self) {
-        self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
-        self.targets.iter_mut().for_each(|t| t.key = Bytes::copy_from_slice(&t.key));
+        if !matches!(self.body.as_deref(), Some(compound::Body::Script(_))) {
+            self.args.iter_mut().for_each(|arg| *arg = Bytes::copy_from_slice(arg));
+        }
+        for target in &mut self.targets {
+            (target.key, target.label) = (Bytes::copy_from_slice(&target.key), Bytes::copy_from_slice(&target.label));
+        }
     }
 
     fn compound(row: &'static Row, args: Vec<Bytes>, targets: Vec<Target>, body: compound::Body) -> Op {
-        Op { row, args, action: Action::Count, targets, read: None, body: Some(std::sync::Arc::new(body)) }
+        Op { row, args, action: Action::Count, targets, body: Some(std::sync::Arc::new(body)) }
     }
 
     fn arg(&self, at: usize) -> &Bytes {
@@ -255,7 +235,7 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
             // Most commands have one key: no more room than that.
             let mut targets = Vec::with_capacity(keys.size_hint().0);
             targets.extend(keys.map(|key| Target { key, layout: Layout::Opaque, label: Bytes::new() }));
-            Parsed::Keyed(Op { row, args, action, targets, read: None, body: None })
+            Parsed::Keyed(Op { row, args, action, targets, body: None })
         }
         Err(error) => {
             let keys = keys.collect();

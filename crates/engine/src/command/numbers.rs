@@ -41,7 +41,7 @@ fn parse_number(text: &[u8]) -> Option<f64> {
 }
 
 /// `%.17g`: what Redis 7.0 answers for a double.
-pub(crate) fn format_double(value: f64) -> String {
+pub fn format_double(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
     }

@@ -4,7 +4,7 @@
 //!
 //! Invariant: a string never grows beyond what a value may have ([`super::Limits`]).
 
-use super::action::Action;
+use super::action::{Action, integer};
 use super::execute::Run;
 use super::long_double::{self, LongDouble, Number};
 use super::ranges::places;
@@ -23,10 +23,6 @@ pub(crate) enum PieceAction {
     SetBit { offset: usize, on: bool },
     SetMany { if_none: bool },
     SetRange { offset: usize },
-}
-
-fn integer(args: &[Bytes], place: usize) -> Result<i64, Bytes> {
-    args.get(place).and_then(|text| parse_integer(text)).ok_or_else(|| errors::NOT_AN_INTEGER.into())
 }
 
 fn bit_offset(args: &[Bytes]) -> Result<usize, Bytes> {

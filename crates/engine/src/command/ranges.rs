@@ -11,12 +11,12 @@
 //!
 //! Invariant: a range is a contiguous part of the order.
 
-use super::action::Action;
+use super::action::{Action, integer};
 use super::errors;
 use super::execute::Run;
 use super::numbers::parse_bound;
 use super::sorted_sets::SortedAction;
-use crate::wire::resp::{Protocol, parse_integer};
+use crate::wire::resp::Protocol;
 use bytes::Bytes;
 use std::cmp::Ordering;
 
@@ -61,10 +61,6 @@ pub(crate) enum By {
     Rank,
     Score,
     Member,
-}
-
-fn integer(args: &[Bytes], place: usize) -> Result<i64, Bytes> {
-    args.get(place).and_then(|text| parse_integer(text)).ok_or_else(|| errors::NOT_AN_INTEGER.into())
 }
 
 fn score(args: &[Bytes], place: usize) -> Result<Score, Bytes> {

@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
     }
 
     fn move_member(&mut self) {
-        let (from, to, member) = (self.arg(1), self.arg(2), self.arg(3));
+        let (from, to, member) = (&self.target().key, &self.second_target().key, self.arg(3));
         let Some(source) = self.session.key(from, self.now) else { return self.reply.integer(0) };
         let kinds = [Some(source.kind), self.session.key(to, self.now).map(|k| k.kind)];
         if kinds.iter().flatten().any(|kind| *kind != Kind::Set) {

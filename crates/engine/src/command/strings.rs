@@ -8,7 +8,6 @@
 use super::action::{Expiry, Set, SetIf};
 use super::errors;
 use super::execute::Run;
-use crate::session::layout::merge::merge;
 use crate::session::{Key, Kind};
 use crate::wire::resp::parse_integer;
 use bytes::{Bytes, BytesMut};
@@ -94,23 +93,13 @@ impl Run<'_> {
         };
         if allowed {
             let expires_at_ms = if set.keep_ttl { self.expiry() } else { expiry };
-            let written = Bytes::copy_from_slice(self.arg(set.value));
-            let value = self.merged(&written).unwrap_or(written);
-            self.store(value, expires_at_ms);
+            self.store(Bytes::copy_from_slice(self.arg(set.value)), expires_at_ms);
         }
         match (set.get, allowed) {
             (true, _) => self.reply.bulk_or_null(before),
             (false, true) => self.reply.simple("OK"),
             (false, false) => self.reply.null(),
         }
-    }
-
-    /// The written value with what others have written since its writer read; `None`: it replaces all.
-    fn merged(&mut self, written: &Bytes) -> Option<Bytes> {
-        let read = self.op.merges_on()?;
-        let target = self.target();
-        let present = self.string(&target.key).ok().flatten()?;
-        merge(target.layout, read, written, &present).filter(|merged| merged.len() <= self.limits.value_bytes_max)
     }
 
     pub(super) fn set_if_new(&mut self) {

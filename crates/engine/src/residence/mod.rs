@@ -93,7 +93,7 @@ impl Resident {
     /// The keys of these names that have to be loaded first: nobody knows whether they are at rest.
     pub fn unknown<'a>(&self, mut names: impl Iterator<Item = &'a Bytes>) -> bool {
         let Some(rest) = &self.rest else { return false };
-        names.any(|name| !self.session.keys().iter().any(|k| k.name == *name) && !rest.knows(name))
+        names.any(|name| self.session.held(name).is_none() && !rest.knows(name))
     }
 
     /// Whether it may answer, as far as its gate is concerned; the lease is another matter.

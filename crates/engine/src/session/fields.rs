@@ -19,7 +19,7 @@ use super::packed::Packed;
 use super::{Access, Content, Variable};
 use crate::ids::Version;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -29,7 +29,8 @@ const INDEXED_FROM: usize = 48;
 /// The form with an entry for each variable.
 #[derive(Clone, Default)]
 struct Loose {
-    entries: Vec<(Bytes, Variable)>,
+    /// Both ends can be added to and taken from at the same cost, as lists are.
+    entries: VecDeque<(Bytes, Variable)>,
     #[allow(clippy::box_collection, reason = "few maps have an index: the others pay for a pointer, not for a map")]
     index: Option<Box<HashMap<Bytes, usize>>>,
 }
@@ -278,9 +279,9 @@ impl Fields {
         }
         let loose = self.loosened();
         let at = loose.position(name)?;
-        let Some(index) = &mut loose.index else { return Some(loose.entries.remove(at).1) };
+        let Some(index) = &mut loose.index else { return loose.entries.remove(at).map(|(_, v)| v) };
         index.remove(name);
-        let (_, variable) = loose.entries.swap_remove(at);
+        let (_, variable) = loose.entries.swap_remove_back(at)?;
         if let Some((moved, _)) = loose.entries.get(at) {
             index.insert(moved.clone(), at);
         }
@@ -305,8 +306,7 @@ impl Fields {
 
     /// Removes the entry of a list at a place.
     pub(crate) fn remove_at(&mut self, at: usize) -> Option<Variable> {
-        let entries = &mut self.loosened().entries;
-        (at < entries.len()).then(|| entries.remove(at).1)
+        self.loosened().entries.remove(at).map(|(_, variable)| variable)
     }
 
     /// Keeps only the entries of a list that `keep` names, which is shown each with its place.
@@ -339,7 +339,7 @@ impl Loose {
         if let Some(index) = &mut self.index {
             index.insert(name.clone(), self.entries.len());
         }
-        self.entries.push((name, variable));
+        self.entries.push_back((name, variable));
         if self.index.is_none() && self.entries.len() >= INDEXED_FROM {
             let places = self.entries.iter().enumerate().map(|(at, (name, _))| (name.clone(), at));
             self.index = Some(Box::new(places.collect()));

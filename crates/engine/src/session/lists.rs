@@ -66,7 +66,7 @@ impl Session {
     pub(crate) fn insert_element(&mut self, list: &[u8], at: usize, value: Bytes, unix_ms: u64) -> usize {
         let version = self.next_version();
         let position = self.position_or_new(list, Kind::List, unix_ms);
-        let Some(key) = self.keys.get_mut(position) else { return 0 };
+        let Some(key) = self.keys.at_mut(position) else { return 0 };
         let at = at.min(key.len());
         let place = key.new_place(at).unwrap_or_else(|| {
             // The new element's number stays free. The others' values are the same, so their versions stay.
@@ -79,26 +79,47 @@ impl Session {
         key.len()
     }
 
-    /// Adds an element at one end, making the list if there is none. The value must own its bytes. Returns the length.
+    /// Adds an element at one end, making the list if there is none. The value must own its bytes. Returns the length. Costs the
+    /// same whatever the length.
     pub(crate) fn push_element(&mut self, list: &[u8], end: End, value: Bytes, unix_ms: u64) -> usize {
         self.insert_element(list, if end == End::Left { 0 } else { usize::MAX }, value, unix_ms)
     }
 
-    /// Takes the element at an end away and returns its value. The list goes with its last element.
-    pub(crate) fn pop_element(&mut self, list: &[u8], end: End, unix_ms: u64) -> Option<Bytes> {
-        let key = self.key_mut(list, unix_ms).filter(|k| k.kind == Kind::List)?;
-        let at = if end == End::Left { 0 } else { key.len().checked_sub(1)? };
-        let Content::Here(value) = key.element(at)?.content.clone() else { return None };
-        key.fields.remove_at(at);
+    /// Takes up to `count` elements at an end away and shows their values, as far as they are here. The list goes with its last
+    /// element. Costs the same for each whatever the length.
+    pub(crate) fn pop_elements(
+        &mut self,
+        list: &[u8],
+        end: End,
+        count: usize,
+        unix_ms: u64,
+        mut show: impl FnMut(&[u8]),
+    ) -> usize {
+        let Some(key) = self.content_mut(list, unix_ms).filter(|k| k.kind == Kind::List) else { return 0 };
+        let mut popped = 0;
+        while popped < count {
+            let at = if end == End::Left { 0 } else { key.len().saturating_sub(1) };
+            let Some(Content::Here(value)) = key.element(at).map(|variable| &variable.content) else { break };
+            show(value);
+            key.fields.remove_at(at);
+            popped += 1;
+        }
         if key.is_empty() {
             self.remove(list, unix_ms);
         }
-        Some(value)
+        popped
+    }
+
+    /// The same with one element.
+    pub(crate) fn pop_element(&mut self, list: &[u8], end: End, unix_ms: u64) -> Option<Bytes> {
+        let mut popped = None;
+        self.pop_elements(list, end, 1, unix_ms, |value| popped = Some(Bytes::copy_from_slice(value)));
+        popped
     }
 
     /// Counts a read of the element at `at` and returns its value if it is here.
     pub(crate) fn read_element(&mut self, list: &[u8], at: usize, unix_ms: u64) -> Option<Bytes> {
-        let variable = self.key_mut(list, unix_ms).filter(|k| k.kind == Kind::List)?.fields.at_mut(at)?;
+        let variable = self.content_mut(list, unix_ms).filter(|k| k.kind == Kind::List)?.fields.at_mut(at)?;
         variable.access.reads = variable.access.reads.saturating_add(1);
         match &variable.content {
             Content::Here(value) => Some(value.clone()),
@@ -109,7 +130,7 @@ impl Session {
     /// Replaces the value of the element at `at`, wherever the old one is. False: there is none.
     pub(crate) fn write_element(&mut self, list: &[u8], at: usize, value: Bytes, unix_ms: u64) -> bool {
         let version = self.next_version();
-        let Some(key) = self.key_mut(list, unix_ms).filter(|k| k.kind == Kind::List) else { return false };
+        let Some(key) = self.content_mut(list, unix_ms).filter(|k| k.kind == Kind::List) else { return false };
         let Some(variable) = key.fields.at_mut(at) else { return false };
         let was_here = matches!(variable.content, Content::Here(_));
         variable.content = Content::Here(value);
@@ -124,7 +145,7 @@ impl Session {
     /// Keeps the elements that `keep` names, which is shown each with its place from the head. Returns how many went; the list
     /// goes with its last element.
     pub(crate) fn retain_elements(&mut self, list: &[u8], unix_ms: u64, mut keep: impl FnMut(usize, &Variable) -> bool) -> usize {
-        let Some(key) = self.key_mut(list, unix_ms).filter(|k| k.kind == Kind::List) else { return 0 };
+        let Some(key) = self.content_mut(list, unix_ms).filter(|k| k.kind == Kind::List) else { return 0 };
         let (before, mut missing) = (key.len(), 0);
         key.fields.retain(|at, variable| {
             let kept = keep(at, variable);
@@ -180,6 +201,33 @@ mod tests {
         assert_eq!(shown(&s), "yxac");
         assert_eq!(s.retain_elements(b"l", 0, |_, _| false), 4);
         assert!(s.is_empty());
+    }
+
+    /// How many elements are in another place of the memory than `before`, which then has the places of now.
+    fn moved(s: &Session, before: &mut std::collections::HashMap<Bytes, *const Variable>) -> usize {
+        let places = |k: &Key| k.variables().map(|(name, v)| (name.clone(), std::ptr::from_ref(v))).collect();
+        let now: std::collections::HashMap<Bytes, *const Variable> = s.key(b"l", 0).map(places).unwrap_or_default();
+        let moved = now.iter().filter(|(name, place)| before.get(*name).is_some_and(|old| old != *place)).count();
+        *before = now;
+        moved
+    }
+
+    #[test]
+    fn an_element_at_either_end_moves_no_others() {
+        const ELEMENTS: usize = 500;
+        for end in [End::Left, End::Right] {
+            let (mut s, mut places, mut pushing, mut popping) = (Session::default(), Default::default(), 0, 0);
+            for _ in 0..ELEMENTS {
+                s.push_element(b"l", end, Bytes::from_static(b"v"), 0);
+                pushing += moved(&s, &mut places);
+            }
+            for _ in 0..ELEMENTS {
+                assert!(s.pop_element(b"l", end, 0).is_some());
+                popping += moved(&s, &mut places);
+            }
+            // More room is made for all of them now and then, which is twice as much each time.
+            assert!(pushing <= 2 * ELEMENTS && popping == 0, "{pushing} {popping}");
+        }
     }
 
     #[test]

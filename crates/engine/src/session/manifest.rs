@@ -163,7 +163,7 @@ impl Manifest {
     pub fn open(&self, staged: &HashMap<VariableId, Bytes>) -> Result<Session, Unfit> {
         let mut session = Session::new(self.last_version);
         for key in &self.keys {
-            if key.entries.is_empty() || session.keys().iter().any(|k| k.name == key.name) {
+            if key.entries.is_empty() || session.held(&key.name).is_some() {
                 return Err(Unfit::Malformed);
             }
             let packs = matches!(key.kind, Kind::Hash | Kind::String);

@@ -55,7 +55,7 @@ impl Session {
     pub(crate) fn write_member(&mut self, name: &[u8], kind: Kind, member: &[u8], value: &[u8], unix_ms: u64) -> bool {
         let version = self.next_version();
         let at = self.position_or_new(name, kind, unix_ms);
-        let Some(key) = self.keys.get_mut(at) else { return false };
+        let Some(key) = self.keys.at_mut(at) else { return false };
         match key.fields.put(member, value, version) {
             Put::New => true,
             Put::Replaced { was_here } => {
@@ -68,19 +68,19 @@ impl Session {
     /// Where the living key of this name is; a new one without variables takes the place of none or of an expired one. The
     /// caller adds a variable at once.
     pub(super) fn position_or_new(&mut self, name: &[u8], kind: Kind, unix_ms: u64) -> usize {
-        if let Some(at) = self.keys.iter().position(|k| k.name.as_ref() == name && !k.is_expired(unix_ms)) {
+        if let Some(at) = self.living(name, unix_ms) {
             return at;
         }
         self.remove(name, unix_ms);
         let name = Bytes::copy_from_slice(name);
         let fields = if kind == Kind::Hash { Fields::default() } else { Fields::loose() };
-        self.push(Key { name, layout: Layout::Hash, kind, expires_at_ms: None, fields });
-        self.keys.len() - 1
+        self.keys.push(Key { name, layout: Layout::Hash, kind, expires_at_ms: None, fields });
+        self.keys().len() - 1
     }
 
     /// Counts one read of every variable of a key.
     pub(crate) fn count_reads(&mut self, name: &[u8], unix_ms: u64) {
-        let Some(key) = self.key_mut(name, unix_ms) else { return };
+        let Some(key) = self.content_mut(name, unix_ms) else { return };
         key.fields.read_each(|_, _| {});
     }
 
@@ -105,7 +105,7 @@ impl Session {
             if kind == Kind::Hash {
                 fields.tighten();
             }
-            self.push(Key { name: Bytes::copy_from_slice(to), layout, kind, expires_at_ms: None, fields });
+            self.keys.push(Key { name: Bytes::copy_from_slice(to), layout, kind, expires_at_ms: None, fields });
         }
         if let Some(key) = self.key_mut(to, unix_ms) {
             key.expires_at_ms = expires_at_ms;

@@ -19,6 +19,7 @@
 //! (a part that is elsewhere makes the read answer [`Missing`] instead).
 
 pub mod fields;
+mod keys;
 pub mod layout;
 pub mod lists;
 pub mod manifest;
@@ -34,6 +35,7 @@ pub use variable::{Access, Class, Content, Kind, Layout, Remote, Variable, Varia
 use crate::ids::Version;
 use bytes::{Bytes, BytesMut};
 use fields::Fields;
+use keys::Keys;
 
 /// What a read needs and the session does not have.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,7 +122,7 @@ impl Key {
 /// All variables of one client's session.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Session {
-    keys: Vec<Key>,
+    keys: Keys,
     last_version: Version,
     missing: usize,
 }
@@ -128,17 +130,17 @@ pub struct Session {
 impl Session {
     /// A session without keys, whose first change gets a version above `after`.
     pub fn new(after: Version) -> Session {
-        Session { keys: Vec::new(), last_version: after, missing: 0 }
+        Session { keys: Keys::default(), last_version: after, missing: 0 }
     }
 
     /// Whether no key is left: such a session ends.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.list().is_empty()
     }
 
-    /// Its keys, in order of creation.
+    /// Its keys; a few are in order of creation.
     pub fn keys(&self) -> &[Key] {
-        &self.keys
+        self.keys.list()
     }
 
     /// The version that was given last.
@@ -153,22 +155,39 @@ impl Session {
 
     /// Bytes of names and values that are here.
     pub fn size_bytes(&self) -> u64 {
-        self.keys.iter().map(|k| k.name.len() as u64 + k.fields.bytes_here()).sum()
+        self.keys().iter().map(|k| k.name.len() as u64 + k.fields.bytes_here()).sum()
     }
 
     /// The key of this name; one that has expired by `unix_ms` does not exist.
     pub fn key(&self, name: &[u8], unix_ms: u64) -> Option<&Key> {
-        self.keys.iter().find(|k| k.name.as_ref() == name && !k.is_expired(unix_ms))
+        self.held(name).filter(|k| !k.is_expired(unix_ms))
+    }
+
+    /// The key of this name, even if its time has come.
+    pub fn held(&self, name: &[u8]) -> Option<&Key> {
+        self.keys.get(name)
     }
 
     /// The same, for a change of its expiry; variables are changed through the session only.
     pub fn key_mut(&mut self, name: &[u8], unix_ms: u64) -> Option<&mut Key> {
-        self.keys.iter_mut().find(|k| k.name.as_ref() == name && !k.is_expired(unix_ms))
+        let at = self.living(name, unix_ms)?;
+        self.keys.show(at)
+    }
+
+    /// The same, for a change of its variables alone.
+    fn content_mut(&mut self, name: &[u8], unix_ms: u64) -> Option<&mut Key> {
+        let at = self.living(name, unix_ms)?;
+        self.keys.at_mut(at)
+    }
+
+    /// Where the key of this name is, if its time has not come.
+    fn living(&self, name: &[u8], unix_ms: u64) -> Option<usize> {
+        let at = self.keys.position(name)?;
+        self.keys().get(at).filter(|key| !key.is_expired(unix_ms)).map(|_| at)
     }
 
     /// Removes what has expired; true if something had.
     pub fn expire(&mut self, unix_ms: u64) -> bool {
-        let before = self.keys.len();
         let missing = &mut self.missing;
         self.keys.retain(|k| {
             let keep = !k.is_expired(unix_ms);
@@ -176,19 +195,17 @@ impl Session {
                 *missing -= count_missing(k);
             }
             keep
-        });
-        self.keys.len() != before
+        })
     }
 
     /// When the next key expires, in ms since 1970.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.keys.iter().filter_map(|k| k.expires_at_ms).min()
+        self.keys.next_expiry_ms()
     }
 
     /// Removes a key; true if it existed. Needs nothing that is elsewhere.
     pub fn remove(&mut self, name: &[u8], unix_ms: u64) -> bool {
-        let Some(at) = self.keys.iter().position(|k| k.name.as_ref() == name) else { return false };
-        let key = self.keys.remove(at);
+        let Some(key) = self.keys.position(name).and_then(|at| self.keys.take(at)) else { return false };
         self.missing -= count_missing(&key);
         !key.is_expired(unix_ms)
     }
@@ -198,13 +215,13 @@ impl Session {
         if self.missing == 0 {
             return None;
         }
-        self.keys.iter().find(|k| k.name.as_ref() == key)?.missing(variable)
+        self.held(key)?.missing(variable)
     }
 
     /// The whole value of a string key. The caller has looked for what is missing, and for the kind; what is not a string or
     /// not here reads as `None`.
     pub fn read_string(&mut self, name: &[u8], unix_ms: u64) -> Option<Bytes> {
-        let key = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
+        let key = self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
         if !key.fields.is_packed()
             && key.fields.len() == 1
             && let Some(variable) = key.fields.at_mut(0)
@@ -223,7 +240,7 @@ impl Session {
 
     /// Shows the whole value of a string key under the same conditions; counts the read.
     pub fn show_string<R>(&mut self, name: &[u8], unix_ms: u64, show: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let key = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
+        let key = self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
         if key.fields.len() != 1 {
             return self.read_string(name, unix_ms).map(|value| show(&value));
         }
@@ -239,12 +256,12 @@ impl Session {
 
     /// Shows the value of a hash field if it is here, and counts the read; `None`: there is no such field.
     pub fn show_field<R>(&mut self, name: &[u8], field: &[u8], unix_ms: u64, show: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
-        self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash)?.fields.read(field, show)
+        self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash)?.fields.read(field, show)
     }
 
     /// Shows every field of a hash in order, with its value if that is here; counts the reads.
     pub fn read_hash(&mut self, name: &[u8], unix_ms: u64, each: impl FnMut(&[u8], Option<&[u8]>)) {
-        if let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) {
+        if let Some(key) = self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) {
             key.fields.read_each(each);
         }
     }
@@ -257,7 +274,7 @@ impl Session {
 
     /// Removes a field or a member; true if it existed. The key goes with its last one. A string has none.
     pub fn remove_field(&mut self, name: &[u8], field: &[u8], unix_ms: u64) -> bool {
-        let Some(key) = self.key_mut(name, unix_ms).filter(|k| k.kind != Kind::String) else { return false };
+        let Some(key) = self.content_mut(name, unix_ms).filter(|k| k.kind != Kind::String) else { return false };
         let Some(variable) = key.fields.remove(field) else { return false };
         let emptied = key.is_empty();
         if !matches!(variable.content, Content::Here(_)) {
@@ -271,13 +288,14 @@ impl Session {
 
     /// The variable of this name, wherever its value is.
     pub fn variable(&self, id: &VariableId) -> Option<&Variable> {
-        self.keys.iter().find(|k| k.name == id.key)?.fields.get(&id.name)
+        self.held(&id.key)?.fields.get(&id.name)
     }
 
     /// Changes where a missing variable is: a fetched value, or `Lost`. Does nothing to one that is here. The version stays:
     /// it is the same value.
     pub(crate) fn resolve(&mut self, id: &VariableId, content: Content) -> bool {
-        let Some(key) = self.keys.iter_mut().find(|k| k.name == id.key).filter(|k| !k.fields.is_packed()) else { return false };
+        let found = self.keys.position(&id.key).and_then(|at| self.keys.at_mut(at));
+        let Some(key) = found.filter(|k| !k.fields.is_packed()) else { return false };
         let Some(variable) = key.fields.get_mut(&id.name) else { return false };
         if matches!(variable.content, Content::Here(_)) {
             return false;
@@ -296,12 +314,6 @@ impl Session {
     /// Adds a key as a manifest describes it.
     pub(crate) fn adopt(&mut self, key: Key) {
         self.missing += count_missing(&key);
-        self.push(key);
-    }
-
-    /// Most sessions have one key: room for more is not kept ahead.
-    fn push(&mut self, key: Key) {
-        self.keys.reserve_exact(1);
         self.keys.push(key);
     }
 

@@ -26,9 +26,8 @@ impl Session {
             Some(split) => split.pieces,
             None => vec![(Bytes::copy_from_slice(label), value)],
         };
-        let mut old = match self.keys.iter().position(|k| k.name.as_ref() == name) {
-            Some(at) => {
-                let key = self.keys.remove(at);
+        let mut old = match self.keys.position(name).and_then(|at| self.keys.take(at)) {
+            Some(key) => {
                 self.missing -= count_missing(&key);
                 if key.kind == Kind::String { key.fields } else { Fields::default() }
             }
@@ -59,20 +58,22 @@ impl Session {
             // A touch counts as one write of the value: whoever watches the key sees it, as in Redis.
             first.access.writes = first.access.writes.saturating_add(1);
         }
-        self.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
+        self.keys.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
         changed
     }
 }
 
 impl Session {
-    /// The same where one value that is not divided replaces another under the newest key: in its place. `None`: another case.
+    /// The same where one value that is not divided replaces another: in its place. `None`: another case.
     fn rewrite_whole(&mut self, name: &[u8], layout: Layout, label: &[u8], value: &[u8]) -> Option<bool> {
         let version = Version(self.last_version.0 + 1);
-        let key = self.keys.last_mut().filter(|k| k.kind == Kind::String && k.name.as_ref() == name)?;
+        let at = self.keys.position(name)?;
+        let key = self.keys().get(at).filter(|k| k.kind == Kind::String)?;
         if layout.is_divided() || key.layout.is_divided() || !key.fields.is_packed() {
             return None;
         }
         let (same, before) = key.fields.same(label, value)?;
+        let key = self.keys.show(at)?;
         (key.layout, key.expires_at_ms) = (layout, None);
         // A touch counts as a write too: whoever watches the key sees it, as in Redis.
         key.fields.put(label, value, if same { before } else { version });

@@ -87,11 +87,6 @@ impl FrameScanner {
         Ok(Some(frame))
     }
 
-    /// How many bytes the reply needs at least: a hint for the size of the buffer.
-    pub fn wanted_bytes(&self) -> usize {
-        self.at
-    }
-
     /// Passes one head, and the payload of a string, which may still be to come. False: more bytes are needed.
     fn element(&mut self, bytes: &[u8]) -> Result<bool, FrameError> {
         let Some(kind) = bytes.get(self.at) else { return Ok(false) };
@@ -151,12 +146,12 @@ pub fn frame_len(bytes: &[u8], bytes_max: usize, elements_max: usize) -> Result<
     FrameScanner::new(bytes_max, elements_max).scan(bytes)
 }
 
-/// The elements of the array at the front of `reply`, each as its bytes; `None` if it is not a whole array of at most
+/// The elements of the array or push at the front of `reply`, each as its bytes; `None` if it is not a whole one of at most
 /// `elements_max`.
 pub fn elements(reply: &[u8], elements_max: usize) -> Option<Vec<&[u8]>> {
     let head_end = reply.iter().position(|b| *b == b'\n')?.checked_add(1)?;
     let count = match reply.get(..head_end)? {
-        [b'*', count @ .., b'\r', b'\n'] => usize::try_from(parse_integer(count)?).ok().filter(|n| *n <= elements_max)?,
+        [b'*' | b'>', count @ .., b'\r', b'\n'] => usize::try_from(parse_integer(count)?).ok().filter(|n| *n <= elements_max)?,
         _ => return None,
     };
     let mut rest = reply.get(head_end..)?;

@@ -114,19 +114,6 @@ impl<'a> Reply<'a> {
         self.aggregate(b'~', len, 1);
     }
 
-    /// The head of a push of `len` elements.
-    pub fn push(&mut self, len: usize) {
-        self.aggregate(b'>', len, 1);
-    }
-
-    /// A truth value.
-    pub fn boolean(&mut self, value: bool) {
-        match self.protocol {
-            Protocol::Resp3 => self.out.put_slice(if value { b"#t\r\n" } else { b"#f\r\n" }),
-            Protocol::Resp2 => self.integer(i64::from(value)),
-        }
-    }
-
     /// A floating-point number with the 17 digits that Redis 7.0 gives it.
     pub fn double(&mut self, value: f64) {
         let text = crate::command::format_double(value);
@@ -193,8 +180,6 @@ mod tests {
         check(|r| r.array(3), "*3\r\n", "*3\r\n");
         check(|r| r.map(3), "*6\r\n", "%3\r\n");
         check(|r| r.set(3), "*3\r\n", "~3\r\n");
-        check(|r| r.push(3), "*3\r\n", ">3\r\n");
-        check(|r| r.boolean(true), ":1\r\n", "#t\r\n");
         check(|r| r.double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n");
         check(|r| r.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n");
         check(|r| r.verbatim(*b"txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n");

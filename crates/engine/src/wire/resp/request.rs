@@ -148,11 +148,6 @@ impl RequestParser {
         }
     }
 
-    /// How many bytes the command that is being received needs at least in all: a hint for the size of the buffer.
-    pub fn wanted_bytes(&self) -> usize {
-        self.progress.payload.map_or(0, |len| self.progress.at.saturating_add(len).saturating_add(2))
-    }
-
     /// Reads `*n`. False: more bytes are needed.
     fn count(&mut self, buffer: &[u8]) -> Result<bool, ProtocolError> {
         let Some(line) = self.line(buffer, ProtocolError::TooBigCount)? else { return Ok(false) };
