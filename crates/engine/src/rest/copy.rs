@@ -16,6 +16,7 @@
 use super::change::{Batch, KeyChange, KeyStore, Stored};
 use super::content::{self, KeyContent};
 use super::{ByImpact, RestSettings, Since};
+use crate::bugs::{self, Bug};
 use crate::ids::{Epoch, RequestId, Version};
 use crate::plan::{Impact, Policy};
 use crate::session::layout::plain_name;
@@ -108,6 +109,7 @@ struct Flight {
     request: RequestId,
     since: Since,
     bytes: u64,
+    /// By key of the batch, in its order.
     after: Vec<KeyCopy>,
 }
 
@@ -287,7 +289,8 @@ impl RestCopy {
         if self.flight.is_some() {
             return Taken::InFlight;
         }
-        let (mut stores, mut removals, mut after, mut fetch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // Each store stands beside what the books will say of its key: an answer must never be booked to another one.
+        let (mut stores, mut removals, mut fetch) = (Vec::new(), Vec::new(), Vec::new());
         let version = session.last_version();
         let absent: Vec<KeyCopy> = session.keys().iter().filter(|k| !self.knows(&k.name)).map(|k| unknown(&k.name)).collect();
         for copy in self.keys.iter().chain(&absent) {
@@ -296,8 +299,8 @@ impl RestCopy {
                 // What has expired there by itself needs no removal.
                 let there = copy.whole || (copy.kind.is_some() && copy.expires_at_ms.is_none_or(|at| at > unix_ms));
                 if there {
-                    removals.push(KeyStore { key: copy.name.clone(), change: KeyChange::Gone, expires_at_ms: None });
-                    after.push(KeyCopy::absent(copy.name.clone()));
+                    let store = KeyStore { key: copy.name.clone(), change: KeyChange::Gone, expires_at_ms: None };
+                    removals.push((store, KeyCopy::absent(copy.name.clone())));
                 }
                 continue;
             };
@@ -323,8 +326,8 @@ impl RestCopy {
                     }
                 }
             };
-            stores.push(KeyStore { key: copy.name.clone(), change, expires_at_ms: key.expires_at_ms });
-            after.push(KeyCopy::of(key, version));
+            let store = KeyStore { key: copy.name.clone(), change, expires_at_ms: key.expires_at_ms };
+            stores.push((store, KeyCopy::of(key, version)));
         }
         if stores.is_empty() && removals.is_empty() {
             if !fetch.is_empty() {
@@ -333,7 +336,10 @@ impl RestCopy {
             (self.since, self.told, self.unwritten_bytes) = (ByImpact::default(), None, 0);
             return Taken::Clean;
         }
-        stores.append(&mut removals);
+        let (keys, mut after): (Vec<KeyStore>, Vec<KeyCopy>) = stores.into_iter().chain(removals).unzip();
+        if bugs::on(Bug::OutcomesOfOtherKeys) {
+            after.sort_by_key(|copy| self.keys.iter().position(|k| k.name == copy.name));
+        }
         self.sequence += 1;
         let since = std::mem::take(&mut self.since);
         if !fetch.is_empty() {
@@ -342,7 +348,7 @@ impl RestCopy {
         let bytes = std::mem::take(&mut self.unwritten_bytes);
         self.told = None;
         self.flight = Some(Box::new(Flight { request, since, bytes, after }));
-        Taken::Batch(Batch { epoch, sequence: self.sequence, keys: stores })
+        Taken::Batch(Batch { epoch, sequence: self.sequence, keys })
     }
 
     /// A batch has ended; `None`: nobody knows how. Answers of another one change nothing.
@@ -405,3 +411,6 @@ fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, shrunk: bool,
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

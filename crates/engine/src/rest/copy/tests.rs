@@ -1,0 +1,106 @@
+//! Books of write-behind: what a batch holds, what its outcomes say of which key, and what must be written before it is acknowledged.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+
+const EPOCH: Epoch = Epoch(7);
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+/// A session with a hash `s:1`, its fields 0 to 2, and a string `lock:1`, and books that say that the upstream has both.
+fn written() -> (Session, RestCopy) {
+    let mut session = Session::default();
+    for field in ["f0", "f1", "f2"] {
+        session.write_field(b"s:1", field.as_bytes(), b"old", 0);
+    }
+    session.write_string(b"lock:1", Layout::Opaque, b"", bytes("taken"));
+    let books = session.keys().iter().map(|key| KeyCopy::of(key, session.last_version())).collect();
+    (session, RestCopy::new(books))
+}
+
+fn take(books: &mut RestCopy, session: &Session, request: u64) -> Batch {
+    match books.take(session, EPOCH, RequestId(request), 0, false) {
+        Taken::Batch(batch) => batch,
+        other => panic!("no batch: {other:?}"),
+    }
+}
+
+fn names(batch: &Batch) -> Vec<&[u8]> {
+    batch.keys.iter().map(|k| k.key.as_ref()).collect()
+}
+
+/// `lock:1` stands first in the books, and its removal last in the batch.
+fn one_changed_and_one_removed() -> (Session, RestCopy, Batch) {
+    let (mut session, mut books) = written();
+    books.keys.reverse();
+    session.write_field(b"s:1", b"f0", b"new", 0);
+    session.remove(b"lock:1", 0);
+    let batch = take(&mut books, &session, 1);
+    assert_eq!(names(&batch), [b"s:1".as_ref(), b"lock:1".as_ref()]);
+    (session, books, batch)
+}
+
+#[test]
+fn the_deliberate_bug_loses_a_change() {
+    bugs::switch(Some(Bug::OutcomesOfOtherKeys));
+    let (session, mut books, _) = one_changed_and_one_removed();
+    books.landed(RequestId(1), Some(&[Stored::Vanished, Stored::Written])).unwrap();
+    bugs::switch(None);
+    assert!(books.is_written(session.keys().first().unwrap()), "which it is not");
+}
+
+#[test]
+fn each_outcome_is_booked_to_its_own_key() {
+    for not_written in [Stored::Vanished, Stored::Foreign] {
+        let (session, mut books, _) = one_changed_and_one_removed();
+        let landed = books.landed(RequestId(1), Some(&[not_written, Stored::Written])).unwrap();
+        assert!(!landed.written);
+        let lock = books.keys().iter().find(|k| k.name == bytes("lock:1")).unwrap();
+        assert!(lock.kind.is_none() && !lock.whole, "its removal was written");
+        let again = take(&mut books, &session, 2);
+        assert_eq!(names(&again), [b"s:1".as_ref()], "{not_written:?}: what was not written goes there again");
+        assert!(matches!(&again.keys.first().unwrap().change, KeyChange::Whole(KeyContent::Hash(all)) if all.len() == 3));
+        assert!(books.landed(RequestId(2), Some(&[Stored::Written])).unwrap().written);
+        assert_eq!(books.take(&session, EPOCH, RequestId(3), 0, false), Taken::Clean);
+    }
+}
+
+#[test]
+fn a_refused_removal_is_sent_again_and_the_change_beside_it_is_not() {
+    let (session, mut books, _) = one_changed_and_one_removed();
+    let landed = books.landed(RequestId(1), Some(&[Stored::WrittenOver, Stored::Refused])).unwrap();
+    assert_eq!((landed.written, landed.refused, landed.foreign), (false, true, 1));
+    assert_eq!(names(&take(&mut books, &session, 2)), [b"lock:1".as_ref()]);
+}
+
+#[test]
+fn an_unknown_outcome_makes_every_key_of_the_batch_go_whole() {
+    let (session, mut books, _) = one_changed_and_one_removed();
+    assert!(books.landed(RequestId(9), None).is_none(), "not the batch that is under way");
+    assert!(books.landed(RequestId(1), None).unwrap().unknown);
+    assert_eq!(names(&take(&mut books, &session, 2)), [b"s:1".as_ref(), b"lock:1".as_ref()]);
+}
+
+#[test]
+fn a_change_during_a_flight_goes_with_the_next_batch() {
+    let (mut session, mut books, _) = one_changed_and_one_removed();
+    session.write_field(b"s:1", b"f1", b"newer", 0);
+    assert_eq!(books.take(&session, EPOCH, RequestId(2), 0, false), Taken::InFlight);
+    assert!(!books.is_written(session.keys().first().unwrap()));
+    assert!(books.landed(RequestId(1), Some(&[Stored::Written, Stored::Written])).unwrap().written);
+    let next = take(&mut books, &session, 2);
+    let KeyChange::Fields { set, gone } = &next.keys.first().unwrap().change else { panic!("{next:?}") };
+    assert_eq!((set.len(), gone.len()), (1, 0));
+}
+
+#[test]
+fn an_end_removes_all_that_may_be_there() {
+    let (session, mut books) = written();
+    books.add(unknown(&bytes("s:2")));
+    books.add(KeyCopy::absent(bytes("s:3")));
+    let Taken::Batch(batch) = books.take(&session, EPOCH, RequestId(1), 0, true) else { panic!() };
+    assert!(batch.keys.iter().all(|k| k.change == KeyChange::Gone));
+    assert_eq!(names(&batch), [b"s:1".as_ref(), b"lock:1".as_ref(), b"s:2".as_ref()]);
+}
