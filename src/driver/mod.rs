@@ -166,7 +166,12 @@ impl<P: Post> Driver<P> {
         loop {
             tokio::select! {
                 biased;
-                _ = tick.tick() => self.feed(Input::Tick),
+                _ = tick.tick() => {
+                    self.feed(Input::Tick);
+                    // A tick that took longer than the pause between two must not be followed by the next one at once: what
+                    // is to be heard in between may be the lease.
+                    tick.reset();
+                }
                 Some(done) = self.under_way.join_next_with_id() => self.came_back(done),
                 // Before what is told: there is always more of that under load.
                 changed = self.views.changed() => match changed {

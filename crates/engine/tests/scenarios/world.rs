@@ -8,7 +8,7 @@
 
 use crate::book::Book;
 use crate::requests::{Ask, Request, Requests};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wayfarer_engine::directory::{Location, Role};
@@ -39,22 +39,27 @@ pub struct Letter {
 
 /// The table of a node.
 #[derive(Default)]
-pub struct Sessions(RefCell<BTreeMap<SessionId, Option<Resident>>>);
+pub struct Sessions {
+    slots: RefCell<BTreeMap<SessionId, Option<Resident>>>,
+    /// How often somebody has looked at all of them.
+    pub looks: Cell<usize>,
+}
 
 impl Table for Sessions {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
-        let mut slots = self.0.borrow_mut();
+        let mut slots = self.slots.borrow_mut();
         let result = f(slots.entry(id.clone()).or_default());
         slots.retain(|_, slot| slot.is_some());
         result
     }
 
     fn ids(&self) -> Vec<SessionId> {
-        self.0.borrow().keys().cloned().collect()
+        self.looks.set(self.looks.get() + 1);
+        self.slots.borrow().keys().cloned().collect()
     }
 
     fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.slots.borrow().len()
     }
 }
 
