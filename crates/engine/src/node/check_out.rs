@@ -13,11 +13,11 @@
 //! Invariants: *one owner*: a load guards the keys for the claim's epoch, so that what a former owner sends late is refused;
 //! *never wrong data*: a load without an answer opens nothing.
 
-use super::locate::Claim;
+use super::locate::{Claim, version_before};
 use super::{Effect, Node, Note, Pending, Purpose, Reason, Turn, Verdict};
 use crate::command::Target;
 use crate::directory::{Location, Placement};
-use crate::ids::{Epoch, SessionId, Ticket, Version};
+use crate::ids::{Epoch, SessionId, Ticket};
 use crate::residence::{Gate, Resident, Table};
 use crate::rest::change::{Loaded, LoadedKey};
 use crate::rest::copy::{KeyCopy, RestCopy};
@@ -77,7 +77,7 @@ impl Node {
 
     fn open_loaded<T: Table>(&mut self, session: &SessionId, location: Location, keys: Vec<LoadedKey>, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
-        let mut opened = Session::new(Version::default());
+        let mut opened = Session::new(version_before(location.epoch));
         let mut rest = RestCopy::default();
         keys.into_iter().for_each(|key| put(key, &mut opened, &mut rest));
         let is_empty = opened.is_empty();

@@ -266,10 +266,9 @@ impl Node {
     fn open_empty<T: Table>(&mut self, session: &SessionId, location: Location, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
         self.locate.expect_key(session.clone(), now_us);
-        // Epochs are never reused, so versions of a former life of this id cannot come again, and WATCH sees another life.
-        let born = Version(location.epoch.0.saturating_mul(VERSIONS_PER_EPOCH));
+        let opened = Session::new(version_before(location.epoch));
         turn.table.with(session, |slot| {
-            slot.get_or_insert_with(|| Resident::new(Session::new(born), location, now_us));
+            slot.get_or_insert_with(|| Resident::new(opened, location, now_us));
         });
     }
 
@@ -374,4 +373,10 @@ impl Node {
             self.end_on(session, turn);
         }
     }
+}
+
+/// The versions of a session that opens under a claim are above this. Epochs are never reused, so those of a former life of its id
+/// cannot come again, and `WATCH` sees another life.
+pub(super) fn version_before(epoch: Epoch) -> Version {
+    Version(epoch.0.saturating_mul(VERSIONS_PER_EPOCH))
 }
