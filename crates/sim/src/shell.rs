@@ -57,7 +57,7 @@ impl World {
         let (attempt, adopt, impact) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {
             Some(resident) => {
                 let adopt = resident.arrived(visit.from, now.boot_us, &rule);
-                let before = Before::of(&resident.session, [&key].into_iter());
+                let before = Before::of(&resident.session, [&key].into_iter(), false);
                 let attempt = run(operation.kind, resident, now.unix_ms);
                 let changes = matches!(attempt, Attempt::Ran { .. }) && operation.kind.changes();
                 let rest = resident.rest.as_mut().filter(|_| changes);

@@ -79,6 +79,15 @@ impl KeyCopy {
         }
     }
 
+    /// The impact of a variable of this name there. As in a session, the members of a set or a list follow the default.
+    fn impact(&self, name: &Bytes, policy: &Policy) -> Impact {
+        match self.kind {
+            Some(Kind::Set | Kind::SortedSet | Kind::List) => policy.default.impact,
+            Some(Kind::String) => policy.of(&plain_name(self.layout, name)).impact,
+            Some(Kind::Hash) | None => policy.of(name).impact,
+        }
+    }
+
     fn has_lost_names(&self, key: &Key) -> bool {
         self.names.iter().any(|name| key.variable(name).is_none())
     }
@@ -151,18 +160,32 @@ pub struct RestCopy {
     flight: Option<Box<Flight>>,
 }
 
-/// What a key was like before an operation.
+/// What the keys of an operation were like before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Before {
     version: Version,
-    variables: usize,
+    /// Variables and type of its one key. `None`: of several keys, or several commands, where one may leave what another takes, so
+    /// that only names tell what is gone.
+    one: Option<(usize, Option<Kind>)>,
 }
 
 impl Before {
-    /// Of the keys that an operation names.
-    pub fn of<'a>(session: &Session, keys: impl Iterator<Item = &'a Bytes>) -> Before {
-        let count = |name: &Bytes| session.keys().iter().find(|k| k.name == *name).map_or(0, Key::len);
-        Before { version: session.last_version(), variables: keys.map(count).sum() }
+    /// Of the keys that an operation names. `compound`: it is more than one command.
+    pub fn of<'a>(session: &Session, keys: impl Iterator<Item = &'a Bytes>, compound: bool) -> Before {
+        let mut keys = keys;
+        let one = keys.next().filter(|_| !compound && keys.next().is_none());
+        Before { version: session.last_version(), one: one.map(|name| Before::shape(session, name)) }
+    }
+
+    fn shape(session: &Session, name: &Bytes) -> (usize, Option<Kind>) {
+        let key = session.keys().iter().find(|k| k.name == *name);
+        (key.map_or(0, Key::len), key.map(|k| k.kind))
+    }
+
+    /// Whether variables of the operation's keys may be gone after it.
+    fn may_have_lost<'a>(&self, session: &Session, mut keys: impl Iterator<Item = &'a Bytes>) -> bool {
+        let now = keys.next().map(|name| Before::shape(session, name));
+        !self.one.zip(now).is_some_and(|(before, now)| now.0 >= before.0 && now.1 == before.1)
     }
 }
 
@@ -214,14 +237,14 @@ impl RestCopy {
         policy: &Policy,
         now_us: u64,
     ) -> Option<Impact> {
-        let variables = Before::of(session, keys.clone()).variables;
+        let lost = before.may_have_lost(session, keys.clone());
         let mut most: Option<Impact> = None;
         for name in keys {
             let key = session.keys().iter().find(|k| k.name == *name);
             // What is in flight is as good as there.
             let flying = self.flight.iter().flat_map(|f| &f.after);
             let copies: Vec<&KeyCopy> = self.keys.iter().chain(flying).filter(|k| k.name == *name).collect();
-            for impact in impacts(key, &copies, before, variables < before.variables, policy) {
+            for impact in impacts(key, &copies, before, lost, policy) {
                 self.since.note(impact, now_us);
                 most = Some(most.map_or(impact, |m| m.min(impact)));
             }
@@ -389,10 +412,11 @@ fn elsewhere(key: &Key) -> Vec<VariableId> {
     missing.map(|(name, _)| VariableId { key: key.name.clone(), name: name.clone() }).collect()
 }
 
-/// The impacts of what an operation changed in one key. An expiry alone is `low`: the upstream has the older, which is near.
-fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, shrunk: bool, policy: &Policy) -> Vec<Impact> {
-    let names = || copies.iter().flat_map(|c| c.names.iter().map(|name| (c.layout, name)));
-    let impact = |(layout, name): (Layout, &Bytes)| policy.of(&plain_name(layout, name)).impact;
+/// The impacts of what an operation changed in one key; `lost`: names may be gone. An expiry alone is `low`: the upstream has the
+/// older, which is near.
+fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, lost: bool, policy: &Policy) -> Vec<Impact> {
+    let names = || copies.iter().flat_map(|c| c.names.iter().map(move |name| (*c, name)));
+    let impact = |(copy, name): (&KeyCopy, &Bytes)| copy.impact(name, policy);
     let mut found = Vec::new();
     let Some(key) = key else {
         found.extend(names().map(impact));
@@ -403,8 +427,10 @@ fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, shrunk: bool,
     };
     let newer = key.variables().filter(|(_, v)| v.version > before.version);
     found.extend(newer.map(|(name, _)| policy.of_variable(key, name).impact));
-    if shrunk || key.kind == Kind::String {
-        found.extend(names().filter(|(_, name)| key.variable(name).is_none()).map(impact));
+    if lost || key.kind == Kind::String {
+        // A name of a key of another type is another variable.
+        let gone = |copy: &KeyCopy, name: &Bytes| copy.kind != Some(key.kind) || key.variable(name).is_none();
+        found.extend(names().filter(|(copy, name)| gone(copy, name)).map(impact));
     }
     if copies.last().is_none_or(|c| c.expires_at_ms != key.expires_at_ms) {
         found.push(Impact::Low);

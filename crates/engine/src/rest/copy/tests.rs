@@ -2,6 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
+use crate::command::{Executed, Op, Parsed, execute, parse};
+use crate::plan::{OnLost, Rule, Treatment};
+use crate::session::Class;
+use crate::wire::resp::Protocol;
+use bytes::BytesMut;
 
 const EPOCH: Epoch = Epoch(7);
 
@@ -103,4 +108,73 @@ fn an_end_removes_all_that_may_be_there() {
     let Taken::Batch(batch) = books.take(&session, EPOCH, RequestId(1), 0, true) else { panic!() };
     assert!(batch.keys.iter().all(|k| k.change == KeyChange::Gone));
     assert_eq!(names(&batch), [b"s:1".as_ref(), b"lock:1".as_ref(), b"s:2".as_ref()]);
+}
+
+/// `critical*` is critical, all else high.
+fn policy() -> Policy {
+    let treatment = |impact| Treatment { class: Class::Carried, impact, on_lost: OnLost::Error };
+    let rules = vec![Rule { pattern: "critical*".into(), treatment: treatment(Impact::Critical) }];
+    Policy { rules, default: treatment(Impact::High) }
+}
+
+fn op(command: &str) -> Op {
+    match parse(command.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()) {
+        Parsed::Keyed(op) => op,
+        other => panic!("{command}: {other:?}"),
+    }
+}
+
+fn run(session: &mut Session, command: &Op) {
+    let ran = execute(session, command, 0, Protocol::Resp2, &mut BytesMut::new());
+    assert_eq!(ran, Executed::Done { wrote: true }, "{:?}", command.args());
+}
+
+/// The impact of commands as one operation on what `at_rest` has made and the upstream has.
+fn impact_of(at_rest: &[&str], commands: &str) -> Option<Impact> {
+    let mut session = Session::default();
+    at_rest.iter().for_each(|command| run(&mut session, &op(command)));
+    let mut books = RestCopy::new(session.keys().iter().map(|key| KeyCopy::of(key, session.last_version())).collect());
+    let mut ops: Vec<Op> = commands.split("; ").map(op).collect();
+    let compound = ops.len() > 1;
+    let op = if compound { Op::transaction(ops, Vec::new()) } else { ops.remove(0) };
+    let keys = || op.targets().iter().map(|target| &target.key);
+    let before = Before::of(&session, keys(), compound);
+    run(&mut session, &op);
+    books.changed(&session, before, keys(), &policy(), 5)
+}
+
+#[test]
+fn a_critical_variable_that_goes_is_noticed_whatever_comes_in_its_place() {
+    let a = "HSET a critical 1 b 2";
+    let c = "HSET c x 1 y 2";
+    for (at_rest, commands) in [
+        (vec![a], "HDEL a critical"),
+        (vec![a], "DEL a"),
+        (vec![a], "SET a value"),
+        (vec![a], "HDEL a critical; HSET a x 1"),
+        (vec![a], "HSET a x 1; HDEL a critical"),
+        (vec![a], "DEL a; HSET a x 1 y 2"),
+        (vec![a], "DEL a; SADD a critical b"),
+        (vec![a], "DEL a; RPUSH a critical b"),
+        (vec![a, c], "COPY c a REPLACE"),
+        (vec![a, c], "RENAME c a"),
+        (vec![a, c], "RENAME a c"),
+        (vec![a, c], "DEL a; HSET c z 1 u 1"),
+        (vec!["SET critical 1"], "DEL critical; HSET critical x 1"),
+    ] {
+        let at_rest: Vec<&str> = at_rest.into_iter().collect();
+        // The variable of a string has no name of its own here, so the last one is `high`.
+        let expected = if commands.starts_with("DEL critical") { Impact::High } else { Impact::Critical };
+        assert_eq!(impact_of(&at_rest, commands), Some(expected), "{commands}");
+    }
+}
+
+#[test]
+fn what_leaves_critical_variables_as_they_are_is_not_critical() {
+    let a = "HSET a critical 1 b 2";
+    for commands in ["HSET a b 3", "HDEL a b", "HDEL a b; HSET a c 1", "SADD s critical", "RPUSH l critical", "SET critical 1"] {
+        assert_eq!(impact_of(&[a], commands), Some(Impact::High), "{commands}");
+    }
+    assert_eq!(impact_of(&["SADD s critical x"], "SREM s critical"), Some(Impact::High), "a member is no name");
+    assert_eq!(impact_of(&[a], "PEXPIREAT a 1000000"), Some(Impact::Low));
 }
