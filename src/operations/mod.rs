@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
-use wayfarer_engine::node::{Purpose, Verdict};
+use wayfarer_engine::node::{Purpose, Reason, Verdict};
 use wayfarer_engine::plan::{OnLost, Policy};
 use wayfarer_engine::residence::Table;
 use wayfarer_engine::session::{Content, Kind, Missing};
@@ -257,6 +257,7 @@ impl Operations {
                         Next::End(Ran::Reply(out.freeze()))
                     }
                     Ok(Verdict::Written) => Next::End(failed(replies::UNANSWERED)),
+                    Ok(Verdict::TryAgain(Reason::Refused)) => Next::End(failed(replies::of(Reason::Refused))),
                     _ => Next::End(failed(replies::NOT_CONFIRMED)),
                 }
             }

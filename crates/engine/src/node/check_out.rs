@@ -20,7 +20,7 @@ use crate::directory::{Location, Placement};
 use crate::ids::{Epoch, SessionId, Ticket};
 use crate::residence::{Gate, Resident, Table};
 use crate::rest::change::{Loaded, LoadedKey};
-use crate::rest::copy::{KeyCopy, RestCopy};
+use crate::rest::copy::{KNOWN_ABSENT_MAX, KeyCopy, RestCopy};
 use crate::session::Session;
 
 impl Node {
@@ -93,11 +93,20 @@ impl Node {
 
     /// An operation here names keys that nobody has looked for.
     pub(super) fn reach<T: Table>(&mut self, session: SessionId, keys: Vec<Target>, ticket: Ticket, turn: &mut Turn<'_, T>) {
-        let epoch = turn.table.with(&session, |slot| slot.as_ref().filter(|r| r.is_open()).map(|r| r.location.epoch));
-        let Some(epoch) = epoch else {
+        let found = turn.table.with(&session, |slot| {
+            let resident = slot.as_ref().filter(|r| r.is_open())?;
+            // With those that are known to be absent: what is found to be absent now must find its place beside them.
+            let has = |key: &Target| resident.session.keys().iter().any(|k| k.name == key.key);
+            Some((resident.location.epoch, keys.iter().filter(|key| !has(key)).count()))
+        });
+        let Some((epoch, absent)) = found else {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Here });
             return;
         };
+        if absent > KNOWN_ABSENT_MAX {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Keys) });
+            return;
+        }
         let request = self.request(Pending::Reach { session: session.clone(), epoch, ticket });
         turn.effects.push(Effect::Load { request, session, epoch, keys: Some(keys) });
     }

@@ -23,8 +23,9 @@ use crate::session::layout::plain_name;
 use crate::session::{Content, Key, Kind, Layout, Session, VariableId};
 use bytes::Bytes;
 
-/// Keys without a value that are remembered, so that they need not be looked for again.
-pub const KNOWN_ABSENT_MAX: usize = 64;
+/// Keys without a value that are remembered, so that they need not be looked for again. No operation may name more of them: it
+/// would look for some of them over and over.
+pub const KNOWN_ABSENT_MAX: usize = 1024;
 
 /// What the upstream has of one key.
 #[derive(Clone, PartialEq, Eq)]
@@ -144,6 +145,8 @@ pub struct Landed {
     pub foreign: usize,
     /// A newer owner has been there.
     pub refused: bool,
+    /// The upstream has answered with an error to a key.
+    pub failed: bool,
     /// Nobody knows: the upstream did not answer.
     pub unknown: bool,
 }
@@ -158,6 +161,9 @@ pub struct RestCopy {
     unwritten_bytes: u64,
     sequence: u64,
     flight: Option<Box<Flight>>,
+    /// How often in a row the upstream has answered with an error, and when the next batch may go.
+    failures: u32,
+    retry_at_us: u64,
 }
 
 /// What the keys of an operation were like before it.
@@ -383,6 +389,7 @@ impl RestCopy {
             let stored = outcome.and_then(|all| all.get(at)).copied();
             landed.foreign += usize::from(matches!(stored, Some(Stored::WrittenOver | Stored::Foreign)));
             landed.refused |= stored == Some(Stored::Refused);
+            landed.failed |= stored == Some(Stored::Failed);
             landed.unknown |= stored.is_none();
             if matches!(stored, Some(Stored::Written | Stored::WrittenOver)) {
                 self.put(copy);
@@ -394,11 +401,26 @@ impl RestCopy {
                 None => self.put(KeyCopy { whole: true, ..KeyCopy::absent(copy.name) }),
             }
         }
-        if !landed.written {
+        if landed.written {
+            self.failures = 0;
+        } else {
             self.since.merge(since);
             self.unwritten_bytes = self.unwritten_bytes.saturating_add(bytes);
         }
         Some(landed)
+    }
+
+    /// The upstream has answered with an error to a key of this session: until when nothing of it is sent. The pauses double, and
+    /// those of other sessions are not touched.
+    pub fn put_off(&mut self, settings: &RestSettings, now_us: u64) -> u64 {
+        self.retry_at_us = now_us.saturating_add(settings.pause_after_us(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at_us
+    }
+
+    /// When the next batch may go.
+    pub fn retry_at_us(&self) -> u64 {
+        self.retry_at_us
     }
 }
 
