@@ -223,9 +223,12 @@ impl Node {
         }
         // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups. So
         // it is with the last member when it drains, while one that is not the last waits for somebody who takes what it has. A
-        // record that is its own already is opened in any case: without that nobody could read or end it.
-        let alone = self.is_last() && self.alone_since_us.is_some_and(|since| since + VIEW_LATE_US <= turn.now.boot_us);
-        let last_leaves = self.state == MemberState::Draining && alone && claim != Claim::Ours;
+        // record that is its own already is opened in any case: without that nobody could read or end it. Where sessions are at rest
+        // a cordoned member is better than one that drains, and nobody is better than one that would put it to rest again.
+        let drains = self.state == MemberState::Draining && claim != Claim::Ours;
+        let alone = self.is_without_heirs() && self.alone_since_us.is_some_and(|since| since + VIEW_LATE_US <= turn.now.boot_us);
+        let stays_at_rest = self.settings.rest.is_some() && self.cordoned().is_some();
+        let last_leaves = drains && (alone || stays_at_rest);
         let may_own = self.me.role == Role::Owner && !self.left && !last_leaves && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             // Nobody accepts: one that is only cordoned is better than an error for the client.
