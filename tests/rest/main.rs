@@ -17,8 +17,10 @@ mod harness;
 mod check_in;
 mod crash;
 mod databases;
+mod lives;
 mod outage;
 mod redis;
+mod refusals;
 mod stranger;
 
 use harness::resp::{Client, Reply};
