@@ -21,6 +21,7 @@ mod lives;
 mod outage;
 mod redis;
 mod refusals;
+mod scripts;
 mod stranger;
 
 use harness::resp::{Client, Reply};
