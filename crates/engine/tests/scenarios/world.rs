@@ -8,6 +8,7 @@
 
 use crate::book::Book;
 use crate::requests::{Ask, Request, Requests};
+use crate::upstream::{Question, Upstream};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Sessions {
     slots: RefCell<BTreeMap<SessionId, Option<Resident>>>,
     /// How often somebody has looked at all of them.
     pub looks: Cell<usize>,
+    /// Those of which something is unwritten, as the node has not heard yet.
+    pub unwritten: RefCell<Vec<SessionId>>,
 }
 
 impl Table for Sessions {
@@ -60,6 +63,10 @@ impl Table for Sessions {
 
     fn count(&self) -> usize {
         self.slots.borrow().len()
+    }
+
+    fn take_unwritten(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.unwritten.borrow_mut())
     }
 }
 
@@ -81,10 +88,11 @@ pub struct Life {
 pub struct World {
     pub now: Now,
     pub book: Book,
+    pub upstream: Upstream,
     /// The session that all is about.
     pub session: SessionId,
     pub renew_by_hand: bool,
-    settings: NodeSettings,
+    pub settings: NodeSettings,
     lives: BTreeMap<Incarnation, Life>,
     post: Vec<Letter>,
     pub requests: Requests,
@@ -133,6 +141,7 @@ impl World {
         let mut world = World {
             now: Now { boot_us: 10_000_000, unix_ms: 1_000_000 },
             book: Book::default(),
+            upstream: Upstream::default(),
             session: SessionId::copy_of(b"1"),
             renew_by_hand: false,
             settings,
@@ -224,8 +233,10 @@ impl World {
             Effect::Note(note) => life.notes.push(note),
             Effect::Probe(_) => life.probes += 1,
             Effect::Gave { .. } => {}
-            // These nodes have no upstream.
-            Effect::Look { .. } | Effect::Load { .. } | Effect::Store { .. } | Effect::CheckedIn { .. } => {}
+            Effect::Look { request, session } => self.ask_upstream((who, request), Question::Look(session)),
+            Effect::Load { request, session, epoch, .. } => self.ask_upstream((who, request), Question::Load(session, epoch)),
+            Effect::Store { request, session, batch } => self.ask_upstream((who, request), Question::Store(session, batch)),
+            Effect::CheckedIn { .. } => {}
         }
     }
 
