@@ -5,7 +5,7 @@
 //! | told to leave (SIGTERM, SIGINT, SIGQUIT, `/drain`), everything left | that of the instance (0 if the signal ended it), else 0 |
 //! | the instance ends by itself, everything left | that of the instance |
 //! | something could not leave | 1, and it is named |
-//! | the others declared this node dead, during the drain or with sessions before | 1, and it is said |
+//! | the others declared this node dead, during the drain or with sessions before | 1, and it is said, unless all was at rest |
 //! | told by a second signal to leave, at any time after the first | 1, at once |
 //!
 //! It never goes while others may still be sending it operations: see the farewell in `operations/forward.rs`.
@@ -35,6 +35,10 @@ const LAST_MOVES_MAX: usize = 20_000;
 const LAST_REPLIES: Duration = Duration::from_secs(6);
 /// How long the directory may take to confirm that this node has left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long what could not leave in time may take to go to rest.
+const LAST_REST: Duration = Duration::from_secs(6);
+/// Between tries of that.
+const REST_AGAIN: Duration = Duration::from_millis(100);
 
 /// The signals that mean something to the sidecar.
 pub(super) struct Signals {
@@ -242,10 +246,11 @@ async fn drain(running: &Running) -> bool {
     let all_left = give_all_away(running).await;
     let lives_lost = running.driver.standing().borrow().lives_lost.saturating_sub(lives_before);
     let sessions = running.store.lost_with_lives();
+    let what = if running.settings.rest_upstream().is_some() { "what the upstream lacked of these" } else { "what it had" };
     if lives_lost > 0 {
-        tracing::error!(sessions, "this node was declared dead by the others during the drain: what it still had is lost");
+        tracing::error!(sessions, "this node was declared dead by the others during the drain: {what} is lost");
     } else if sessions > 0 {
-        tracing::error!(sessions, "this node was declared dead by the others before: what it had then is lost");
+        tracing::error!(sessions, "this node was declared dead by the others before: {what} is lost");
     }
     all_left && lives_lost == 0 && sessions == 0
 }
@@ -273,21 +278,48 @@ async fn give_all_away(running: &Running) -> bool {
         drop(standing.wait_for(|s| s.drained).await);
     };
     let (in_time, ()) = tokio::join!(tokio::time::timeout(budget, gone), settle);
-    let left = running.store.count();
-    if in_time.is_err() {
-        if left > 0 {
-            tracing::error!(sessions = left, "these could not leave within the budget ([drain] budget_ms) and are lost");
-            name_those_left(running);
-        }
-        let residuals = running.driver.status().await.map_or(0, |s| s.residuals);
-        if residuals > 0 {
-            tracing::error!(
-                handovers = residuals,
-                "sessions that have left were not fetched whole within the budget ([drain] budget_ms): variables of them are lost"
-            );
+    if in_time.is_ok() {
+        return running.store.count() == 0;
+    }
+    over_budget(running).await
+}
+
+/// The budget is over: what can still go to rest does, the rest is named. True if nothing is left and nothing is lost.
+async fn over_budget(running: &Running) -> bool {
+    let rests = running.settings.rest_upstream().is_some();
+    if rests && running.store.count() > 0 {
+        let ids = running.store.ids();
+        tracing::warn!(sessions = ids.len(), "these could not leave within the budget ([drain] budget_ms) and go to rest");
+        let all = async {
+            // Those on their way to another member cannot go to rest before that has ended.
+            while running.store.count() > 0 {
+                if let Ok((done, failed)) = running.driver.check_in(running.store.ids()).await {
+                    tracing::info!(done, failed, "went to rest");
+                }
+                tokio::time::sleep(REST_AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(LAST_REST, all).await.is_err() {
+            tracing::warn!("not all could go to rest in time");
         }
     }
-    in_time.is_ok() && left == 0
+    let left = running.store.count();
+    if left > 0 && rests {
+        let unwritten = running.store.count_unwritten();
+        tracing::error!(sessions = left, unwritten, "these stay behind: what the upstream lacks of the unwritten ones is lost");
+        name_those_left(running);
+    } else if left > 0 {
+        tracing::error!(sessions = left, "these could not leave within the budget ([drain] budget_ms) and are lost");
+        name_those_left(running);
+    }
+    let residuals = running.driver.status().await.map_or(0, |s| s.residuals);
+    if residuals > 0 {
+        tracing::error!(
+            handovers = residuals,
+            "sessions that have left were not fetched whole within the budget ([drain] budget_ms): variables of them are lost"
+        );
+    }
+    left == 0 && residuals == 0
 }
 
 /// There is nobody to take sessions: none is born any more, and those that are here are lost.

@@ -30,7 +30,8 @@ pub(super) async fn check_in_unused(store: Arc<Store>, driver: Handle, after_ms:
         }
         match driver.check_in(unused).await {
             Ok((done, failed)) => tracing::debug!(done, failed, "unused sessions went to rest"),
-            Err(_) => return,
+            // The node was fenced meanwhile, and what it had is gone with that life; or it ends, and this is told to stop.
+            Err(_) => tracing::debug!("unused sessions were not heard of again"),
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct Standing {
     pub drained: bool,
     /// How many lives of this node were fenced by the others before everything had left them: what such a life owned or kept for
     /// others is lost, or waits where this node does not know of. A life that had left the directory, or had drained, is not
-    /// counted. Grows only.
+    /// counted, nor one whose sessions were all at rest as they were here. Grows only.
     pub lives_lost: u64,
 }
 

@@ -166,7 +166,12 @@ impl<P: Post> Driver<P> {
         loop {
             tokio::select! {
                 biased;
-                _ = tick.tick() => self.feed(Input::Tick),
+                _ = tick.tick() => {
+                    self.feed(Input::Tick);
+                    // A tick that took longer than the pause between two must not be followed by the next one at once: what
+                    // is to be heard in between may be the lease.
+                    tick.reset();
+                }
                 Some(done) = self.under_way.join_next_with_id() => self.came_back(done),
                 // Before what is told: there is always more of that under load.
                 changed = self.views.changed() => match changed {
@@ -188,7 +193,11 @@ impl<P: Post> Driver<P> {
 
     /// Others have declared this life over: start a new one, with nothing.
     async fn live_again(&mut self) {
+        let lost_before = self.parts.store.lost_with_lives();
         self.parts.store.clear();
+        // What is at rest as it was here is not lost; what was kept for others is, wherever their sessions rest.
+        let lost = self.parts.store.lost_with_lives() > lost_before || self.node.status().residuals > 0;
+        let loses = self.parts.rest.is_none() || lost;
         self.parts.parked.wake_all();
         // Answers to questions of the old life mean nothing to the new one; who waits is told that nobody answers.
         self.under_way = JoinSet::new();
@@ -200,7 +209,7 @@ impl<P: Post> Driver<P> {
         self.check_ins.clear();
         self.standing.send_modify(|s| {
             s.ready = false;
-            s.lives_lost += u64::from(!s.drained);
+            s.lives_lost += u64::from(!s.drained && loses);
             s.drained = false;
         });
         loop {

@@ -246,6 +246,7 @@ impl Operations {
                         Next::End(Ran::Reply(out.freeze()))
                     }
                     Ok(Verdict::Written) => Next::End(failed(replies::UNANSWERED)),
+                    Ok(Verdict::TryAgain(Reason::Refused)) => Next::End(failed(replies::of(Reason::Refused))),
                     _ => Next::End(failed(replies::NOT_CONFIRMED)),
                 }
             }

@@ -35,10 +35,15 @@ pub(super) const NO_SUCH_DATABASE: &[u8] =
 /// A change of impact `critical` has run, and the upstream has not confirmed it.
 pub(super) const NOT_CONFIRMED: &[u8] =
     b"-TRYAGAIN wayfarer: the upstream did not confirm this write of impact critical; whether it lasts is unknown\r\n";
+/// The same, because the upstream has answered with an error.
+pub(super) const NOT_TAKEN: &[u8] =
+    b"-TRYAGAIN wayfarer: the upstream answered with an error to what was written of this session; whether this write of impact critical lasts is unknown\r\n";
 pub(super) const TOO_MUCH_UNWRITTEN: &[u8] =
     b"-TRYAGAIN wayfarer: the upstream lacks too much already; the write did not run ([rest] unwritten_bytes_max)\r\n";
 const UNFIT: &[u8] =
     b"-ERR wayfarer: this session is at rest with a key that cannot be served: of another type, or too large\r\n";
+const TOO_MANY_KEYS: &[u8] =
+    b"-ERR wayfarer: the command names more than 1024 keys of one session that it does not have; it did not run\r\n";
 
 /// The line for a reason of the engine.
 pub(super) fn of(reason: Reason) -> &'static [u8] {
@@ -48,7 +53,9 @@ pub(super) fn of(reason: Reason) -> &'static [u8] {
         Reason::Upstream => {
             b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not answer ([state] upstream)\r\n"
         }
+        Reason::Refused => NOT_TAKEN,
         Reason::Unfit => UNFIT,
+        Reason::Keys => TOO_MANY_KEYS,
         Reason::Full => TOO_MANY_WAIT,
         Reason::NoOwner => b"-TRYAGAIN wayfarer: no node takes new sessions\r\n",
         Reason::Taken => TAKEN,

@@ -224,7 +224,10 @@ impl AtRest {
                 Ok(stored) => all.push(stored),
                 Err(error) => {
                     report(&error);
-                    return None;
+                    if !concerns_its_key(&error) {
+                        return None;
+                    }
+                    all.push(Stored::Failed);
                 }
             }
         }
@@ -365,6 +368,14 @@ async fn join_all<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<
     })
     .await;
     running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+/// Errors of a server that serves nobody, or not this node, for a while: as good as no answer.
+const SERVES_NOBODY: [&str; 7] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "MISCONF", "NOAUTH"];
+
+/// Whether the upstream has answered, and refuses this key alone: what other keys need may go on.
+fn concerns_its_key(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| !SERVES_NOBODY.contains(&code))
 }
 
 /// Names the kind of an error: its text might hold a name of a key.

@@ -149,7 +149,7 @@ impl Store {
         self.life.load(Ordering::Acquire)
     }
 
-    /// Sessions that were lost with former lives of this node.
+    /// Sessions that were lost with former lives of this node; of those at rest, the ones with changes that the upstream lacked.
     pub fn lost_with_lives(&self) -> u64 {
         self.lost.load(Ordering::Acquire)
     }
@@ -327,15 +327,22 @@ impl Store {
         })
     }
 
+    /// How many sessions here are not in the upstream as they are here, or not at all.
+    pub fn count_unwritten(&self) -> u64 {
+        let lacks = |r: &Resident| r.rest.as_ref().is_none_or(|rest| !rest.since().is_clean());
+        self.residents.iter().filter(|held| lacks(&held.resident)).count() as u64
+    }
+
     /// Drops everything: this life of the node is over. Operations that began in it are not answered any more.
     pub fn clear(&self) {
         self.set_lease_until_us(0);
         self.life.fetch_add(1, Ordering::AcqRel);
+        let lost = self.count_unwritten();
         self.residents.clear();
         self.schedule.clear();
         self.unwritten.iter().for_each(Unwritten::clear);
-        let held = self.count.swap(0, Ordering::AcqRel);
-        self.lost.fetch_add(held as u64, Ordering::AcqRel);
+        self.count.store(0, Ordering::Release);
+        self.lost.fetch_add(lost, Ordering::AcqRel);
     }
 }
 

@@ -200,3 +200,58 @@ fn one_that_loses_its_last_key_unasked_is_due_at_once() {
     assert!(matches!(store.execute(call, &clock, &mut BytesMut::new()), Tried::Done(None)));
     assert_eq!(store.expire(at(0)), [id]);
 }
+
+/// `critical*` is critical, all else high.
+fn policy() -> Arc<Policy> {
+    use wayfarer_engine::plan::{Impact, Rule, Treatment};
+    let default = Policy::default().default;
+    let critical = Treatment { impact: Impact::Critical, ..default };
+    Arc::new(Policy { rules: vec![Rule { pattern: "critical*".into(), treatment: critical }], default })
+}
+
+/// Opens a session whose books know everything that it has; what follows is a change.
+fn open_written(store: &Store, clock: &Still<'_>, id: &str, commands: &[&str]) -> SessionId {
+    use wayfarer_engine::rest::copy::{KeyCopy, RestCopy};
+    let id = open(store, id);
+    for command in commands {
+        run(store, clock, &id, command);
+    }
+    store.with(&id, |slot| {
+        let resident = slot.as_mut().unwrap();
+        let copies = resident.session.keys().iter().map(|key| KeyCopy::of(key, resident.session.last_version()));
+        *resident = resident.clone().with_rest(Some(RestCopy::new(copies.collect())));
+    });
+    id
+}
+
+fn try_all(store: &Store, clock: &Still<'_>, id: &SessionId, may_end: bool, commands: &[&str]) -> Tried {
+    let mut ops: Vec<Op> = commands.iter().map(|command| op(command)).collect();
+    let op = if ops.len() > 1 { Op::transaction(ops, Vec::new()) } else { ops.remove(0) };
+    let call = Call { session: &id.0, op: &op, protocol: Protocol::Resp2, from: None, may_end };
+    store.execute(call, clock, &mut BytesMut::new())
+}
+
+#[test]
+fn what_removes_a_critical_variable_is_not_acknowledged_before_it_is_written() {
+    let (store, clock) = (store().with_rest(policy(), u64::MAX), Still::default());
+    let start = ["HSET s critical 1 b 2", "HSET c x 1 y 2"];
+    let removing: [&[&str]; 6] = [
+        &["HDEL s critical"],
+        &["SET s v"],
+        &["HDEL s critical", "HSET s x 1"],
+        &["DEL s", "HSET s x 1 y 1"],
+        &["DEL s", "SADD s critical b"],
+        &["COPY c s REPLACE"],
+    ];
+    for (n, commands) in removing.into_iter().enumerate() {
+        let id = open_written(&store, &clock, &n.to_string(), &start);
+        assert!(matches!(try_all(&store, &clock, &id, false, commands), Tried::NotOpen), "left to who can wait: {commands:?}");
+        assert!(matches!(try_all(&store, &clock, &id, true, commands), Tried::Critical(_)), "{commands:?}");
+        assert_eq!(store.take_unwritten(), [id]);
+    }
+    let id = open_written(&store, &clock, "other", &start);
+    for commands in [&["HSET s b 3"] as &[&str], &["HDEL s b", "HSET s d 1"]] {
+        assert!(matches!(try_all(&store, &clock, &id, true, commands), Tried::Done(_)), "{commands:?}");
+    }
+    assert!(store.unwritten_bytes() > 0 && store.unwritten_since().0[1].is_some());
+}

@@ -55,7 +55,8 @@ impl Unwritten {
 
     /// What an operation's keys are like before it runs.
     pub(super) fn before(resident: &Resident, op: &Op) -> Before {
-        Before::of(&resident.session, op.targets().iter().map(|target| &target.key))
+        let compound = op.is_script() || op.commands().len() > 1;
+        Before::of(&resident.session, op.targets().iter().map(|target| &target.key), compound)
     }
 
     /// An operation has changed something. True if it must be in the upstream before it is acknowledged.

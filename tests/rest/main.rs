@@ -17,8 +17,11 @@ mod harness;
 mod check_in;
 mod crash;
 mod databases;
+mod lives;
 mod outage;
 mod redis;
+mod refusals;
+mod scripts;
 mod stranger;
 
 use harness::resp::{Client, Reply};

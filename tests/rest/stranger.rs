@@ -26,7 +26,7 @@ fn a_foreign_write_is_counted_and_named_and_what_is_owned_wins() {
     let log = node.log_text();
     assert!(log.contains("somebody else"), "{log}");
     assert!(!log.contains("secret"), "named by a keyed hash");
-    // What expires by itself is nobody's write.
+    // So is a removal; what expires by itself is nobody's write.
     assert_eq!(at_rest.say("DEL s:secret"), Reply::Int(1));
     assert_eq!(client.say("HSET s:secret a 4"), Reply::Int(0));
     crate::until("the foreign removal", || (node.metric("wayfarer_foreign_writes_total") == 3.0).then_some(()));

@@ -20,6 +20,8 @@ pub enum Bug {
     GuardIgnored,
     /// A check-in removes the record before the upstream has everything.
     CheckInBeforeFlush,
+    /// The outcomes of a batch are booked in the order of the books, not of the batch.
+    OutcomesOfOtherKeys,
 }
 
 #[cfg(any(test, feature = "bugs"))]

@@ -28,7 +28,10 @@ impl World {
         let kind = match self.random.below(100) {
             0..=44 => Kind::Read(field),
             45..=79 => Kind::Write(field, number),
-            80..=95 => Kind::Update(field, number),
+            80..=92 => Kind::Update(field, number),
+            _ if self.profile.keys > 1 && self.random.chance(700) => {
+                Kind::Drop(self.random.below(self.profile.keys as u64) as usize, self.profile.keys)
+            }
             _ => Kind::Delete,
         };
         let operation = Operation { client, session, kind, entry, called_us: self.now_us, answered: false };

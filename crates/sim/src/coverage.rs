@@ -79,6 +79,10 @@ counters! {
     stores,
     /// Loads and stores that the upstream refused for a later owner or batch.
     stale_stores,
+    /// Loads of keys that an open session had not known of.
+    reaches,
+    /// Keys that had expired in the upstream, unknown to their owner.
+    vanished,
     /// Sessions that were at rest and opened.
     check_outs,
     /// Sessions that went to rest with something in them.

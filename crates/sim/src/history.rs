@@ -4,7 +4,7 @@
 //! change was called after the one it saw had been acknowledged, and was itself acknowledged before the read was called.
 //! An unacknowledged change may take effect at any time, so it accuses nobody. `truth` judges the same answers from within.
 
-use crate::operation::{FIELDS, Kind, WriteId};
+use crate::operation::{FIELDS, Kind, WriteId, fields_of};
 use std::collections::BTreeMap;
 
 /// One change of one variable.
@@ -36,6 +36,7 @@ impl History {
             Kind::Read(_) => {}
             Kind::Write(field, id) | Kind::Update(field, id) => self.add((session, field), change(Some(id))),
             Kind::Delete => (0..FIELDS.len()).for_each(|field| self.add((session, field), change(None))),
+            Kind::Drop(place, keys) => fields_of(place, keys).for_each(|field| self.add((session, field), change(None))),
         }
     }
 

@@ -11,7 +11,7 @@
 //! | no lease, no answer | nobody answers from a life that was fenced; nobody is fenced within its lease |
 
 use crate::names::name_of_handover;
-use crate::operation::{FIELDS, KEY, Kind, WriteId, id_of};
+use crate::operation::{FIELDS, Kind, WriteId, id_of, key_of};
 use crate::profile::{LEASE_US, MARGIN_US};
 use crate::world::World;
 use wayfarer_engine::directory::{Location, NextEpoch, Transaction, Write};
@@ -145,6 +145,7 @@ impl World {
             self.check_answerers(session);
             if let Some((owner, resident)) = self.resident_of(session) {
                 self.check_contents(session, owner, &resident);
+                self.check_books(session, owner, &resident);
             }
         }
     }
@@ -184,9 +185,9 @@ impl World {
     }
 
     fn check_contents(&mut self, session: usize, owner: Incarnation, resident: &Resident) {
-        let key = resident.session.key(KEY, 0);
         for (field, (name, size)) in FIELDS.iter().enumerate() {
             let expected = self.truth[session].values.get(&field).copied();
+            let key = resident.session.key(key_of(field, self.profile.keys), 0);
             let content = key.and_then(|k| k.variable(name.as_bytes())).map(|v| v.content.clone());
             let wrong = match (&content, expected) {
                 (None, None) => None,

@@ -16,7 +16,7 @@ const USAGE: &str = "usage: wayfarer-sim [--seed N] [--seeds COUNT] [--steps N] 
   --steps N      at most so many events a seed
   --seconds S    stop after so many seconds (30)
   --bug NAME     switch a deliberate bug on: ask-instead-of-fence, skip-group-condition, answer-while-frozen, reuse-epochs,
-                 lease-from-receipt, guard-ignored, check-in-before-flush
+                 lease-from-receipt, guard-ignored, check-in-before-flush, outcomes-of-other-keys
   --trace        print the whole log of each seed";
 /// Lines of the log that are shown with a failure.
 const TAIL_LINES: usize = 120;
@@ -63,6 +63,7 @@ fn bug(name: &str) -> Option<Bug> {
         "lease-from-receipt" => Bug::LeaseFromReceipt,
         "guard-ignored" => Bug::GuardIgnored,
         "check-in-before-flush" => Bug::CheckInBeforeFlush,
+        "outcomes-of-other-keys" => Bug::OutcomesOfOtherKeys,
         _ => return None,
     })
 }

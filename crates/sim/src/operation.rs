@@ -8,10 +8,20 @@ use wayfarer_engine::ids::{Epoch, GroupId, Incarnation};
 use wayfarer_engine::residence::{Gate, Resident};
 use wayfarer_engine::session::{Missing, VariableId};
 
-/// The Redis key that holds a session.
-pub const KEY: &[u8] = b"session";
+/// The Redis keys that may hold a session; how many of them do is in the profile.
+pub const KEYS: [&[u8]; 3] = [b"session", b"second", b"third"];
 /// The variables of a session with the bytes of their values; their names give their classes.
 pub const FIELDS: [(&str, usize); 4] = [("carried_small", 16), ("streamed", 90), ("deferred", 120), ("carried", 150)];
+/// The key that holds a field, of so many.
+pub fn key_of(field: usize, keys: usize) -> &'static [u8] {
+    KEYS[field % keys]
+}
+
+/// The fields of the key at a place, of so many.
+pub fn fields_of(place: usize, keys: usize) -> impl Iterator<Item = usize> {
+    (0..FIELDS.len()).filter(move |field| field % keys == place)
+}
+
 /// Every value begins with the number of its write.
 const NUMBER_BYTES: usize = 8;
 
@@ -29,12 +39,24 @@ pub enum Kind {
     Update(usize, WriteId),
     /// Deletes the session.
     Delete,
+    /// Deletes the key at a place, of so many; the session goes with its last one.
+    Drop(usize, usize),
 }
 
 impl Kind {
     /// Whether it changes anything.
     pub fn changes(self) -> bool {
         !matches!(self, Kind::Read(_))
+    }
+
+    /// The keys that it names, where a session has so many.
+    pub fn keys(self, keys: usize) -> Vec<Bytes> {
+        let names: Vec<&'static [u8]> = match self {
+            Kind::Read(field) | Kind::Write(field, _) | Kind::Update(field, _) => vec![key_of(field, keys)],
+            Kind::Delete => KEYS[..keys].to_vec(),
+            Kind::Drop(place, _) => vec![KEYS[place]],
+        };
+        names.into_iter().map(Bytes::from_static).collect()
     }
 }
 
@@ -75,6 +97,8 @@ pub enum Reply {
 pub enum Attempt {
     /// The session is not here, or its gate is closed.
     NotHere,
+    /// Nobody has looked whether its keys are at rest.
+    Unknown,
     /// These values must come first.
     Fetch(Vec<VariableId>),
     /// The variable is declared lost.
@@ -103,31 +127,35 @@ pub fn id_of(value: &[u8], field: usize) -> Option<WriteId> {
     (value_of(id, field) == value).then_some(id)
 }
 
-/// Runs `kind` on a resident whose gate is open.
-pub fn run(kind: Kind, resident: &mut Resident, unix_ms: u64) -> Attempt {
+/// Runs `kind` on a resident whose gate is open, where a session has so many keys.
+pub fn run(kind: Kind, resident: &mut Resident, unix_ms: u64, keys: usize) -> Attempt {
+    let names = kind.keys(keys);
+    if resident.unknown(names.iter()) {
+        return Attempt::Unknown;
+    }
     let key = (resident.location.group, resident.location.epoch);
     let session = &mut resident.session;
     let mut saw = None;
     if let Kind::Read(field) | Kind::Update(field, _) = kind {
-        let name = FIELDS[field].0.as_bytes();
-        match session.missing_of(KEY, Some(name)) {
+        let (of, name) = (key_of(field, keys), FIELDS[field].0.as_bytes());
+        match session.missing_of(of, Some(name)) {
             Some(Missing::Fetch(variables)) => return Attempt::Fetch(variables),
             Some(Missing::Lost) => return Attempt::Lost,
             None => {}
         }
         // A value that no write made is shown as a number that no write has.
-        saw = session.read_field(KEY, name, unix_ms).map(|value| id_of(&value, field).unwrap_or(WriteId::MAX));
+        saw = session.read_field(of, name, unix_ms).map(|value| id_of(&value, field).unwrap_or(WriteId::MAX));
     }
     match kind {
         Kind::Read(_) => {}
         Kind::Write(field, id) | Kind::Update(field, id) => {
-            session.write_field(KEY, FIELDS[field].0.as_bytes(), value_of(id, field), unix_ms);
+            session.write_field(key_of(field, keys), FIELDS[field].0.as_bytes(), value_of(id, field), unix_ms);
         }
-        Kind::Delete => {
-            session.remove(KEY, unix_ms);
-        }
+        Kind::Delete | Kind::Drop(..) => names.iter().for_each(|name| {
+            session.remove(name, unix_ms);
+        }),
     }
-    let emptied = kind == Kind::Delete && session.is_empty();
+    let emptied = matches!(kind, Kind::Delete | Kind::Drop(..)) && session.is_empty();
     if emptied {
         resident.gate = Gate::Ending;
     }

@@ -2,7 +2,7 @@
 //!
 //! It never chooses a single event: `faults` and `network` do, with these odds. Times in microseconds of true time.
 
-use crate::operation::FIELDS;
+use crate::operation::{FIELDS, KEYS};
 use crate::random::Random;
 use crate::upstream::CRITICAL;
 use std::sync::Arc;
@@ -31,6 +31,10 @@ pub struct Profile {
     pub groups: usize,
     /// Sessions over which all clients quarrel.
     pub sessions: usize,
+    /// Keys of each.
+    pub keys: usize,
+    /// Keys of the upstream that have expired when a difference to them arrives, in a thousand.
+    pub vanishing: u64,
     /// Clients.
     pub clients: usize,
     /// Whether nothing fails: only operators move sessions, so no client may see an error.
@@ -74,6 +78,8 @@ impl Profile {
             hosts: random.between(2, 4) as usize,
             groups: random.between(1, 2) as usize,
             sessions: random.between(1, 3) as usize,
+            keys: 1,
+            vanishing: 0,
             clients: random.between(3, 6) as usize,
             planned,
             stormy_us: random.between(1_500_000, 3_500_000),
@@ -97,6 +103,8 @@ impl Profile {
             let critical = Treatment { impact: Impact::Critical, ..policy.default };
             policy.rules.push(Rule { pattern: FIELDS[CRITICAL].0.into(), treatment: critical });
             profile.node.policy = Arc::new(policy);
+            profile.keys = random.between(1, KEYS.len() as u64) as usize;
+            profile.vanishing = random.pick(&[0, 20, 200]).unwrap_or(0);
         }
         profile
     }

@@ -5,9 +5,9 @@
 //! Invariant: *no lease, no answer*: the lease is looked at after the session was touched and before the reply leaves.
 
 use crate::host::{Process, Stimulus, Visit};
-use crate::operation::{Attempt, KEY, Kind, Reply, run};
+use crate::operation::{Attempt, Kind, Reply, run};
+use crate::upstream::target;
 use crate::world::{Event, World};
-use bytes::Bytes;
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
 use wayfarer_engine::node::message::Proposer;
 use wayfarer_engine::node::{Input, Purpose, Verdict};
@@ -53,15 +53,16 @@ impl World {
             return self.finish(host, visit, Reply::Failed);
         }
         let policy = self.profile.node.policy.clone();
-        let key = Bytes::from_static(KEY);
+        let keys = self.profile.keys;
+        let names = operation.kind.keys(keys);
         let (attempt, adopt, impact) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {
             Some(resident) => {
                 let adopt = resident.arrived(visit.from, now.boot_us, &rule);
-                let before = Before::of(&resident.session, [&key].into_iter());
-                let attempt = run(operation.kind, resident, now.unix_ms);
+                let before = Before::of(&resident.session, names.iter(), false);
+                let attempt = run(operation.kind, resident, now.unix_ms, keys);
                 let changes = matches!(attempt, Attempt::Ran { .. }) && operation.kind.changes();
                 let rest = resident.rest.as_mut().filter(|_| changes);
-                let impact = rest.and_then(|r| r.changed(&resident.session, before, [&key].into_iter(), &policy, now.boot_us));
+                let impact = rest.and_then(|r| r.changed(&resident.session, before, names.iter(), &policy, now.boot_us));
                 (attempt, adopt, impact)
             }
             None => (Attempt::NotHere, false, None),
@@ -76,6 +77,10 @@ impl World {
                 let purpose = if creates { Purpose::Create } else { Purpose::Read };
                 let ticket = self.ticket(host, visit);
                 self.feed(host, Input::Locate { session: id.clone(), purpose, ticket });
+            }
+            Attempt::Unknown => {
+                let ticket = self.ticket(host, visit);
+                self.feed(host, Input::Reach { session: id.clone(), keys: names.into_iter().map(target).collect(), ticket });
             }
             Attempt::Fetch(variables) => {
                 let ticket = self.ticket(host, visit);

@@ -3,7 +3,7 @@
 //! It never asks a node. The owner by the directory's records executes one operation at a time, so the order of execution is
 //! the order that every answer must agree with. A session becomes empty by a deletion, or when its owner is declared dead.
 
-use crate::operation::{FIELDS, Kind, WriteId, value_of};
+use crate::operation::{FIELDS, Kind, WriteId, fields_of, value_of};
 use std::collections::BTreeMap;
 use wayfarer_engine::ids::{Digest, Epoch};
 
@@ -35,6 +35,9 @@ impl SessionTruth {
                 self.values.insert(field, (id, Digest::of(&value_of(id, field))));
             }
             Kind::Delete => self.values.clear(),
+            Kind::Drop(place, keys) => fields_of(place, keys).for_each(|field| {
+                self.values.remove(&field);
+            }),
         }
     }
 

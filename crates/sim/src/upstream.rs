@@ -7,12 +7,12 @@
 //! | invariant | here |
 //! |---|---|
 //! | one owner | a store under an older epoch, or an older sequence, is refused |
-//! | planned moves lose nothing | a record goes only when the upstream has exactly the truth; an end leaves nothing |
+//! | planned moves lose nothing | what the books of the owner say is written is here; a record goes only when the upstream has exactly the truth; an end leaves nothing |
 //! | a crash loses at most what policy allows | no acknowledged write of impact `critical` goes; nothing acknowledged as deleted comes back |
 
 use crate::host::Stimulus;
 use crate::network::fate;
-use crate::operation::{FIELDS, KEY, Kind, WriteId, id_of};
+use crate::operation::{FIELDS, KEYS, Kind, WriteId, fields_of, id_of, key_of};
 use crate::profile::DIRECTORY_PATIENCE_US;
 use crate::world::{Event, World};
 use bytes::Bytes;
@@ -21,10 +21,10 @@ use wayfarer_engine::bugs::{self, Bug};
 use wayfarer_engine::command::Target;
 use wayfarer_engine::ids::{Epoch, Incarnation, RequestId, SessionId};
 use wayfarer_engine::node::Input;
-use wayfarer_engine::residence::{Gate, Table};
-use wayfarer_engine::rest::change::{Batch, KeyChange, Loaded, LoadedKey, Stored};
+use wayfarer_engine::residence::{Gate, Resident, Table};
+use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
-use wayfarer_engine::session::{Content, Layout};
+use wayfarer_engine::session::{Content, Layout, Variable};
 
 /// The field whose impact is `critical` where sessions are at rest.
 pub const CRITICAL: usize = 3;
@@ -34,7 +34,7 @@ const CRASH: &str = "a crash loses at most what policy allows";
 
 type Fields = BTreeMap<Bytes, Bytes>;
 
-/// The key of one session, and its guard.
+/// One key, and its guard.
 #[derive(Clone, Debug, Default)]
 pub struct Key {
     fields: Fields,
@@ -43,23 +43,34 @@ pub struct Key {
     left: Option<Fields>,
 }
 
+/// One change that its owner has executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Executed {
+    /// Of a field.
+    Write(WriteId),
+    /// Of everything.
+    Delete,
+    /// Of a key; whether the critical field was in it.
+    Drop(bool),
+}
+
 /// What happened to one session, as far as it must outlive a crash.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
-    /// All writes and deletions in the order of execution; a deletion is `None`.
-    executed: Vec<Option<(usize, WriteId)>>,
+    /// All writes and deletions in the order of execution.
+    executed: Vec<Executed>,
     /// How many of them were executed when the last deletion ran whose end was acknowledged.
     dead: usize,
-    /// How many had been executed when each deletion ran, by the number of its operation.
+    /// How many had been executed when each deletion of a session or a key ran, by the number of its operation.
     deletions: BTreeMap<u64, usize>,
-    /// Where the last acknowledged critical write stands.
+    /// Where the last acknowledged critical write or removal stands.
     critical: Option<usize>,
 }
 
 /// See the head of this file.
 #[derive(Clone, Debug, Default)]
 pub struct Upstream {
-    keys: BTreeMap<SessionId, Key>,
+    keys: BTreeMap<(SessionId, Bytes), Key>,
     promises: BTreeMap<usize, Promises>,
     /// Sessions that are at rest, or not loaded yet by who has claimed them: what is here is what they are.
     awake: BTreeMap<usize, Epoch>,
@@ -70,90 +81,90 @@ pub struct Upstream {
 pub enum Ask {
     /// Whether anything is there.
     Look,
-    /// The key, guarded for this epoch.
-    Load(Epoch),
+    /// Keys, or all of the session, guarded for this epoch.
+    Load(Epoch, Option<Vec<Target>>),
     /// A batch.
     Store(Batch),
 }
 
 impl Promises {
     fn position(&self, id: WriteId) -> Option<usize> {
-        self.executed.iter().position(|e| e.is_some_and(|(_, write)| write == id))
+        self.executed.iter().position(|e| *e == Executed::Write(id))
     }
 
+    /// Whether the critical field was removed then or later.
     fn deleted_after(&self, at: usize) -> bool {
-        self.executed.iter().skip(at).any(Option::is_none)
+        self.executed.iter().skip(at).any(|e| matches!(e, Executed::Delete | Executed::Drop(true)))
     }
 }
 
 impl Upstream {
+    /// The fields of all keys of a session: no two keys have one of the same name.
     fn fields(&self, id: &SessionId) -> Fields {
-        self.keys.get(id).map(|k| k.fields.clone()).unwrap_or_default()
+        let of = |key: &&'static [u8]| self.keys.get(&(id.clone(), Bytes::from_static(key)));
+        KEYS.iter().filter_map(of).flat_map(|key| key.fields.clone()).collect()
     }
 
-    fn load(&mut self, id: &SessionId, epoch: Epoch) -> Loaded {
-        let key = self.keys.entry(id.clone()).or_default();
-        if key.guard.0 > epoch {
-            return Loaded::Refused;
+    fn load(&mut self, id: &SessionId, epoch: Epoch, targets: Vec<Target>) -> Loaded {
+        let mut all = Vec::new();
+        for target in targets {
+            let key = self.keys.entry((id.clone(), target.key.clone())).or_default();
+            if key.guard.0 > epoch {
+                return Loaded::Refused;
+            }
+            if key.guard.0 < epoch {
+                key.guard = (epoch, 0);
+            }
+            key.left = Some(key.fields.clone());
+            let pairs: Vec<(Bytes, Bytes)> = key.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let content = (!pairs.is_empty()).then_some(KeyContent::Hash(pairs));
+            all.push(LoadedKey { target, content, expires_at_ms: None });
         }
-        if key.guard.0 < epoch {
-            key.guard = (epoch, 0);
-        }
-        key.left = Some(key.fields.clone());
-        let pairs: Vec<(Bytes, Bytes)> = key.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let content = (!pairs.is_empty()).then_some(KeyContent::Hash(pairs));
-        let target = Target { key: Bytes::from_static(KEY), layout: Layout::Hash, label: Bytes::new() };
-        Loaded::Keys(vec![LoadedKey { target, content, expires_at_ms: None }])
+        Loaded::Keys(all)
     }
 
     fn store(&mut self, id: &SessionId, batch: &Batch) -> Vec<Stored> {
-        let key = self.keys.entry(id.clone()).or_default();
-        let mut all = Vec::new();
-        for store in &batch.keys {
-            let mark = (batch.epoch, batch.sequence);
-            if mark <= key.guard && !bugs::on(Bug::GuardIgnored) {
-                all.push(Stored::Refused);
-                continue;
-            }
-            let foreign = key.left.as_ref().is_some_and(|left| *left != key.fields);
-            let stored = match &store.change {
-                KeyChange::Fields { .. } | KeyChange::Expiry if foreign => {
-                    key.left = Some(key.fields.clone());
-                    all.push(Stored::Foreign);
-                    continue;
-                }
-                KeyChange::Fields { .. } | KeyChange::Expiry if key.fields.is_empty() => {
-                    all.push(Stored::Vanished);
-                    continue;
-                }
-                KeyChange::Fields { set, gone } => {
-                    key.fields.extend(set.iter().cloned());
-                    gone.iter().for_each(|name| {
-                        key.fields.remove(name);
-                    });
-                    Stored::Written
-                }
-                KeyChange::Expiry => Stored::Written,
-                KeyChange::Merge { set, keep } => {
-                    key.fields.retain(|name, _| keep.contains(name));
-                    key.fields.extend(set.iter().cloned());
-                    if foreign { Stored::WrittenOver } else { Stored::Written }
-                }
-                KeyChange::Whole(KeyContent::Hash(pairs)) => {
-                    key.fields = pairs.iter().cloned().collect();
-                    if foreign { Stored::WrittenOver } else { Stored::Written }
-                }
-                KeyChange::Whole(_) | KeyChange::Gone => {
-                    key.fields.clear();
-                    if foreign { Stored::WrittenOver } else { Stored::Written }
-                }
-            };
-            key.guard = mark;
-            key.left = Some(key.fields.clone());
-            all.push(stored);
-        }
-        all
+        let mark = (batch.epoch, batch.sequence);
+        batch.keys.iter().map(|store| self.keys.entry((id.clone(), store.key.clone())).or_default().store(mark, store)).collect()
     }
+}
+
+impl Key {
+    fn store(&mut self, mark: (Epoch, u64), store: &KeyStore) -> Stored {
+        if mark <= self.guard && !bugs::on(Bug::GuardIgnored) {
+            return Stored::Refused;
+        }
+        let foreign = self.left.as_ref().is_some_and(|left| *left != self.fields);
+        let stored = if foreign { Stored::WrittenOver } else { Stored::Written };
+        match &store.change {
+            KeyChange::Fields { .. } | KeyChange::Expiry if foreign => {
+                self.left = Some(self.fields.clone());
+                return Stored::Foreign;
+            }
+            KeyChange::Fields { .. } | KeyChange::Expiry if self.fields.is_empty() => return Stored::Vanished,
+            KeyChange::Fields { set, gone } => {
+                self.fields.extend(set.iter().cloned());
+                gone.iter().for_each(|name| {
+                    self.fields.remove(name);
+                });
+            }
+            KeyChange::Expiry => {}
+            KeyChange::Merge { set, keep } => {
+                self.fields.retain(|name, _| keep.contains(name));
+                self.fields.extend(set.iter().cloned());
+            }
+            KeyChange::Whole(KeyContent::Hash(pairs)) => self.fields = pairs.iter().cloned().collect(),
+            KeyChange::Whole(_) | KeyChange::Gone => self.fields.clear(),
+        }
+        self.guard = mark;
+        self.left = Some(self.fields.clone());
+        stored
+    }
+}
+
+/// A key of a session, as its owner names it.
+pub fn target(key: Bytes) -> Target {
+    Target { key, layout: Layout::Hash, label: Bytes::new() }
 }
 
 impl World {
@@ -163,7 +174,7 @@ impl World {
         if fate.answered_us.is_none() {
             let unknown = match &ask {
                 Ask::Look => Input::Looked { request, found: None },
-                Ask::Load(_) => Input::Loaded { request, loaded: Loaded::Unknown },
+                Ask::Load(..) => Input::Loaded { request, loaded: Loaded::Unknown },
                 Ask::Store(_) => Input::Stored { request, stored: None },
             };
             self.after(DIRECTORY_PATIENCE_US, Event::Reach(me, Stimulus::Input(unknown)));
@@ -187,17 +198,24 @@ impl World {
         let before = self.upstream.fields(session);
         let answer = match ask {
             Ask::Look => Input::Looked { request, found: Some(!before.is_empty()) },
-            Ask::Load(epoch) => {
-                let loaded = self.upstream.load(session, *epoch);
-                if loaded != Loaded::Refused {
-                    self.upstream.awake.insert(at, *epoch);
-                    self.coverage.loads += 1;
-                } else {
-                    self.coverage.stale_stores += 1;
+            Ask::Load(epoch, targets) => {
+                let all = || KEYS[..self.profile.keys].iter().map(|key| target(Bytes::from_static(key))).collect();
+                let loaded = self.upstream.load(session, *epoch, targets.clone().unwrap_or_else(all));
+                let current = self.directory.read(session).location.is_some_and(|l| l.epoch == *epoch);
+                match (&loaded, targets) {
+                    (Loaded::Refused, _) => self.coverage.stale_stores += 1,
+                    (_, Some(_)) => self.coverage.reaches += 1,
+                    (_, None) => {
+                        self.coverage.loads += 1;
+                        if current {
+                            self.upstream.awake.insert(at, *epoch);
+                        }
+                    }
                 }
                 Input::Loaded { request, loaded }
             }
             Ask::Store(batch) => {
+                self.let_keys_vanish(at, batch);
                 let stored = self.upstream.store(session, batch);
                 self.coverage.stores += 1;
                 self.coverage.stale_stores += stored.iter().filter(|s| **s == Stored::Refused).count() as u64;
@@ -211,6 +229,26 @@ impl World {
         }
         if let Some(answer_us) = answer_us {
             self.after(answer_us, Event::Reach(from, Stimulus::Input(answer)));
+        }
+    }
+
+    /// Keys whose later expiry has not arrived may be gone when a difference to them does: what they held comes with the next
+    /// batch, or never, if its owner is gone by then.
+    fn let_keys_vanish(&mut self, session: usize, batch: &Batch) {
+        let id = self.sessions[session].clone();
+        for store in &batch.keys {
+            let Some(key) = self.upstream.keys.get_mut(&(id.clone(), store.key.clone())) else { continue };
+            let current = (batch.epoch, batch.sequence) > key.guard && key.left.as_ref() == Some(&key.fields);
+            let difference = matches!(store.change, KeyChange::Fields { .. } | KeyChange::Expiry);
+            if !current || !difference || key.fields.is_empty() || !self.random.chance(self.profile.vanishing) {
+                continue;
+            }
+            key.fields.clear();
+            key.left = Some(Fields::default());
+            self.coverage.vanished += 1;
+            if store.key == key_of(CRITICAL, self.profile.keys) {
+                self.upstream.promises.entry(session).or_default().critical = None;
+            }
         }
     }
 
@@ -279,10 +317,32 @@ impl World {
             .find_map(|process| process.table.with(id, |slot| slot.clone().filter(|r| r.gate == Gate::Resting)));
         let Some(resident) = resting else { return Vec::new() };
         let is_lost = |name: &str| {
-            let variable = resident.session.key(KEY, 0).and_then(|k| k.variable(name.as_bytes()));
+            let mut keys = resident.session.keys().iter();
+            let variable = keys.find_map(|k| k.variable(name.as_bytes()));
             variable.is_some_and(|v| v.content == Content::Lost)
         };
         (0..FIELDS.len()).filter(|field| is_lost(FIELDS[*field].0)).collect()
+    }
+
+    /// What the owner's books say of keys that are written is so: else a check-in would leave them behind.
+    pub(crate) fn check_books(&mut self, session: usize, owner: Incarnation, resident: &Resident) {
+        let Some(rest) = &resident.rest else { return };
+        for key in resident.session.keys().iter().filter(|key| rest.is_written(key)) {
+            let there = self.upstream.keys.get(&(self.sessions[session].clone(), key.name.clone()));
+            let there = there.map(|k| k.fields.clone()).unwrap_or_default();
+            let agrees = |(name, variable): (&Bytes, &Variable)| match &variable.content {
+                Content::Here(value) => there.get(name) == Some(value),
+                Content::Elsewhere(_) => there.contains_key(name),
+                Content::Lost => true,
+            };
+            if !key.variables().all(agrees) {
+                let name = String::from_utf8_lossy(&key.name).into_owned();
+                return self.violate(
+                    LOSE_NOTHING,
+                    format!("{} takes key {name} of session {session} for written, and it is not", owner.0.0),
+                );
+            }
+        }
     }
 
     /// An operation ran at the owner.
@@ -290,10 +350,14 @@ impl World {
         let promises = self.upstream.promises.entry(session).or_default();
         match kind {
             Kind::Read(_) => {}
-            Kind::Write(field, id) | Kind::Update(field, id) => promises.executed.push(Some((field, id))),
+            Kind::Write(_, id) | Kind::Update(_, id) => promises.executed.push(Executed::Write(id)),
             Kind::Delete => {
                 promises.deletions.insert(number, promises.executed.len());
-                promises.executed.push(None);
+                promises.executed.push(Executed::Delete);
+            }
+            Kind::Drop(place, keys) => {
+                promises.deletions.insert(number, promises.executed.len());
+                promises.executed.push(Executed::Drop(fields_of(place, keys).any(|field| field == CRITICAL)));
             }
         }
     }
@@ -304,6 +368,9 @@ impl World {
         match kind {
             Kind::Write(CRITICAL, id) | Kind::Update(CRITICAL, id) => {
                 promises.critical = promises.critical.max(promises.position(id));
+            }
+            Kind::Drop(place, keys) if fields_of(place, keys).any(|field| field == CRITICAL) => {
+                promises.critical = promises.critical.max(promises.deletions.get(&number).copied());
             }
             Kind::Delete => promises.dead = promises.dead.max(promises.deletions.get(&number).copied().unwrap_or(0)),
             _ => {}

@@ -335,7 +335,7 @@ impl World {
             }
             Effect::Gave { .. } => self.coverage.gifts += 1,
             Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
-            Effect::Load { request, session, epoch, .. } => self.ask_upstream(me, request, session, Ask::Load(epoch)),
+            Effect::Load { request, session, epoch, keys } => self.ask_upstream(me, request, session, Ask::Load(epoch, keys)),
             Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
             Effect::CheckedIn { .. } => {}
             Effect::Note(note) => self.note(me, &note),

@@ -51,3 +51,8 @@ fn an_upstream_without_guards_is_found() {
 fn a_check_in_before_the_flush_is_found() {
     is_found(Bug::CheckInBeforeFlush);
 }
+
+#[test]
+fn outcomes_that_are_booked_to_other_keys_are_found() {
+    is_found(Bug::OutcomesOfOtherKeys);
+}

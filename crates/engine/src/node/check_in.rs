@@ -99,6 +99,10 @@ impl Node {
     fn start_check_in<T: Table>(&mut self, session: SessionId, batch: Option<u64>, turn: &mut Turn<'_, T>) {
         let Some(settings) = self.settings.rest else { return };
         let now = turn.now;
+        // One that is only proposed to somebody goes to rest instead; one that is frozen is on its way.
+        if turn.table.with(&session, |slot| slot.as_ref().is_some_and(|r| r.gate == Gate::Open)) {
+            self.cancel_move(&session, turn);
+        }
         let may = self.lease.is_valid(now.boot_us)
             && !self.outgoing.is_moving(&session)
             && !self.check_ins.under_way.contains_key(&session);
@@ -212,6 +216,13 @@ impl Node {
     pub(super) fn check_in_all<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         if self.settings.rest.is_some() && self.state == MemberState::Draining && self.check_ins.is_idle() {
             self.check_ins.queue.extend(turn.table.ids().into_iter().map(|session| (session, None)));
+        }
+    }
+
+    /// A drain cannot send a session to any member: it goes to rest.
+    pub(super) fn check_in_unsendable(&mut self, session: SessionId) {
+        if self.settings.rest.is_some() && self.state == MemberState::Draining {
+            self.check_ins.queue.push_back((session, None));
         }
     }
 

@@ -13,14 +13,14 @@
 //! Invariants: *one owner*: a load guards the keys for the claim's epoch, so that what a former owner sends late is refused;
 //! *never wrong data*: a load without an answer opens nothing.
 
-use super::locate::Claim;
+use super::locate::{Claim, version_before};
 use super::{Effect, Node, Note, Pending, Purpose, Reason, Turn, Verdict};
 use crate::command::Target;
 use crate::directory::{Location, Placement};
-use crate::ids::{Epoch, SessionId, Ticket, Version};
+use crate::ids::{Epoch, SessionId, Ticket};
 use crate::residence::{Gate, Resident, Table};
 use crate::rest::change::{Loaded, LoadedKey};
-use crate::rest::copy::{KeyCopy, RestCopy};
+use crate::rest::copy::{KNOWN_ABSENT_MAX, KeyCopy, RestCopy};
 use crate::session::Session;
 
 impl Node {
@@ -77,7 +77,7 @@ impl Node {
 
     fn open_loaded<T: Table>(&mut self, session: &SessionId, location: Location, keys: Vec<LoadedKey>, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
-        let mut opened = Session::new(Version::default());
+        let mut opened = Session::new(version_before(location.epoch));
         let mut rest = RestCopy::default();
         keys.into_iter().for_each(|key| put(key, &mut opened, &mut rest));
         let is_empty = opened.is_empty();
@@ -93,11 +93,20 @@ impl Node {
 
     /// An operation here names keys that nobody has looked for.
     pub(super) fn reach<T: Table>(&mut self, session: SessionId, keys: Vec<Target>, ticket: Ticket, turn: &mut Turn<'_, T>) {
-        let epoch = turn.table.with(&session, |slot| slot.as_ref().filter(|r| r.is_open()).map(|r| r.location.epoch));
-        let Some(epoch) = epoch else {
+        let found = turn.table.with(&session, |slot| {
+            let resident = slot.as_ref().filter(|r| r.is_open())?;
+            // With those that are known to be absent: what is found to be absent now must find its place beside them.
+            let has = |key: &Target| resident.session.keys().iter().any(|k| k.name == key.key);
+            Some((resident.location.epoch, keys.iter().filter(|key| !has(key)).count()))
+        });
+        let Some((epoch, absent)) = found else {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Here });
             return;
         };
+        if absent > KNOWN_ABSENT_MAX {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Keys) });
+            return;
+        }
         let request = self.request(Pending::Reach { session: session.clone(), epoch, ticket });
         turn.effects.push(Effect::Load { request, session, epoch, keys: Some(keys) });
     }

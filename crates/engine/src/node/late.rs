@@ -252,7 +252,12 @@ impl Node {
                 self.reader_has_one(ticket, turn);
             }
         }
-        self.follow(&asked.session, turn);
+        // What this node holds itself answers at once, and a frozen session cannot take that it holds it no more: the clock goes on.
+        if from == self.me.incarnation {
+            self.settle(&asked.session, turn);
+        } else {
+            self.follow(&asked.session, turn);
+        }
     }
 
     /// Puts a fetched value into its place, if that still waits for exactly this value.

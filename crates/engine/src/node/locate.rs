@@ -223,9 +223,12 @@ impl Node {
         }
         // Whoever has given everything away or has asked to be removed must own nothing new: it would be lost with its groups. So
         // it is with the last member when it drains, while one that is not the last waits for somebody who takes what it has. A
-        // record that is its own already is opened in any case: without that nobody could read or end it.
-        let alone = self.is_last() && self.alone_since_us.is_some_and(|since| since + VIEW_LATE_US <= turn.now.boot_us);
-        let last_leaves = self.state == MemberState::Draining && alone && claim != Claim::Ours;
+        // record that is its own already is opened in any case: without that nobody could read or end it. Where sessions are at rest
+        // a cordoned member is better than one that drains, and nobody is better than one that would put it to rest again.
+        let drains = self.state == MemberState::Draining && claim != Claim::Ours;
+        let alone = self.is_without_heirs() && self.alone_since_us.is_some_and(|since| since + VIEW_LATE_US <= turn.now.boot_us);
+        let stays_at_rest = self.settings.rest.is_some() && self.cordoned().is_some();
+        let last_leaves = drains && (alone || stays_at_rest);
         let may_own = self.me.role == Role::Owner && !self.left && !last_leaves && !self.outgoing.moves.is_drained();
         let Some((group, epoch)) = self.group_for(&session).filter(|_| may_own) else {
             // Nobody accepts: one that is only cordoned is better than an error for the client.
@@ -266,10 +269,9 @@ impl Node {
     fn open_empty<T: Table>(&mut self, session: &SessionId, location: Location, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
         self.locate.expect_key(session.clone(), now_us);
-        // Epochs are never reused, so versions of a former life of this id cannot come again, and WATCH sees another life.
-        let born = Version(location.epoch.0.saturating_mul(VERSIONS_PER_EPOCH));
+        let opened = Session::new(version_before(location.epoch));
         turn.table.with(session, |slot| {
-            slot.get_or_insert_with(|| Resident::new(Session::new(born), location, now_us));
+            slot.get_or_insert_with(|| Resident::new(opened, location, now_us));
         });
     }
 
@@ -374,4 +376,10 @@ impl Node {
             self.end_on(session, turn);
         }
     }
+}
+
+/// The versions of a session that opens under a claim are above this. Epochs are never reused, so those of a former life of its id
+/// cannot come again, and `WATCH` sees another life.
+pub(super) fn version_before(epoch: Epoch) -> Version {
+    Version(epoch.0.saturating_mul(VERSIONS_PER_EPOCH))
 }

@@ -216,7 +216,7 @@ impl Node {
     }
 
     fn tick<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        let alone = self.state == MemberState::Draining && self.is_last();
+        let alone = self.state == MemberState::Draining && self.is_without_heirs();
         self.alone_since_us = alone.then(|| self.alone_since_us.unwrap_or(turn.now.boot_us));
         self.tick_standing(turn);
         self.tick_locate(turn);
@@ -294,9 +294,11 @@ impl Node {
         self.view.accepting().map(|m| m.incarnation).filter(|who| *who != self.me.incarnation).collect()
     }
 
-    /// Whether no other member lives.
-    fn is_last(&self) -> bool {
-        !self.view.members.values().any(|m| m.incarnation != self.me.incarnation && m.state != MemberState::Fenced)
+    /// Whether what this node gives away goes to rest, or to nobody: no other member lives. Where sessions are at rest it is enough
+    /// that no other member takes them: one that drains would else take back for ever what it has put to rest.
+    fn is_without_heirs(&self) -> bool {
+        let lives = |m: &&MemberRecord| m.incarnation != self.me.incarnation && m.state != MemberState::Fenced;
+        if self.settings.rest.is_some() { self.others().is_empty() } else { !self.view.members.values().any(|m| lives(&m)) }
     }
 
     /// Another member that owns sessions and stays, though it takes no more of them.

@@ -12,6 +12,8 @@ use crate::node::message::Proposer;
 use crate::residence::{Gate, Table};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+/// Between the starts of two rounds of a drain: a round looks at every session, and what gives the lease back must have its turn.
+const ROUND_US_MIN: u64 = 25_000;
 /// No batch: the outcomes of a drain are seen by the table being empty, nobody counts those of adoptions.
 const NO_BATCH: Option<u64> = None;
 
@@ -45,9 +47,9 @@ impl Moves {
         self.drained
     }
 
-    /// A drain starts no new round until then.
+    /// A drain starts no new round until then, or until later if that was said before.
     pub(super) fn rest(&mut self, until_us: u64) {
-        self.rest_until_us = until_us;
+        self.rest_until_us = self.rest_until_us.max(until_us);
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -132,8 +134,10 @@ impl Node {
     }
 
     pub(super) fn tick_moves<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        let rests = turn.now.boot_us < self.outgoing.moves.rest_until_us;
-        if self.state == MemberState::Draining && self.outgoing.moves.queue.is_empty() && !rests {
+        // Without a lease nothing could start, and all would be queued again at once.
+        let may_start = turn.now.boot_us >= self.outgoing.moves.rest_until_us && self.lease.is_valid(turn.now.boot_us);
+        if self.state == MemberState::Draining && self.outgoing.moves.queue.is_empty() && may_start {
+            self.outgoing.moves.rest(turn.now.boot_us + ROUND_US_MIN);
             self.queue_all(turn);
         }
         self.start_queued(turn);

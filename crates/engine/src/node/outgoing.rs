@@ -139,9 +139,10 @@ impl Node {
     }
 
     /// A session cannot cross, or a message about it could not be sent. What drains rests for a moment, so that it does not try
-    /// the same again at once and for ever.
+    /// the same again at once and for ever; where it can, such a session goes to rest instead.
     fn unsendable<T: Table>(&mut self, session: SessionId, turn: &mut Turn<'_, T>) {
         self.outgoing.moves.rest(turn.now.boot_us + self.settings.propose_us_max);
+        self.check_in_unsendable(session.clone());
         turn.note(Note::Unsendable(session));
     }
 

@@ -245,8 +245,12 @@ pub enum Reason {
     Holder,
     /// The upstream does not answer; what was written may or may not be there.
     Upstream,
+    /// The upstream has answered with an error to what was written of this session.
+    Refused,
     /// What is at rest cannot be served.
     Unfit,
+    /// It names more keys that do not exist than are remembered of a session.
+    Keys,
     /// Too many operations wait already.
     Full,
     /// This node may not own sessions and nobody else takes them.

@@ -1,7 +1,8 @@
 //! What goes to the upstream, and when: by the deadline of the most urgent change, all changes of a session in one batch.
 //!
 //! It never has two batches of one session under way, and never more than `in_flight_max` in all. A failure is tried again after
-//! a pause that doubles; whoever waits for a critical write is told at once. It never sends without a lease.
+//! a pause that doubles: of the whole node when the upstream does not answer, of one session when it answers with an error to a
+//! key of that. Whoever waits for a critical write is told at once. It never sends without a lease.
 //!
 //! | gate | a batch goes out when |
 //! |---|---|
@@ -17,12 +18,14 @@ use super::{Effect, Node, Note, Pending, Reason, Turn, Verdict};
 use crate::ids::{RequestId, SessionId, Ticket};
 use crate::residence::{Gate, Table};
 use crate::rest::change::Stored;
-use crate::rest::copy::Taken;
+use crate::rest::copy::{Landed, Taken};
 use crate::session::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a fetch was sent for a batch that needs it, the batch is made again.
 const FETCH_PAUSE_US: u64 = 20_000;
+/// After a batch was refused because a newer owner has been there, the next one waits so long.
+const REFUSED_PAUSE_US: u64 = 1_000_000;
 
 /// Who waits for critical writes of one session.
 #[derive(Debug, Default)]
@@ -91,6 +94,19 @@ impl Behind {
         effects.extend(tickets.map(|ticket| Effect::Answer { ticket, verdict }));
     }
 
+    /// Tells those whom the batch served how it ended; with `all` also those who came after it was made.
+    fn answer(&mut self, session: &SessionId, verdict: Verdict, all: bool, effects: &mut Vec<Effect>) {
+        let Some(waiting) = self.waiting.get_mut(session) else { return };
+        let mut told = std::mem::take(&mut waiting.served);
+        if all {
+            told.append(&mut waiting.next);
+        }
+        if waiting.next.is_empty() {
+            self.waiting.remove(session);
+        }
+        effects.extend(told.into_iter().map(|ticket| Effect::Answer { ticket, verdict }));
+    }
+
     /// All who wait, for a node that is over.
     pub(super) fn give_up(&mut self) -> Vec<(SessionId, Ticket)> {
         let waiting = std::mem::take(&mut self.waiting);
@@ -102,13 +118,15 @@ impl Behind {
 impl Node {
     /// An operation of impact `critical` has run and waits for the upstream.
     pub(super) fn flush_for<T: Table>(&mut self, session: SessionId, ticket: Ticket, turn: &mut Turn<'_, T>) {
-        let is_here = turn.table.with(&session, |slot| slot.as_ref().is_some_and(|r| r.rest.is_some()));
-        if !is_here {
-            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Taken) });
-            return;
-        }
-        if turn.now.boot_us < self.behind.paused_until_us {
-            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Upstream) });
+        let now_us = turn.now.boot_us;
+        let retry_at_us = turn.table.with(&session, |slot| slot.as_ref()?.rest.as_ref().map(|rest| rest.retry_at_us()));
+        let refusal = match retry_at_us {
+            None => Some(Reason::Taken),
+            Some(_) if now_us < self.behind.paused_until_us => Some(Reason::Upstream),
+            Some(at_us) => (now_us < at_us).then_some(Reason::Refused),
+        };
+        if let Some(reason) = refusal {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(reason) });
             return;
         }
         self.behind.waiting.entry(session.clone()).or_default().next.push(ticket);
@@ -150,10 +168,16 @@ impl Node {
         let taken = turn.table.with(session, |slot| {
             let resident = slot.as_mut()?;
             let epoch = resident.location.epoch;
-            Some(resident.rest.as_mut()?.take(&resident.session, epoch, request, now.unix_ms, all))
+            let rest = resident.rest.as_mut()?;
+            let put_off = rest.retry_at_us();
+            Some(if now.boot_us < put_off {
+                Err(put_off)
+            } else {
+                Ok(rest.take(&resident.session, epoch, request, now.unix_ms, all))
+            })
         });
         match taken {
-            Some(Taken::Batch(batch)) => {
+            Some(Ok(Taken::Batch(batch))) => {
                 self.behind.in_flight += 1;
                 if let Some(waiting) = self.behind.waiting.get_mut(session) {
                     waiting.served.append(&mut waiting.next);
@@ -164,8 +188,12 @@ impl Node {
             other => {
                 self.pending.remove(&request);
                 match other {
-                    Some(Taken::InFlight) => Progress::UnderWay,
-                    Some(Taken::Fetch(variables)) => {
+                    Some(Err(retry_at_us)) => {
+                        self.behind.schedule(session, retry_at_us);
+                        Progress::UnderWay
+                    }
+                    Some(Ok(Taken::InFlight)) => Progress::UnderWay,
+                    Some(Ok(Taken::Fetch(variables))) => {
                         self.fetch_to_write(session, &variables, turn);
                         self.behind.schedule(session, now.boot_us + FETCH_PAUSE_US);
                         Progress::UnderWay
@@ -188,55 +216,49 @@ impl Node {
         stored: Option<Vec<Stored>>,
         turn: &mut Turn<'_, T>,
     ) {
-        let now_us = turn.now.boot_us;
+        let (now_us, settings) = (turn.now.boot_us, self.settings.rest);
         self.behind.in_flight = self.behind.in_flight.saturating_sub(1);
         let landed = turn.table.with(&session, |slot| {
             let rest = slot.as_mut()?.rest.as_mut()?;
             let bytes = rest.unwritten_bytes();
             let landed = rest.landed(request, stored.as_deref())?;
+            if let Some(settings) = settings.filter(|_| landed.failed) {
+                rest.put_off(&settings, now_us);
+            }
             Some((landed, bytes.saturating_sub(rest.unwritten_bytes())))
         });
         self.pause_after(stored.is_none(), turn);
+        if let Some((landed, bytes)) = landed {
+            note_landed(&session, landed, bytes, turn);
+        }
         // The session has left; what a handover took over is unwritten there. Its waiters were answered by the batch itself.
         let everything = |all: &Vec<Stored>| all.iter().all(|s| matches!(s, Stored::Written | Stored::WrittenOver));
         let written = landed.map_or(stored.as_ref().is_some_and(everything), |(landed, _)| landed.written);
-        if let Some((landed, bytes)) = landed {
-            if landed.foreign > 0 {
-                turn.note(Note::Foreign(session.clone(), landed.foreign));
-            }
-            if landed.refused {
-                turn.note(Note::Stale(session.clone()));
-            }
-            if landed.written {
-                turn.note(Note::Flushed { bytes });
-            }
+        let again = landed.is_some_and(|(l, _)| !l.written && !l.unknown && !l.refused && !l.failed);
+        let landed = landed.map(|(landed, _)| landed).unwrap_or_default();
+        if !again {
+            let reason = if landed.failed { Reason::Refused } else { Reason::Upstream };
+            let verdict = if written { Verdict::Written } else { Verdict::TryAgain(reason) };
+            self.behind.answer(&session, verdict, landed.failed, turn.effects);
         }
-        let again = landed.is_some_and(|(l, _)| !l.written && !l.unknown && !l.refused);
-        if !again && let Some(waiting) = self.behind.waiting.get_mut(&session) {
-            let verdict = if written { Verdict::Written } else { Verdict::TryAgain(Reason::Upstream) };
-            let served = std::mem::take(&mut waiting.served);
-            if waiting.next.is_empty() {
-                self.behind.waiting.remove(&session);
-            }
-            turn.effects.extend(served.into_iter().map(|ticket| Effect::Answer { ticket, verdict }));
-        }
-        let settings = self.settings.rest;
-        let due = turn.table.with(&session, |slot| {
+        let at_gate = turn.table.with(&session, |slot| {
             let resident = slot.as_ref()?;
-            let due = resident.rest.as_ref().zip(settings).and_then(|(rest, settings)| rest.due_us(&settings));
-            Some(if resident.gate == Gate::Open { due } else { Some(now_us) })
+            let rest = resident.rest.as_ref().zip(settings);
+            let due = rest.and_then(|(rest, settings)| rest.due_us(&settings).map(|at| at.max(rest.retry_at_us())));
+            Some((resident.gate, due))
         });
+        let Some((gate, due)) = at_gate else {
+            return self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects);
+        };
+        let due = if gate == Gate::Open { due } else { Some(now_us) };
+        let waits = self.behind.is_waited_for(&session);
         match due {
-            None => self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects),
-            // Refused: a newer owner has it, and this node will hear of it; hammering would not help.
-            Some(Some(at)) if landed.is_some_and(|(l, _)| l.refused) => {
-                self.behind.schedule(&session, at.max(now_us + 1_000_000))
-            }
-            Some(Some(_)) if again || self.behind.is_waited_for(&session) => self.rest_step(session, turn),
-            Some(Some(at)) if at <= now_us => self.rest_step(session, turn),
-            Some(Some(at)) => self.behind.schedule(&session, at),
-            Some(None) if self.behind.is_waited_for(&session) => self.rest_step(session, turn),
-            Some(None) => {}
+            // A newer owner has it, and this node will hear of it; hammering would not help.
+            Some(at) if landed.refused => self.behind.schedule(&session, at.max(now_us + REFUSED_PAUSE_US)),
+            Some(at) if again || waits || at <= now_us => self.rest_step(session, turn),
+            Some(at) => self.behind.schedule(&session, at),
+            None if waits => self.rest_step(session, turn),
+            None => {}
         }
     }
 
@@ -249,8 +271,7 @@ impl Node {
         }
         turn.note(Note::UpstreamFailed);
         if turn.now.boot_us >= self.behind.paused_until_us {
-            let pause_us = settings.pause_us.saturating_mul(1 << self.behind.failures.min(16)).min(settings.pause_us_max);
-            self.behind.paused_until_us = turn.now.boot_us + pause_us;
+            self.behind.paused_until_us = turn.now.boot_us + settings.pause_after_us(self.behind.failures);
             self.behind.failures = self.behind.failures.saturating_add(1);
         }
     }
@@ -277,5 +298,17 @@ impl Node {
             self.behind.unschedule(&session);
             self.rest_step(session, turn);
         }
+    }
+}
+
+fn note_landed<T: Table>(session: &SessionId, landed: Landed, bytes: u64, turn: &mut Turn<'_, T>) {
+    if landed.foreign > 0 {
+        turn.note(Note::Foreign(session.clone(), landed.foreign));
+    }
+    if landed.refused {
+        turn.note(Note::Stale(session.clone()));
+    }
+    if landed.written {
+        turn.note(Note::Flushed { bytes });
     }
 }

@@ -10,6 +10,7 @@
 //! | `Foreign` | what somebody else wrote; nothing was changed | counted and named, then the whole key is written |
 //! | `Vanished` | nothing: the key had expired or was evicted; nothing was changed | the whole key is written |
 //! | `Refused` | a newer owner's, or a newer change of this one | nothing: this node is no more the owner |
+//! | `Failed` | perhaps some of it: the upstream has answered with an error that concerns this key | the whole key is written, after a pause of its session |
 //! | none | nobody knows | the whole key is written, under the next sequence |
 //!
 //! Invariant: *one owner*: a store that arrives late is refused, whoever sent it: (epoch, sequence) only grows.
@@ -118,4 +119,5 @@ pub enum Stored {
     Foreign,
     Vanished,
     Refused,
+    Failed,
 }

@@ -16,14 +16,16 @@
 use super::change::{Batch, KeyChange, KeyStore, Stored};
 use super::content::{self, KeyContent};
 use super::{ByImpact, RestSettings, Since};
+use crate::bugs::{self, Bug};
 use crate::ids::{Epoch, RequestId, Version};
 use crate::plan::{Impact, Policy};
 use crate::session::layout::plain_name;
 use crate::session::{Content, Key, Kind, Layout, Session, VariableId};
 use bytes::Bytes;
 
-/// Keys without a value that are remembered, so that they need not be looked for again.
-pub const KNOWN_ABSENT_MAX: usize = 64;
+/// Keys without a value that are remembered, so that they need not be looked for again. No operation may name more of them: it
+/// would look for some of them over and over.
+pub const KNOWN_ABSENT_MAX: usize = 1024;
 
 /// What the upstream has of one key.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,6 +80,15 @@ impl KeyCopy {
         }
     }
 
+    /// The impact of a variable of this name there. As in a session, the members of a set or a list follow the default.
+    fn impact(&self, name: &Bytes, policy: &Policy) -> Impact {
+        match self.kind {
+            Some(Kind::Set | Kind::SortedSet | Kind::List) => policy.default.impact,
+            Some(Kind::String) => policy.of(&plain_name(self.layout, name)).impact,
+            Some(Kind::Hash) | None => policy.of(name).impact,
+        }
+    }
+
     fn has_lost_names(&self, key: &Key) -> bool {
         self.names.iter().any(|name| key.variable(name).is_none())
     }
@@ -108,6 +119,7 @@ struct Flight {
     request: RequestId,
     since: Since,
     bytes: u64,
+    /// By key of the batch, in its order.
     after: Vec<KeyCopy>,
 }
 
@@ -133,6 +145,8 @@ pub struct Landed {
     pub foreign: usize,
     /// A newer owner has been there.
     pub refused: bool,
+    /// The upstream has answered with an error to a key.
+    pub failed: bool,
     /// Nobody knows: the upstream did not answer.
     pub unknown: bool,
 }
@@ -147,20 +161,37 @@ pub struct RestCopy {
     unwritten_bytes: u64,
     sequence: u64,
     flight: Option<Box<Flight>>,
+    /// How often in a row the upstream has answered with an error, and when the next batch may go.
+    failures: u32,
+    retry_at_us: u64,
 }
 
-/// What a key was like before an operation.
+/// What the keys of an operation were like before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Before {
     version: Version,
-    variables: usize,
+    /// Variables and type of its one key. `None`: of several keys, or several commands, where one may leave what another takes, so
+    /// that only names tell what is gone.
+    one: Option<(usize, Option<Kind>)>,
 }
 
 impl Before {
-    /// Of the keys that an operation names.
-    pub fn of<'a>(session: &Session, keys: impl Iterator<Item = &'a Bytes>) -> Before {
-        let count = |name: &Bytes| session.keys().iter().find(|k| k.name == *name).map_or(0, Key::len);
-        Before { version: session.last_version(), variables: keys.map(count).sum() }
+    /// Of the keys that an operation names. `compound`: it is more than one command.
+    pub fn of<'a>(session: &Session, keys: impl Iterator<Item = &'a Bytes>, compound: bool) -> Before {
+        let mut keys = keys;
+        let one = keys.next().filter(|_| !compound && keys.next().is_none());
+        Before { version: session.last_version(), one: one.map(|name| Before::shape(session, name)) }
+    }
+
+    fn shape(session: &Session, name: &Bytes) -> (usize, Option<Kind>) {
+        let key = session.keys().iter().find(|k| k.name == *name);
+        (key.map_or(0, Key::len), key.map(|k| k.kind))
+    }
+
+    /// Whether variables of the operation's keys may be gone after it.
+    fn may_have_lost<'a>(&self, session: &Session, mut keys: impl Iterator<Item = &'a Bytes>) -> bool {
+        let now = keys.next().map(|name| Before::shape(session, name));
+        !self.one.zip(now).is_some_and(|(before, now)| now.0 >= before.0 && now.1 == before.1)
     }
 }
 
@@ -212,14 +243,14 @@ impl RestCopy {
         policy: &Policy,
         now_us: u64,
     ) -> Option<Impact> {
-        let variables = Before::of(session, keys.clone()).variables;
+        let lost = before.may_have_lost(session, keys.clone());
         let mut most: Option<Impact> = None;
         for name in keys {
             let key = session.keys().iter().find(|k| k.name == *name);
             // What is in flight is as good as there.
             let flying = self.flight.iter().flat_map(|f| &f.after);
             let copies: Vec<&KeyCopy> = self.keys.iter().chain(flying).filter(|k| k.name == *name).collect();
-            for impact in impacts(key, &copies, before, variables < before.variables, policy) {
+            for impact in impacts(key, &copies, before, lost, policy) {
                 self.since.note(impact, now_us);
                 most = Some(most.map_or(impact, |m| m.min(impact)));
             }
@@ -287,7 +318,8 @@ impl RestCopy {
         if self.flight.is_some() {
             return Taken::InFlight;
         }
-        let (mut stores, mut removals, mut after, mut fetch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // Each store stands beside what the books will say of its key: an answer must never be booked to another one.
+        let (mut stores, mut removals, mut fetch) = (Vec::new(), Vec::new(), Vec::new());
         let version = session.last_version();
         let absent: Vec<KeyCopy> = session.keys().iter().filter(|k| !self.knows(&k.name)).map(|k| unknown(&k.name)).collect();
         for copy in self.keys.iter().chain(&absent) {
@@ -296,8 +328,8 @@ impl RestCopy {
                 // What has expired there by itself needs no removal.
                 let there = copy.whole || (copy.kind.is_some() && copy.expires_at_ms.is_none_or(|at| at > unix_ms));
                 if there {
-                    removals.push(KeyStore { key: copy.name.clone(), change: KeyChange::Gone, expires_at_ms: None });
-                    after.push(KeyCopy::absent(copy.name.clone()));
+                    let store = KeyStore { key: copy.name.clone(), change: KeyChange::Gone, expires_at_ms: None };
+                    removals.push((store, KeyCopy::absent(copy.name.clone())));
                 }
                 continue;
             };
@@ -323,8 +355,8 @@ impl RestCopy {
                     }
                 }
             };
-            stores.push(KeyStore { key: copy.name.clone(), change, expires_at_ms: key.expires_at_ms });
-            after.push(KeyCopy::of(key, version));
+            let store = KeyStore { key: copy.name.clone(), change, expires_at_ms: key.expires_at_ms };
+            stores.push((store, KeyCopy::of(key, version)));
         }
         if stores.is_empty() && removals.is_empty() {
             if !fetch.is_empty() {
@@ -333,7 +365,10 @@ impl RestCopy {
             (self.since, self.told, self.unwritten_bytes) = (ByImpact::default(), None, 0);
             return Taken::Clean;
         }
-        stores.append(&mut removals);
+        let (keys, mut after): (Vec<KeyStore>, Vec<KeyCopy>) = stores.into_iter().chain(removals).unzip();
+        if bugs::on(Bug::OutcomesOfOtherKeys) {
+            after.sort_by_key(|copy| self.keys.iter().position(|k| k.name == copy.name));
+        }
         self.sequence += 1;
         let since = std::mem::take(&mut self.since);
         if !fetch.is_empty() {
@@ -342,7 +377,7 @@ impl RestCopy {
         let bytes = std::mem::take(&mut self.unwritten_bytes);
         self.told = None;
         self.flight = Some(Box::new(Flight { request, since, bytes, after }));
-        Taken::Batch(Batch { epoch, sequence: self.sequence, keys: stores })
+        Taken::Batch(Batch { epoch, sequence: self.sequence, keys })
     }
 
     /// A batch has ended; `None`: nobody knows how. Answers of another one change nothing.
@@ -354,6 +389,7 @@ impl RestCopy {
             let stored = outcome.and_then(|all| all.get(at)).copied();
             landed.foreign += usize::from(matches!(stored, Some(Stored::WrittenOver | Stored::Foreign)));
             landed.refused |= stored == Some(Stored::Refused);
+            landed.failed |= stored == Some(Stored::Failed);
             landed.unknown |= stored.is_none();
             if matches!(stored, Some(Stored::Written | Stored::WrittenOver)) {
                 self.put(copy);
@@ -365,11 +401,26 @@ impl RestCopy {
                 None => self.put(KeyCopy { whole: true, ..KeyCopy::absent(copy.name) }),
             }
         }
-        if !landed.written {
+        if landed.written {
+            self.failures = 0;
+        } else {
             self.since.merge(since);
             self.unwritten_bytes = self.unwritten_bytes.saturating_add(bytes);
         }
         Some(landed)
+    }
+
+    /// The upstream has answered with an error to a key of this session: until when nothing of it is sent. The pauses double, and
+    /// those of other sessions are not touched.
+    pub fn put_off(&mut self, settings: &RestSettings, now_us: u64) -> u64 {
+        self.retry_at_us = now_us.saturating_add(settings.pause_after_us(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at_us
+    }
+
+    /// When the next batch may go.
+    pub fn retry_at_us(&self) -> u64 {
+        self.retry_at_us
     }
 }
 
@@ -383,10 +434,11 @@ fn elsewhere(key: &Key) -> Vec<VariableId> {
     missing.map(|(name, _)| VariableId { key: key.name.clone(), name: name.clone() }).collect()
 }
 
-/// The impacts of what an operation changed in one key. An expiry alone is `low`: the upstream has the older, which is near.
-fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, shrunk: bool, policy: &Policy) -> Vec<Impact> {
-    let names = || copies.iter().flat_map(|c| c.names.iter().map(|name| (c.layout, name)));
-    let impact = |(layout, name): (Layout, &Bytes)| policy.of(&plain_name(layout, name)).impact;
+/// The impacts of what an operation changed in one key; `lost`: names may be gone. An expiry alone is `low`: the upstream has the
+/// older, which is near.
+fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, lost: bool, policy: &Policy) -> Vec<Impact> {
+    let names = || copies.iter().flat_map(|c| c.names.iter().map(move |name| (*c, name)));
+    let impact = |(copy, name): (&KeyCopy, &Bytes)| copy.impact(name, policy);
     let mut found = Vec::new();
     let Some(key) = key else {
         found.extend(names().map(impact));
@@ -397,11 +449,16 @@ fn impacts(key: Option<&Key>, copies: &[&KeyCopy], before: Before, shrunk: bool,
     };
     let newer = key.variables().filter(|(_, v)| v.version > before.version);
     found.extend(newer.map(|(name, _)| policy.of_variable(key, name).impact));
-    if shrunk || key.kind == Kind::String {
-        found.extend(names().filter(|(_, name)| key.variable(name).is_none()).map(impact));
+    if lost || key.kind == Kind::String {
+        // A name of a key of another type is another variable.
+        let gone = |copy: &KeyCopy, name: &Bytes| copy.kind != Some(key.kind) || key.variable(name).is_none();
+        found.extend(names().filter(|(copy, name)| gone(copy, name)).map(impact));
     }
     if copies.last().is_none_or(|c| c.expires_at_ms != key.expires_at_ms) {
         found.push(Impact::Low);
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

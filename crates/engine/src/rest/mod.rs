@@ -50,6 +50,11 @@ impl RestSettings {
             Impact::Low => self.low_us,
         }
     }
+
+    /// The pause after one more failure, when there have been `failures` in a row before.
+    pub fn pause_after_us(&self, failures: u32) -> u64 {
+        self.pause_us.saturating_mul(1 << failures.min(16)).min(self.pause_us_max)
+    }
 }
 
 /// All impacts, the most urgent first.

@@ -68,6 +68,31 @@ fn a_confirmation_of_a_former_owner_frees_nothing_that_is_needed() {
 }
 
 #[test]
+fn a_frozen_session_does_not_ask_its_own_node_over_and_over_for_what_that_has_freed() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c')), ("deferred", long('d'))]);
+    let first = w.hand_over(a, b);
+    w.hand_over(b, a);
+    assert_eq!(w.read(a, "deferred"), Seen::Elsewhere, "at this very node");
+    let commit = w.stage(a, b);
+    w.answer(commit);
+    // The origin has not heard of the commit, and the new owner has all that it needs.
+    w.fetch(b, a, "deferred");
+    let settle = w.asked(b, Ask::Settle);
+    w.answer(settle);
+    w.deliver(b, a, "Confirm");
+    assert!(!w.life(a).node.keeps(first));
+    // What is at a node that drains is fetched soon, also by the node itself.
+    w.feed(a, Input::Drain);
+    let state = w.asked(a, Ask::State);
+    w.answer(state);
+    w.show(a);
+    w.pass(10_000);
+    w.deliver(b, a, "Committed");
+    assert_eq!((w.gate(a), w.answerers()), (None, vec![b]));
+}
+
+#[test]
 fn a_session_that_comes_back_finds_what_it_left_and_nothing_of_it_crosses() {
     let (mut w, [a, b]) = World::start();
     w.bear(a, &[("carried", long('c')), ("carried_too", long('e')), ("deferred", long('d'))]);

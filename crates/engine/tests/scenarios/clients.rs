@@ -8,10 +8,11 @@ use bytes::Bytes;
 use wayfarer_engine::ids::{Incarnation, Ticket};
 use wayfarer_engine::node::{Input, Purpose, Verdict};
 use wayfarer_engine::residence::{Gate, Table};
+use wayfarer_engine::rest::copy::Before;
 use wayfarer_engine::session::{Missing, VariableId};
 
 /// The one key of the session, a hash.
-const KEY: &[u8] = b"sess:1";
+pub const KEY: &[u8] = b"sess:1";
 
 /// What a client would see of one field at one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,9 +63,16 @@ impl World {
     pub fn write(&mut self, who: Incarnation, field: &str, value: Bytes) {
         assert_eq!(self.answerers(), [who], "only who answers can write");
         let unix_ms = self.now.unix_ms;
-        self.life(who).table.with(&self.session, |slot| {
-            slot.as_mut().unwrap().session.write_field(KEY, field.as_bytes(), value, unix_ms);
+        let key = Bytes::from_static(KEY);
+        let table = &self.life(who).table;
+        let impact = table.with(&self.session, |slot| {
+            let resident = slot.as_mut().unwrap();
+            let before = Before::of(&resident.session, [&key].into_iter(), false);
+            resident.session.write_field(KEY, field.as_bytes(), value, unix_ms);
+            let rest = resident.rest.as_mut()?;
+            rest.changed(&resident.session, before, [&key].into_iter(), &self.settings.policy, self.now.boot_us)
         });
+        table.unwritten.borrow_mut().extend(impact.map(|_| self.session.clone()));
     }
 
     /// Removes the only key, closes the gate, and asks the machine to end the session.

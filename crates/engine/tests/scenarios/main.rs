@@ -13,7 +13,8 @@
 //! | `chains` | sessions that move on, or back, with variables still elsewhere |
 //! | `births` | births, ends and reads under uncertainty |
 //! | `standing` | leases, groups, the drain |
-//! | `world`, `requests`, `clients`, `book` | the stage: nodes and letters, what is asked of the directory, who reads and writes, the directory |
+//! | `rests` | check-out, write-behind, check-in, debts: with an upstream |
+//! | `world`, `requests`, `clients`, `book`, `upstream` | the stage: nodes and letters, what is asked, who reads and writes, the directory, the upstream |
 //! | `faults` | each deliberate bug is seen by one of them (with the feature `bugs`) |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -27,6 +28,8 @@ mod doubt;
 #[cfg(feature = "bugs")]
 mod faults;
 mod requests;
+mod rests;
 mod standing;
+mod upstream;
 mod whole;
 mod world;

@@ -1,15 +1,16 @@
-//! What the nodes ask of the directory, and how a script lets it end.
+//! What the nodes ask of the directory and the upstream, and how a script lets it end.
 //!
 //! It never carries anything out by itself: [`World::apply`] does, at that instant; [`World::answer`] tells whoever asked;
 //! [`World::lose`] tells them that nobody knows (it may still be applied after that).
 
+use crate::upstream::Question;
 use crate::world::World;
 use std::collections::BTreeMap;
 use wayfarer_engine::directory::{Compare, NextEpoch, Outcome, Placement, Transaction, Write};
 use wayfarer_engine::ids::{Incarnation, RequestId, SessionId};
 use wayfarer_engine::node::Input;
 
-/// What a request to the directory is for.
+/// What a request is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
     Read,
@@ -24,6 +25,10 @@ pub enum Ask {
     Death,
     State,
     Leave,
+    /// The last three are asked of the upstream.
+    Look,
+    Load,
+    Store,
 }
 
 /// Names a request.
@@ -33,10 +38,12 @@ pub type Request = (Incarnation, RequestId);
 enum What {
     Transact(Transaction),
     Read(SessionId),
+    Upstream(Question),
 }
 
 #[derive(Clone, Debug)]
 enum Done {
+    Heard(Input),
     Outcome(Outcome),
     Placement(Placement),
 }
@@ -52,7 +59,28 @@ struct Asked {
 #[derive(Default)]
 pub struct Requests(BTreeMap<Request, Asked>);
 
+impl Requests {
+    /// What was asked of the upstream.
+    pub fn question(&self, request: Request) -> Option<&Question> {
+        match &self.0[&request].what {
+            What::Upstream(question) => Some(question),
+            What::Transact(_) | What::Read(_) => None,
+        }
+    }
+
+    /// It counts as answered from now on.
+    pub fn tell(&mut self, request: Request) {
+        let asked = self.0.get_mut(&request).unwrap();
+        assert!(!std::mem::replace(&mut asked.told, true), "answered twice");
+    }
+}
+
 impl World {
+    pub fn ask_upstream(&mut self, request: Request, question: Question) {
+        let ask = question.ask();
+        self.requests.0.insert(request, Asked { ask, what: What::Upstream(question), done: None, told: false });
+    }
+
     pub fn ask_transaction(&mut self, request: Request, transaction: Transaction) {
         let ask = ask_of(&transaction);
         self.requests.0.insert(request, Asked { ask, what: What::Transact(transaction), done: None, told: false });
@@ -81,6 +109,7 @@ impl World {
         let done = match &asked.what {
             What::Transact(transaction) => Done::Outcome(self.book.transact(transaction)),
             What::Read(session) => Done::Placement(self.book.read(session)),
+            What::Upstream(question) => Done::Heard(self.upstream.apply(question, request.1)),
         };
         let refused = matches!(done, Done::Outcome(Outcome::Refused { .. }));
         asked.done = Some(done);
@@ -103,6 +132,7 @@ impl World {
             match done {
                 Done::Outcome(outcome) => Input::Outcome { request, outcome: Some(outcome) },
                 Done::Placement(placement) => Input::Placement { request, placement: Some(placement) },
+                Done::Heard(input) => input,
             },
         );
         !refused
@@ -110,14 +140,14 @@ impl World {
 
     /// Whoever asked is told that nobody knows how it ended.
     pub fn lose(&mut self, request: Request) {
-        let asked = self.requests.0.get_mut(&request).unwrap();
-        assert!(!std::mem::replace(&mut asked.told, true), "answered twice");
-        let read = asked.ask == Ask::Read;
-        let (who, request) = request;
-        self.feed(
-            who,
-            if read { Input::Placement { request, placement: None } } else { Input::Outcome { request, outcome: None } },
-        );
+        self.requests.tell(request);
+        let (who, id) = request;
+        let input = match &self.requests.0[&request].what {
+            What::Read(_) => Input::Placement { request: id, placement: None },
+            What::Transact(_) => Input::Outcome { request: id, outcome: None },
+            What::Upstream(question) => question.unanswered(id),
+        };
+        self.feed(who, input);
     }
     /// `witness` gets proof of the death of `dead`, fences it, and all see it.
     pub fn bury(&mut self, witness: Incarnation, dead: Incarnation) {

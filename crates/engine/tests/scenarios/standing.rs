@@ -199,6 +199,30 @@ fn a_session_that_could_not_leave_a_draining_node_is_tried_again() {
 }
 
 #[test]
+fn a_drain_looks_at_its_sessions_now_and_then_and_not_at_all_without_a_lease() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &[("carried", long('c'))]);
+    w.feed(a, Input::Drain);
+    // Nobody answers, so each round ends with nothing moved.
+    let before = w.life(a).table.looks.get();
+    (0..20).for_each(|_| w.pass(5_000));
+    let with_a_lease = w.life(a).table.looks.get() - before;
+    assert!((1..=5).contains(&with_a_lease), "{with_a_lease} looks at all sessions in 100 ms");
+    w.renew_by_hand = true;
+    w.wait(USABLE_US + LEASE.length_us);
+    w.pass(5_000);
+    let before = w.life(a).table.looks.get();
+    w.pass(100_000);
+    assert_eq!(w.life(a).table.looks.get(), before, "what could not start is not queued");
+    let letters = w.letters();
+    let renewal = w.asked(a, Ask::Renew);
+    w.answer(renewal);
+    w.pass(30_000);
+    drop(w.take(a, b, "Propose"));
+    assert!(w.letters() >= letters, "the lease is back, and the drain goes on");
+}
+
+#[test]
 fn a_node_that_has_asked_to_leave_bears_no_session_even_if_nobody_else_would() {
     let (mut w, [a]) = World::start();
     w.feed(a, Input::Drain);

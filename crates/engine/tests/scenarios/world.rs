@@ -8,7 +8,8 @@
 
 use crate::book::Book;
 use crate::requests::{Ask, Request, Requests};
-use std::cell::RefCell;
+use crate::upstream::{Question, Upstream};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wayfarer_engine::directory::{Location, Role};
@@ -39,22 +40,33 @@ pub struct Letter {
 
 /// The table of a node.
 #[derive(Default)]
-pub struct Sessions(RefCell<BTreeMap<SessionId, Option<Resident>>>);
+pub struct Sessions {
+    slots: RefCell<BTreeMap<SessionId, Option<Resident>>>,
+    /// How often somebody has looked at all of them.
+    pub looks: Cell<usize>,
+    /// Those of which something is unwritten, as the node has not heard yet.
+    pub unwritten: RefCell<Vec<SessionId>>,
+}
 
 impl Table for Sessions {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
-        let mut slots = self.0.borrow_mut();
+        let mut slots = self.slots.borrow_mut();
         let result = f(slots.entry(id.clone()).or_default());
         slots.retain(|_, slot| slot.is_some());
         result
     }
 
     fn ids(&self) -> Vec<SessionId> {
-        self.0.borrow().keys().cloned().collect()
+        self.looks.set(self.looks.get() + 1);
+        self.slots.borrow().keys().cloned().collect()
     }
 
     fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.slots.borrow().len()
+    }
+
+    fn take_unwritten(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.unwritten.borrow_mut())
     }
 }
 
@@ -76,10 +88,11 @@ pub struct Life {
 pub struct World {
     pub now: Now,
     pub book: Book,
+    pub upstream: Upstream,
     /// The session that all is about.
     pub session: SessionId,
     pub renew_by_hand: bool,
-    settings: NodeSettings,
+    pub settings: NodeSettings,
     lives: BTreeMap<Incarnation, Life>,
     post: Vec<Letter>,
     pub requests: Requests,
@@ -128,6 +141,7 @@ impl World {
         let mut world = World {
             now: Now { boot_us: 10_000_000, unix_ms: 1_000_000 },
             book: Book::default(),
+            upstream: Upstream::default(),
             session: SessionId::copy_of(b"1"),
             renew_by_hand: false,
             settings,
@@ -219,8 +233,10 @@ impl World {
             Effect::Note(note) => life.notes.push(note),
             Effect::Probe(_) => life.probes += 1,
             Effect::Gave { .. } => {}
-            // These nodes have no upstream.
-            Effect::Look { .. } | Effect::Load { .. } | Effect::Store { .. } | Effect::CheckedIn { .. } => {}
+            Effect::Look { request, session } => self.ask_upstream((who, request), Question::Look(session)),
+            Effect::Load { request, session, epoch, .. } => self.ask_upstream((who, request), Question::Load(session, epoch)),
+            Effect::Store { request, session, batch } => self.ask_upstream((who, request), Question::Store(session, batch)),
+            Effect::CheckedIn { .. } => {}
         }
     }
 
