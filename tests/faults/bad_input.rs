@@ -145,7 +145,7 @@ fn wrong_commands_get_the_errors_of_redis_and_stay_connected() {
         (&["SET", "k:text", "v", "EX", "-1"], "ERR invalid expire time in 'set' command"),
         (&["SET", "k:text", "v", "NX", "XX"], "ERR syntax error"),
         (&["GET", "other"], "ERR wayfarer: this key belongs to no session"),
-        (&["SET", "k:text", &long], "ERR wayfarer: the value is too long"),
+        (&["SET", "k:text", &long], "ERR string exceeds maximum allowed size ([state] value_bytes_max)"),
     ];
     assert_eq!(client.say("SET k:text letters"), Reply::ok());
     for (command, error) in wrong {
