@@ -11,6 +11,7 @@
 //! It never goes while others may still be sending it operations: see the farewell in `operations/forward.rs`.
 
 use super::child::{Instance, code_of, code_when_told, redis_url, watch_port};
+use super::signals::{Heard, Signals, Told};
 use super::{Running, StartError, cannot};
 use crate::admin::InstanceState;
 use crate::admin::view::{Drained, Final, MoveStatus};
@@ -19,9 +20,9 @@ use std::ffi::OsString;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::watch;
 use wayfarer_engine::directory::{Directory, MemberState, View};
+use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::node::Input;
 use wayfarer_engine::residence::Table;
 
@@ -39,61 +40,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const LAST_REST: Duration = Duration::from_secs(6);
 /// Between tries of that.
 const REST_AGAIN: Duration = Duration::from_millis(100);
-
-/// The signals that mean something to the sidecar.
-pub(super) struct Signals {
-    term: Stream,
-    int: Stream,
-    quit: Stream,
-    hup: Stream,
-    usr1: Stream,
-    usr2: Stream,
-}
-
-impl Signals {
-    /// From now on they are received here, and end the process no more.
-    pub(super) fn new() -> std::io::Result<Signals> {
-        Ok(Signals {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hup: signal(SignalKind::hangup())?,
-            usr1: signal(SignalKind::user_defined1())?,
-            usr2: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// The next one.
-    async fn next(&mut self) -> Heard {
-        tokio::select! {
-            _ = self.term.recv() => Heard::Leave(Signal::TERM),
-            _ = self.int.recv() => Heard::Leave(Signal::INT),
-            _ = self.quit.recv() => Heard::Leave(Signal::QUIT),
-            _ = self.hup.recv() => Heard::PassOn(Signal::HUP),
-            _ = self.usr1.recv() => Heard::PassOn(Signal::USR1),
-            _ = self.usr2.recv() => Heard::PassOn(Signal::USR2),
-        }
-    }
-
-    /// Resolves when told to leave, with the signal that said so, and passes the other signals on until then.
-    pub(super) async fn leave(&mut self, instance: Option<&Instance>) -> Signal {
-        loop {
-            match (self.next().await, instance) {
-                (Heard::Leave(signal), _) => return signal,
-                (Heard::PassOn(signal), Some(instance)) => instance.signal(signal),
-                (Heard::PassOn(_), None) => {}
-            }
-        }
-    }
-}
-
-/// What a signal means.
-enum Heard {
-    /// To drain and end; the instance is ended by the same one when its sessions have left.
-    Leave(Signal),
-    /// The instance is told at once.
-    PassOn(Signal),
-}
 
 async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
     match instance {
@@ -149,34 +95,6 @@ async fn close(mut running: Running, instance: Option<Instance>, end_by: Signal,
     code
 }
 
-/// Whether a signal has told this process to leave, and the next one.
-struct Told {
-    signals: Signals,
-    /// By which one.
-    by: Option<Signal>,
-}
-
-impl Told {
-    /// Does `work` to its end; `None` if told to leave a second time meanwhile: then it is left undone.
-    async fn unless_again<T>(&mut self, instance: Option<&Instance>, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return Some(done),
-                signal = self.signals.leave(instance) => {
-                    if self.by.is_some() {
-                        tracing::warn!("told to leave a second time: leaving at once");
-                        return None;
-                    }
-                    // The drain was asked for by other means; a supervisor's first signal joins it.
-                    self.by = Some(signal);
-                    tracing::info!("told to leave: what is under way goes on");
-                }
-            }
-        }
-    }
-}
-
 /// Serves until something ends it: told to leave, asked for a drain, or the instance ended. The exit code as far as it is known.
 async fn serve(told: &mut Told, drain_asked: &mut watch::Receiver<bool>, instance: &mut Option<Instance>) -> u8 {
     loop {
@@ -222,6 +140,11 @@ async fn others(running: &Running) -> (usize, usize) {
             count(&running.driver.standing().borrow().view)
         }
     }
+}
+
+/// Whether no other member lives.
+fn is_alone(view: &View, me: Incarnation) -> bool {
+    view.members.values().all(|member| member.incarnation == me || member.state == MemberState::Fenced)
 }
 
 /// Names the sessions that are still here, by their keyed hashes.
@@ -273,15 +196,18 @@ async fn give_all_away(running: &Running) -> bool {
         return false;
     }
     let mut standing = running.driver.standing();
+    let rests = running.settings.rest_upstream().is_some();
     let gone = async {
-        // A closed channel means that the driver is gone; what is left is counted below.
-        drop(standing.wait_for(|s| s.drained).await);
+        // Others may go meanwhile: then there is nobody to wait for. A closed channel means that the driver is gone; what is left
+        // is counted below.
+        drop(standing.wait_for(|s| s.drained || (!rests && is_alone(&s.view, s.me))).await);
     };
-    let (in_time, ()) = tokio::join!(tokio::time::timeout(budget, gone), settle);
-    if in_time.is_ok() {
-        return running.store.count() == 0;
+    let mut settle = std::pin::pin!(settle);
+    let (in_time, ()) = tokio::join!(tokio::time::timeout(budget, gone), settle.as_mut());
+    if in_time.is_err() {
+        return over_budget(running).await;
     }
-    over_budget(running).await
+    if running.driver.standing().borrow().drained { running.store.count() == 0 } else { last_one_leaves(running, settle).await }
 }
 
 /// The budget is over: what can still go to rest does, the rest is named. True if nothing is left and nothing is lost.
@@ -323,7 +249,7 @@ async fn over_budget(running: &Running) -> bool {
 }
 
 /// There is nobody to take sessions: none is born any more, and those that are here are lost.
-async fn last_one_leaves(running: &Running, settle: tokio::time::Sleep) -> bool {
+async fn last_one_leaves(running: &Running, settle: impl Future<Output = ()>) -> bool {
     running.operations.leave();
     // A member that joins in these last moments is given what there is, and whoever looks sees why this one takes nothing.
     if running.driver.tell(Input::Drain).await.is_err() {

@@ -15,6 +15,7 @@
 mod child;
 mod leave;
 mod resting;
+mod signals;
 mod start;
 mod survey;
 mod traffic;
@@ -89,7 +90,7 @@ pub async fn run(settings: Settings, command: Vec<OsString>) -> Result<u8, Start
     telemetry::start_log(settings.log.level.word(), settings.log.format == LogFormat::Json);
     child::can_be_found(&command).map_err(cannot("the instance cannot be started"))?;
     // Before anybody can be told that this node is ready: who is ready can be told to leave.
-    let mut signals = leave::Signals::new().map_err(cannot("signals cannot be received"))?;
+    let mut signals = signals::Signals::new().map_err(cannot("signals cannot be received"))?;
     let (drain, drain_asked) = watch::channel(false);
     // Without the HTTP face nobody reaches the instance through here, and it need not listen.
     let is_watched = !command.is_empty() && settings.http.enabled;

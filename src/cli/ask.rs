@@ -14,8 +14,10 @@ use std::time::Duration;
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How long an answer may take; a rebalancing takes longest.
+/// How long a rebalancing may take.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How long a question may take: a sidecar that is stopped accepts a connection and says nothing.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a drain may take; its budget is the sidecar's setting.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check-in of everything may take.
@@ -112,7 +114,7 @@ fn address(args: &AskArgs) -> Result<String, Trouble> {
 }
 
 async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
-    ask_within(PATIENCE, args, method, path).await
+    ask_within(QUESTION_PATIENCE, args, method, path).await
 }
 
 async fn ask_within(patience: Duration, args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {

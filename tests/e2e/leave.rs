@@ -140,6 +140,19 @@ fn the_last_member_says_that_its_sessions_are_lost() {
 }
 
 #[test]
+fn who_becomes_the_last_member_in_its_drain_says_so_and_waits_for_nobody() {
+    // The budget is longer than this test is waited for.
+    let cluster = cluster().set(&["drain.budget_ms=600000"]);
+    let (mut a, mut b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    fill(&mut a.client(), 3);
+    b.kill();
+    a.signal(Signal::TERM);
+    assert_eq!(a.wait_exit().code(), Some(1));
+    let log = a.log_text();
+    assert!(log.contains("THE LAST MEMBER LEAVES") && log.contains("sessions=3"), "{log}");
+}
+
+#[test]
 fn whoever_waits_for_a_drain_hears_that_it_failed() {
     let cluster = cluster();
     let mut a = cluster.start("a", &[]);

@@ -27,6 +27,12 @@ enum Command {
     /// The shop.
     Shop,
     /// The sidecar's part.
+    Instance {
+        #[arg(long)]
+        parent: i32,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     Run {
         #[arg(short)]
         config: String,
@@ -39,6 +45,12 @@ enum Command {
 async fn main() -> ExitCode {
     match Command::parse() {
         Command::Demo(args) => wayfarer_demo::run(args).await,
+        Command::Instance { parent, command } => {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+            assert_eq!(rustix::process::getppid().unwrap().as_raw_pid(), parent);
+            let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(&command[0]).args(&command[1..]));
+            panic!("{}: {error}", command[0]);
+        }
         Command::Shop => {
             // As with the real sidecar: an instance does not outlive it, also when it is killed.
             let parent = rustix::process::getppid();

@@ -1,7 +1,8 @@
 //! One node: a real sidecar process that starts its own instance of the shop.
 //!
 //! It never looks into the node; it starts it, ends it and keeps its last words. Called by the run. A sidecar is started as
-//! `<binary> run -c FILE -- <binary> shop`. It writes `final {status}` on its standard output when it ends; the rest of what it
+//! `<binary> instance --parent PID -- <binary> run -c FILE -- <binary> shop`. It writes `final {status}` on its standard output when it
+//! ends; the rest of what it
 //! says is in `node-<name>.log` in the run's folder. Dropping a node kills the sidecar; its shop sees that and ends by itself.
 //! Invariant: no process outlives its `Node`.
 
@@ -70,6 +71,8 @@ impl Node {
         std::fs::write(&file, config.to_toml())?;
         let log = config.folder.join(format!("node-{}.log", config.name));
         let mut command = Command::new(binary);
+        // Ends with this process, also when that is killed.
+        command.arg("instance").arg("--parent").arg(std::process::id().to_string()).arg("--").arg(binary);
         command.arg("run").arg("-c").arg(&file).arg("--").arg(binary).arg("shop");
         // What the user has set for a sidecar of their own does not concern these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WAYFARER_")) {
