@@ -403,7 +403,12 @@ pub static TABLE: &[Setting] = &[
         Some("67108864"),
         "What the upstream may lack while it does not answer; beyond it writes to sessions get an error.",
     ),
-    row("drain.budget_ms", ms(0, HOUR_MS), Some("30000"), "How long a drain may take; what has not left then goes to rest in the upstream, or is named."),
+    row(
+        "drain.budget_ms",
+        ms(0, HOUR_MS),
+        Some("30000"),
+        "How long a drain may take; what has not left then goes to rest in the upstream, or is named.",
+    ),
     row("drain.settle_ms", ms(0, 600_000), Some("1000"), "How long readiness must have failed before listeners close."),
     row("child.stop_ms_max", ms(0, 600_000), Some("10000"), "How long the instance may take to stop; then it is killed."),
     row("policy.class", CLASS, Some("streamed"), "Class of the variables that no rule names."),
