@@ -17,7 +17,7 @@
 use super::{Effect, Node, Note, Pending, Reason, Turn, Verdict};
 use crate::ids::{RequestId, SessionId, Ticket};
 use crate::residence::{Gate, Table};
-use crate::rest::change::Stored;
+use crate::rest::change::{Batch, Stored};
 use crate::rest::copy::{Landed, Taken};
 use crate::session::VariableId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,13 +178,13 @@ impl Node {
         });
         match taken {
             Some(Ok(Taken::Batch(batch))) => {
-                self.behind.in_flight += 1;
                 if let Some(waiting) = self.behind.waiting.get_mut(session) {
                     waiting.served.append(&mut waiting.next);
                 }
-                turn.effects.push(Effect::Store { request, session: session.clone(), batch });
-                Progress::UnderWay
+                self.send_batch(session, request, batch, turn)
             }
+            // What an operation waits for may be what is not sent yet.
+            Some(Ok(Taken::Part(batch))) => self.send_batch(session, request, batch, turn),
             other => {
                 self.pending.remove(&request);
                 match other {
@@ -202,6 +202,18 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn send_batch<T: Table>(
+        &mut self,
+        session: &SessionId,
+        request: RequestId,
+        batch: Batch,
+        turn: &mut Turn<'_, T>,
+    ) -> Progress {
+        self.behind.in_flight += 1;
+        turn.effects.push(Effect::Store { request, session: session.clone(), batch });
+        Progress::UnderWay
     }
 
     fn fetch_to_write<T: Table>(&mut self, session: &SessionId, variables: &[VariableId], turn: &mut Turn<'_, T>) {

@@ -134,6 +134,8 @@ pub enum Taken {
     Fetch(Vec<VariableId>),
     /// Send it.
     Batch(Batch),
+    /// Send it; what else differs needs values that are not here, and goes with a later one.
+    Part(Batch),
 }
 
 /// What came of a batch, all keys together.
@@ -370,14 +372,12 @@ impl RestCopy {
             after.sort_by_key(|copy| self.keys.iter().position(|k| k.name == copy.name));
         }
         self.sequence += 1;
-        let since = std::mem::take(&mut self.since);
-        if !fetch.is_empty() {
-            self.since = since;
-        }
+        let since = if fetch.is_empty() { std::mem::take(&mut self.since) } else { self.since };
         let bytes = std::mem::take(&mut self.unwritten_bytes);
         self.told = None;
         self.flight = Some(Box::new(Flight { request, since, bytes, after }));
-        Taken::Batch(Batch { epoch, sequence: self.sequence, keys })
+        let batch = Batch { epoch, sequence: self.sequence, keys };
+        if fetch.is_empty() { Taken::Batch(batch) } else { Taken::Part(batch) }
     }
 
     /// A batch has ended; `None`: nobody knows how. Answers of another one change nothing.
