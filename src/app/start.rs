@@ -71,6 +71,7 @@ pub(super) async fn start(
     });
     let arrivals = traffic::Arrivals { operations: talk.operations.clone(), control: node.control.clone(), tasks: talk.work };
     let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
+    first_lease(&node.driver).await?;
     let faces = open_faces(&settings, arrivals, &stop_http, &stop_state).await?;
     // Only now, so that whoever is told that this node is ready finds its faces open.
     for (listener, router) in
@@ -80,7 +81,6 @@ pub(super) async fn start(
             tasks.spawn(serve_admin(listener, router, stopping.clone()));
         }
     }
-    first_lease(&node.driver).await?;
     let (name, incarnation) = (&settings.cluster.node, node.driver.me().0.0);
     tracing::info!(node = name, incarnation, state = ?faces.state_address, control = %node.control.local_addr(), "ready");
     Ok(Running {

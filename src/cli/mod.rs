@@ -77,7 +77,7 @@ struct ConfigurationArgs {
 #[derive(Args)]
 struct RunArgs {
     /// Address of the instance
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     app: Option<String>,
     #[command(flatten)]
     configuration: ConfigurationArgs,
