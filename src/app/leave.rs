@@ -34,6 +34,8 @@ const NAMED_IN_A_LINE: usize = 50;
 const LAST_MOVES_MAX: usize = 20_000;
 /// How long operations in flight at the state face may take at the end.
 const LAST_REPLIES: Duration = Duration::from_secs(6);
+/// Between two questions to a directory that does not answer.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long the directory may take to confirm that this node has left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long what could not leave in time may take to go to rest.
@@ -142,6 +144,37 @@ async fn others(running: &Running) -> (usize, usize) {
     }
 }
 
+/// What a drain waits for.
+enum Ended {
+    /// Everything has left.
+    Drained,
+    /// Nobody is left who could take anything.
+    Alone,
+}
+
+/// Others may go during a drain: then there is nobody to wait for. The view here may also be older than others are, so it is the
+/// directory that says so.
+async fn drained_or_alone(running: &Running) -> Ended {
+    let rests = running.settings.rest_upstream().is_some();
+    let mut standing = running.driver.standing();
+    loop {
+        let seen = standing.wait_for(|s| s.drained || (!rests && is_alone(&s.view, s.me))).await;
+        // A closed channel means that the driver is gone; what is left is counted.
+        let Some((drained, me)) = seen.ok().map(|s| (s.drained, s.me)) else { return Ended::Drained };
+        if drained {
+            return Ended::Drained;
+        }
+        match running.directory.view().await {
+            Ok(view) if is_alone(&view, me) => return Ended::Alone,
+            Ok(_) => drop(standing.wait_for(|s| s.drained || !is_alone(&s.view, s.me)).await),
+            Err(error) => {
+                tracing::warn!(%error, "the directory does not say whether another member is there; asking again");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}
+
 /// Whether no other member lives.
 fn is_alone(view: &View, me: Incarnation) -> bool {
     view.members.values().all(|member| member.incarnation == me || member.state == MemberState::Fenced)
@@ -195,19 +228,13 @@ async fn give_all_away(running: &Running) -> bool {
     if running.driver.tell(Input::Drain).await.is_err() {
         return false;
     }
-    let mut standing = running.driver.standing();
-    let rests = running.settings.rest_upstream().is_some();
-    let gone = async {
-        // Others may go meanwhile: then there is nobody to wait for. A closed channel means that the driver is gone; what is left
-        // is counted below.
-        drop(standing.wait_for(|s| s.drained || (!rests && is_alone(&s.view, s.me))).await);
-    };
     let mut settle = std::pin::pin!(settle);
-    let (in_time, ()) = tokio::join!(tokio::time::timeout(budget, gone), settle.as_mut());
-    if in_time.is_err() {
-        return over_budget(running).await;
+    let (ended, ()) = tokio::join!(tokio::time::timeout(budget, drained_or_alone(running)), settle.as_mut());
+    match ended {
+        Err(_) => over_budget(running).await,
+        Ok(Ended::Drained) => running.store.count() == 0,
+        Ok(Ended::Alone) => last_one_leaves(running, settle).await,
     }
-    if running.driver.standing().borrow().drained { running.store.count() == 0 } else { last_one_leaves(running, settle).await }
 }
 
 /// The budget is over: what can still go to rest does, the rest is named. True if nothing is left and nothing is lost.
