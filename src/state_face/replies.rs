@@ -14,7 +14,7 @@
 //! Invariant: `out` holds whole replies only, each behind all earlier ones.
 
 use bytes::{Bytes, BytesMut};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use wayfarer_engine::command::table::Join;
 use wayfarer_engine::wire::resp::frame::elements;
 use wayfarer_engine::wire::resp::{Protocol, Reply, parse_integer};
@@ -31,7 +31,7 @@ pub(super) struct Unit {
 pub(super) enum Whole {
     Sum,
     Array,
-    /// Arrays, one behind the other, without the names that begin with this.
+    /// Arrays, one behind the other: each name once, and none that begins with this.
     Concat(Option<&'static [u8]>),
     Last,
     Done,
@@ -202,6 +202,9 @@ fn concat<'a>(replies: impl Iterator<Item = &'a Bytes>, hidden: Option<&[u8]>) -
     for reply in replies {
         all.extend(elements(reply, usize::MAX)?.into_iter().filter(|name| !is_hidden(name, hidden)));
     }
+    // What was written since it moved may be shown by its owner and by the upstream.
+    let mut shown = HashSet::with_capacity(all.len());
+    all.retain(|name| shown.insert(*name));
     let mut out = BytesMut::new();
     let mut reply = Reply::new(&mut out, Protocol::Resp2);
     reply.array(all.len());

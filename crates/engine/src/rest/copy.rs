@@ -218,9 +218,9 @@ impl RestCopy {
         self.keys.iter().any(|k| k.name.as_ref() == name)
     }
 
-    /// Whether the upstream has a key of this name, whatever its value.
+    /// Whether the upstream certainly has a key of this name, whatever its value.
     pub fn has(&self, name: &[u8]) -> bool {
-        self.keys.iter().any(|k| k.name.as_ref() == name && k.kind.is_some())
+        self.keys.iter().any(|k| k.name.as_ref() == name && k.kind.is_some() && !k.whole)
     }
 
     fn put(&mut self, copy: KeyCopy) {
