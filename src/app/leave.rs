@@ -21,7 +21,7 @@ use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
-use wayfarer_engine::directory::{Directory, MemberState, View};
+use wayfarer_engine::directory::{Directory, View};
 use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::node::Input;
 use wayfarer_engine::residence::Table;
@@ -131,10 +131,7 @@ async fn serve(told: &mut Told, drain_asked: &mut watch::Receiver<bool>, instanc
 /// that this node has.
 async fn others(running: &Running) -> (usize, usize) {
     let me = running.driver.me();
-    let count = |view: &View| {
-        let alive = view.members.values().filter(|m| m.incarnation != me && m.state != MemberState::Fenced).count();
-        (alive, view.accepting().filter(|m| m.incarnation != me).count())
-    };
+    let count = |view: &View| (view.others(me).count(), view.accepting().filter(|m| m.incarnation != me).count());
     match running.directory.view().await {
         Ok(view) => count(&view),
         Err(error) => {
@@ -177,7 +174,7 @@ async fn drained_or_alone(running: &Running) -> Ended {
 
 /// Whether no other member lives.
 fn is_alone(view: &View, me: Incarnation) -> bool {
-    view.members.values().all(|member| member.incarnation == me || member.state == MemberState::Fenced)
+    view.others(me).next().is_none()
 }
 
 /// Names the sessions that are still here, by their keyed hashes.
@@ -300,8 +297,7 @@ async fn say_farewell(running: &Running) {
     running.operations.leave();
     let me = running.driver.me();
     let view = running.driver.standing().borrow().view.clone();
-    let others: Vec<_> =
-        view.members.values().filter(|m| m.incarnation != me && m.state != MemberState::Fenced).map(|m| m.incarnation).collect();
+    let others: Vec<_> = view.others(me).map(|m| m.incarnation).collect();
     let unheard = running.operations.forwards().say_farewell(&others).await;
     if tokio::time::timeout(LAST_REPLIES, running.operations.foreign_ended()).await.is_err() {
         tracing::warn!("operations of other nodes were cut off");

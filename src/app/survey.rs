@@ -23,7 +23,6 @@ use std::sync::Arc;
 use wayfarer_engine::command::compound::database_of;
 use wayfarer_engine::command::glob;
 use wayfarer_engine::command::{Op, Parsed, parse};
-use wayfarer_engine::directory::MemberState;
 use wayfarer_engine::ids::{Epoch, Incarnation, SessionId};
 use wayfarer_engine::session::Key;
 use wayfarer_engine::wire::resp::frame::elements;
@@ -39,7 +38,7 @@ const PARTS: u64 = 1024;
 const PART_MIN: usize = 1000;
 const SILENT: &[u8] = b"-TRYAGAIN wayfarer: a member of the cluster does not answer\r\n";
 const TOO_MANY: &[u8] = b"-ERR wayfarer: too many keys for KEYS; use SCAN\r\n";
-const UPSTREAM: &[u8] = b"-TRYAGAIN wayfarer: the upstream does not answer\r\n";
+const UPSTREAM: &[u8] = b"-TRYAGAIN wayfarer: the upstream does not answer, or has too many keys to count\r\n";
 const UNFIT: &[u8] = b"-ERR wayfarer: the answers of the members do not fit together\r\n";
 
 /// Its arguments between members. A scan's cursor is the part alone.
@@ -196,35 +195,25 @@ pub(super) async fn everywhere(operations: Arc<Operations>, asked: Survey, proto
     let standing = operations.driver().standing();
     let mut members: Vec<Incarnation> = {
         let view = standing.borrow().view.clone();
-        let alive = view.members.iter().filter(|(_, member)| member.state != MemberState::Fenced);
-        alive.map(|(incarnation, _)| *incarnation).chain([me]).collect()
+        view.others(me).map(|member| member.incarnation).chain([me]).collect()
     };
     members.sort_unstable();
-    members.dedup();
     if let Survey::Scan { .. } = asked {
         return scan(&operations, &members, asked).await;
     }
     if let (Survey::Flush { database }, Some(rest)) = (&asked, operations.at_rest()) {
         // What members own is ended twice: what one of them has checked out after it was asked was at rest until then.
-        for member in &members {
-            match ask(&operations, *member, asked.clone()).await {
-                None => return Bytes::from_static(SILENT),
-                Some(answer) if answer.first() == Some(&b'-') => return answer,
-                Some(_) => {}
-            }
+        if let Err(line) = ask_all(&operations, &members, &asked).await {
+            return line;
         }
         if !rest.flush(*database).await {
             return Bytes::from_static(UPSTREAM);
         }
     }
-    let mut answers = Vec::with_capacity(members.len());
-    for member in members {
-        let Some(answer) = ask(&operations, member, asked.clone()).await else { return Bytes::from_static(SILENT) };
-        if answer.first() == Some(&b'-') {
-            return answer;
-        }
-        answers.push(answer);
-    }
+    let answers = match ask_all(&operations, &members, &asked).await {
+        Ok(answers) => answers,
+        Err(line) => return line,
+    };
     let mut out = BytesMut::new();
     let mut reply = Reply::new(&mut out, protocol);
     match asked {
@@ -249,6 +238,19 @@ pub(super) async fn everywhere(operations: Arc<Operations>, asked: Survey, proto
         Survey::Flush { .. } | Survey::Scan { .. } => reply.simple("OK"),
     }
     out.freeze()
+}
+
+/// The answers of these members, one after the other; the first error ends it.
+async fn ask_all(operations: &Arc<Operations>, members: &[Incarnation], asked: &Survey) -> Result<Vec<Bytes>, Bytes> {
+    let mut answers = Vec::with_capacity(members.len());
+    for member in members {
+        let answer = ask(operations, *member, asked.clone()).await.ok_or(Bytes::from_static(SILENT))?;
+        if answer.first() == Some(&b'-') {
+            return Err(answer);
+        }
+        answers.push(answer);
+    }
+    Ok(answers)
 }
 
 async fn ask(operations: &Arc<Operations>, member: Incarnation, asked: Survey) -> Option<Bytes> {

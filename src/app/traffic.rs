@@ -23,7 +23,7 @@ use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
-use wayfarer_engine::wire::control::{ControlMessage, Forwarded, Lane};
+use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
 use wayfarer_engine::wire::resp::Protocol;
 
 /// Tasks for other nodes and for arrivals that may run at once.
@@ -150,13 +150,10 @@ impl Inbound for Traffic {
         }
     }
 
-    fn unreachable(&self, peer: Incarnation, lane: Lane) {
-        // Questions go over the one lane: what is under way when the other falls is still answered.
-        if lane == Lane::Control {
-            self.operations.forwards().unreachable(peer);
-            self.rebalancer.unreachable(peer);
-            self.operations.driver().unreachable(peer);
-        }
+    fn unreachable(&self, peer: Incarnation) {
+        self.operations.forwards().unreachable(peer);
+        self.rebalancer.unreachable(peer);
+        self.operations.driver().unreachable(peer);
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) async fn keep_small(metrics: PrometheusHandle, directory: Arc<SqliteD
     let (mut sum_up, mut sweep) = (interval(SUM_UP), interval(SWEEP));
     sum_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A registration has just swept, and there is nothing to sum up yet.
+    sum_up.reset();
+    sweep.reset();
     loop {
         tokio::select! {
             _ = sum_up.tick() => metrics.run_upkeep(),

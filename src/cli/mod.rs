@@ -2,12 +2,11 @@
 //!
 //! It decides nothing: `run` goes to the composition root, the questions go to the admin interface of a running sidecar.
 
-/// Prints a line. A reader who has seen enough (`wayfarer sessions | head`) is no error; nobody is left to tell of others.
+/// Prints a line. A reader who has seen enough (`wayfarer sessions | head`) is no error.
 macro_rules! say {
-    ($($words:tt)*) => {{
-        use std::io::Write;
-        drop(writeln!(std::io::stdout(), $($words)*));
-    }};
+    ($($words:tt)*) => {
+        $crate::cli::print_line(format_args!($($words)*))
+    };
 }
 
 mod ask;
@@ -19,8 +18,17 @@ mod taken;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+fn print_line(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}")
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("wayfarer: the answer cannot be written: {error}");
+    }
+}
 
 /// Usage or configuration is wrong.
 const USAGE: u8 = 2;

@@ -4,9 +4,9 @@
 //!
 //! | event | queue | `unreachable` |
 //! |---|---|---|
-//! | refused, unwelcome, broken, no progress for `write_ms_max` | dropped, then closed to new ones | yes, if the lane was up until now |
+//! | refused, unwelcome, broken, no progress for `write_ms_max` | dropped, then closed to new ones | yes, if it is the control lane and was up until now |
 //! | dialled again | open | no |
-//! | the peer is gone from the view | closed for ever | yes, if the lane was up until now |
+//! | the peer is gone from the view | closed for ever | yes, if it is the control lane and was up until now |
 //!
 //! Between dials it waits `redial_ms_min`, doubled each time, up to `redial_ms_max`.
 //! Invariant: what is written is whole frames in the order in which they were queued; a frame is never sent twice.
@@ -30,8 +30,8 @@ pub(super) async fn keep(life: Arc<Life>, peer: Arc<Peer>, lane: Lane) {
     tokio::select! {
         biased;
         () = peer.gone() => {
-            if !is_down {
-                (life.unreachable)(peer.incarnation, lane);
+            if !is_down && lane == Lane::Control {
+                (life.unreachable)(peer.incarnation);
             }
         }
         never = keep_dialled(&life, &peer, lane, &mut is_down) => match never {},
@@ -70,8 +70,8 @@ async fn keep_dialled(life: &Life, peer: &Peer, lane: Lane, is_down: &mut bool) 
         } else {
             tracing::debug!(peer = peer.incarnation.0.0, ?lane, dropped, %ended, "not connected");
         }
-        if was_up {
-            (life.unreachable)(peer.incarnation, lane);
+        if was_up && lane == Lane::Control {
+            (life.unreachable)(peer.incarnation);
         }
         sleep(wait).await;
         wait = (wait * 2).min(wait_max);

@@ -45,8 +45,9 @@ pub trait Inbound: Send + Sync + 'static {
     /// ends, the peer is gone, or the peer has dialled again.
     fn received(&self, from: Incarnation, message: ControlMessage) -> impl Future<Output = ()> + Send;
 
-    /// What was sent to this peer over a lane may be lost. Told each time that the lane falls. Must not block.
-    fn unreachable(&self, peer: Incarnation, lane: Lane);
+    /// Questions that were sent to this peer may be lost: told each time that [`Lane::Control`] falls. Whatever becomes of the other
+    /// lane, questions under way are still answered. Must not block.
+    fn unreachable(&self, peer: Incarnation);
 }
 
 /// What a node must know to talk to others.
@@ -150,7 +151,7 @@ struct Life {
     peers: Arc<Peers>,
     present: accept::Present,
     counters: Arc<Counters>,
-    unreachable: Box<dyn Fn(Incarnation, Lane) + Send + Sync>,
+    unreachable: Box<dyn Fn(Incarnation) + Send + Sync>,
 }
 
 impl Life {
@@ -275,7 +276,7 @@ impl Control {
             peers: Arc::clone(&self.peers),
             present: accept::Present::default(),
             counters: Arc::clone(&self.counters),
-            unreachable: Box::new(move |peer, lane| for_unreachable.unreachable(peer, lane)),
+            unreachable: Box::new(move |peer| for_unreachable.unreachable(peer)),
         });
         let (mut accepted, mut dialled) = (JoinSet::new(), JoinSet::new());
         loop {

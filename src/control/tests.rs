@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Inbox {
     arrived: mpsc::Sender<(Incarnation, ControlMessage)>,
-    unreachable: Mutex<Vec<(Incarnation, Lane)>>,
+    unreachable: Mutex<Vec<Incarnation>>,
 }
 
 impl Inbound for Inbox {
@@ -27,14 +27,9 @@ impl Inbound for Inbox {
         let _ = self.arrived.send((from, message)).await;
     }
 
-    fn unreachable(&self, peer: Incarnation, lane: Lane) {
-        self.unreachable.lock().unwrap().push((peer, lane));
+    fn unreachable(&self, peer: Incarnation) {
+        self.unreachable.lock().unwrap().push(peer);
     }
-}
-
-/// The peers whose lane fell, in order.
-fn fallen(inbox: &Inbox, lane: Lane) -> Vec<Incarnation> {
-    inbox.unreachable.lock().unwrap().iter().filter(|(_, of)| *of == lane).map(|(peer, _)| *peer).collect()
 }
 
 struct Node {
@@ -72,7 +67,7 @@ impl Node {
 
     /// Whose lane for questions fell, in order.
     fn unreachable(&self) -> Vec<Incarnation> {
-        fallen(&self.inbox, Lane::Control)
+        self.inbox.unreachable.lock().unwrap().clone()
     }
 
     /// Sends as soon as the life has begun and the peer is not down.
@@ -273,7 +268,7 @@ async fn a_fenced_node_is_cut_off_and_lives_again_as_another() {
 }
 
 #[tokio::test]
-async fn a_peer_that_was_never_there_is_unreachable_once_a_lane() {
+async fn a_peer_that_was_never_there_is_unreachable_once() {
     let (a, b) = (Node::new(1).await, Node::new(2).await);
     introduce(&[&a, &b]);
     drop(b.end().await);
@@ -285,12 +280,11 @@ async fn a_peer_that_was_never_there_is_unreachable_once_a_lane() {
     // The end waits for the lanes, so that a second call would have been made.
     let inbox = Arc::clone(&a.inbox);
     assert_eq!(a.control.send(life(2), load(2)), Err(NotSent::Unreachable));
-    assert_eq!(a.unreachable(), [life(2)], "the other lane is another matter");
-    assert_eq!(fallen(&inbox, Lane::Bulk), [life(2)]);
+    assert_eq!(a.unreachable(), [life(2)], "not for the other lane too");
     assert_eq!(a.control.send(life(7), load(3)), Err(NotSent::Unknown));
     assert_eq!(a.control.send(a.me, load(3)), Err(NotSent::Unknown));
     drop(a.end().await);
-    assert_eq!((fallen(&inbox, Lane::Control), fallen(&inbox, Lane::Bulk)), (vec![life(2)], vec![life(2)]));
+    assert_eq!(*inbox.unreachable.lock().unwrap(), [life(2)]);
 }
 
 #[tokio::test]

@@ -185,14 +185,15 @@ impl Operations {
             return failed(replies::TOO_MANY_WAIT);
         }
         let _waiting = Waiting(&self.waiting);
+        let deadline = deadline(self.limits.whole);
         if let Some(rest) = &self.rest {
-            match rest.admit(op).await {
-                Some(true) => {}
-                Some(false) => return failed(replies::NO_SUCH_DATABASE),
-                None => return failed(replies::of(Reason::Upstream)),
+            match tokio::time::timeout_at(deadline, rest.admit(op)).await {
+                Ok(Some(true)) => {}
+                Ok(Some(false)) => return failed(replies::NO_SUCH_DATABASE),
+                Ok(None) => return failed(replies::of(Reason::Upstream)),
+                Err(_) => return failed(replies::TOOK_TOO_LONG),
             }
         }
-        let deadline = deadline(self.limits.whole);
         let mut pause = Duration::from_millis(1);
         loop {
             let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, origin)).await;

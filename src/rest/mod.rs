@@ -1,4 +1,4 @@
-//! Sessions at rest, performed: looks, loads and stores in the upstream, by two scripts.
+//! Sessions at rest, performed: looks, loads and stores in the upstream, by Lua scripts.
 //!
 //! It decides nothing: [`wayfarer_engine::node`] says what to load and to store and under which epoch; the driver runs this for it
 //! and reports what came. It never retries a store: whether one that brought no answer has happened, nobody knows.
@@ -26,8 +26,6 @@ use bytes::Bytes;
 use connection::{Connections, Script};
 use databases::Databases;
 use guard::guard_of;
-
-pub use guard::PREFIX;
 use redis::{ErrorKind, RedisError, Value};
 use std::time::Duration;
 use wayfarer_engine::command::compound::{database_of, in_database};
@@ -35,7 +33,9 @@ use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
 use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
-use wayfarer_settings::{KeyMatcher, Upstream};
+use wayfarer_settings::{KeyMatcher, Numbering, Upstream};
+
+pub use guard::PREFIX;
 
 /// Connections to the upstream, all sessions together: one carries many batches at once.
 const CONNECTIONS: usize = 2;
@@ -43,7 +43,7 @@ const CONNECTIONS: usize = 2;
 const GUARD_KEPT_MS: u64 = 3_600_000;
 /// Keys of the upstream that are counted for a DBSIZE.
 const COUNTED_MAX: usize = 2_000_000;
-/// As `count.lua` has it.
+/// So many at once.
 const COUNTED_AT_ONCE: usize = 1000;
 /// A hash with more fields is not loaded.
 const PARTS_MAX: usize = 1_000_000;
@@ -53,8 +53,7 @@ pub struct AtRest {
     connections: Connections,
     keys: KeyMatcher,
     databases: Databases,
-    /// The upstream's database that is 0 here.
-    first: u32,
+    numbering: Numbering,
     /// When the directory was made: epochs of different directories cannot be compared, but the later directory is right.
     directory_made_ms: u64,
     value_bytes_max: usize,
@@ -74,13 +73,13 @@ impl AtRest {
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        Ok(AtRest { connections, keys, databases, first: upstream.database, directory_made_ms, value_bytes_max })
+        Ok(AtRest { connections, keys, databases, numbering: upstream.numbering(), directory_made_ms, value_bytes_max })
     }
 
     /// The keys of a session in a database whose names follow from its id.
     fn keys_in(&self, database: u8, session: &SessionId) -> Vec<Target> {
         let keys = self.keys.keys_of(u32::from(database), &session.0).into_iter();
-        let named = self.canonical(database);
+        let named = self.numbering.canonical(database);
         keys.map(|(key, layout, label)| Target { key: in_database(named, &key.into()), layout, label: label.into() }).collect()
     }
 
@@ -90,11 +89,6 @@ impl AtRest {
         targets.sort_by(|a, b| a.key.cmp(&b.key));
         targets.dedup_by(|a, b| a.key == b.key);
         targets
-    }
-
-    /// The number that stands for a database: a client may name the one of the upstream's URL by its number.
-    fn canonical(&self, database: u8) -> u8 {
-        if u32::from(database) == self.first { 0 } else { database }
     }
 
     /// Whether something of a session is at rest; `None`: no answer. With patterns whose keys cannot be listed: perhaps, so yes.
@@ -122,7 +116,7 @@ impl AtRest {
         if keys.is_empty() {
             return Ok(false);
         }
-        match self.connections.run(place, self.canonical(database), Script::Look, &keys, &[]).await? {
+        match self.connections.run(place, self.numbering.canonical(database), Script::Look, &keys, &[]).await? {
             Value::Int(count) => Ok(count > 0),
             _ => Err(not_understood()),
         }
@@ -142,7 +136,8 @@ impl AtRest {
         let (mut cursor, mut count) = (Bytes::from_static(b"0"), 0u64);
         for _ in 0..COUNTED_MAX / COUNTED_AT_ONCE {
             let pattern = [PREFIX, b"*"].concat().into();
-            let answer = self.connections.run(0, database, Script::Count, &[], &[cursor, pattern]).await;
+            let answer =
+                self.connections.run(0, database, Script::Count, &[], &[cursor, pattern, number(COUNTED_AT_ONCE as u64)]).await;
             let part = answer.and_then(|answer| read_count(answer).ok_or_else(not_understood));
             match part {
                 Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),

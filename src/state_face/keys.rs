@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use wayfarer_engine::command::compound::in_database;
 use wayfarer_engine::command::{Op, Target};
-use wayfarer_settings::{KeyMatcher, Match, State};
+use wayfarer_settings::{KeyMatcher, Match, Numbering, State, Upstream};
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -19,28 +19,28 @@ pub struct SessionKeys {
     matcher: KeyMatcher,
     /// The fixed name of the variable, for each pattern that has one.
     labels: Vec<Bytes>,
-    /// The upstream's database that is 0 for clients.
-    first: u32,
+    numbering: Numbering,
 }
 
 impl SessionKeys {
     /// Keys as the settings describe them.
     pub fn new(state: &State) -> SessionKeys {
-        let (matcher, first) = (state.keys.clone(), state.upstream.as_ref().map_or(0, |upstream| upstream.database));
+        let (matcher, upstream) = (state.keys.clone(), state.upstream.as_ref());
+        let numbering = upstream.map(Upstream::numbering).unwrap_or_default();
         let label = |name: Option<&str>| Bytes::copy_from_slice(name.unwrap_or_default().as_bytes());
         let labels = matcher.patterns().iter().map(|p| label(p.variable())).collect();
-        SessionKeys { matcher, labels, first }
+        SessionKeys { matcher, labels, numbering }
     }
 
     /// The number that stands for a database: two numbers may name the same one.
     pub fn canonical(&self, database: u8) -> u8 {
-        if u32::from(database) == self.first { 0 } else { database }
+        self.numbering.canonical(database)
     }
 
     fn classify<'a>(&'a self, database: u8, key: &'a [u8]) -> Option<Match<'a>> {
         let named = |database: u32| self.matcher.classify(database, key);
         // A pattern may name the first one by either number, and another node is told 0.
-        if self.canonical(database) == 0 { named(0).or_else(|| named(self.first)) } else { named(u32::from(database)) }
+        if self.canonical(database) == 0 { named(0).or_else(|| named(self.numbering.first)) } else { named(u32::from(database)) }
     }
 
     /// Whether `key` of a database belongs to a session.

@@ -245,8 +245,7 @@ fn hello(protocol: Protocol) -> Vec<Bytes> {
 }
 
 fn select(upstream: &Upstream, db: u8) -> Vec<Bytes> {
-    let db = if db == 0 { upstream.database } else { u32::from(db) };
-    vec![Bytes::from_static(b"SELECT"), Bytes::from(db.to_string())]
+    vec![Bytes::from_static(b"SELECT"), Bytes::from(upstream.numbering().at_upstream(db).to_string())]
 }
 
 fn handshake(upstream: &Upstream, protocol: Protocol, db: u8) -> Vec<Vec<Bytes>> {

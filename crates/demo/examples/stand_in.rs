@@ -26,13 +26,14 @@ enum Command {
     Demo(wayfarer_demo::DemoArgs),
     /// The shop.
     Shop,
-    /// The sidecar's part.
+    /// Another of these, which ends with its parent.
     Instance {
         #[arg(long)]
         parent: i32,
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// The sidecar's part.
     Run {
         #[arg(short)]
         config: String,

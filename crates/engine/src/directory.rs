@@ -251,6 +251,11 @@ impl View {
         self.members.values().filter(|m| m.state == MemberState::Accepting && m.draft.role == Role::Owner)
     }
 
+    /// The members that live, but for this one, in order of incarnation.
+    pub fn others(&self, me: Incarnation) -> impl Iterator<Item = &MemberRecord> {
+        self.members.values().filter(move |m| m.incarnation != me && m.state != MemberState::Fenced)
+    }
+
     /// Whether this incarnation is gone for good: fenced, or no longer (or not yet) in the directory.
     pub fn is_dead(&self, incarnation: Incarnation) -> bool {
         self.members.get(&incarnation).is_none_or(|m| m.state == MemberState::Fenced)

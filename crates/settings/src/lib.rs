@@ -42,7 +42,7 @@ pub use settings::{
     Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State, StateListener,
 };
 pub use shape::{Alphabet, IdShape};
-pub use upstream::{DirectoryPlace, Upstream};
+pub use upstream::{DirectoryPlace, Numbering, Upstream};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};
 pub use words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};

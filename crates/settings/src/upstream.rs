@@ -31,7 +31,31 @@ pub struct Upstream {
     pub database: u32,
 }
 
+/// How clients count the databases of an upstream: their 0 is the one that its URL names, and so is that one's own number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Numbering {
+    /// The upstream's number of the database that is 0 for clients.
+    pub first: u32,
+}
+
+impl Numbering {
+    /// The one of a client's numbers that stands for a database, where two name the same.
+    pub fn canonical(self, database: u8) -> u8 {
+        if u32::from(database) == self.first { 0 } else { database }
+    }
+
+    /// The upstream's number of a client's database.
+    pub fn at_upstream(self, database: u8) -> u32 {
+        if database == 0 { self.first } else { u32::from(database) }
+    }
+}
+
 impl Upstream {
+    /// How its clients count.
+    pub fn numbering(&self) -> Numbering {
+        Numbering { first: self.database }
+    }
+
     /// Reads `redis://[user:password@]host[:port][/database]`.
     pub fn parse(url: &str) -> Result<Upstream, Complaint> {
         let remedy = "write redis://[user:password@]host:port[/database]";

@@ -2,8 +2,8 @@
 //!
 //! It never looks into the node; it starts it, ends it and keeps its last words. Called by the run. A sidecar is started as
 //! `<binary> instance --parent PID -- <binary> run -c FILE -- <binary> shop`. It writes `final {status}` on its standard output when it
-//! ends; the rest of what it
-//! says is in `node-<name>.log` in the run's folder. Dropping a node kills the sidecar; its shop sees that and ends by itself.
+//! ends; the rest of what it says is in `node-<name>.log` in the run's folder. Dropping a node kills the sidecar; its shop sees that
+//! and ends by itself.
 //! Invariant: no process outlives its `Node`.
 
 use std::fs::File;

@@ -11,7 +11,7 @@
 //! Invariant: *no lease, no answer*. The receipt of a renewal says nothing: the answer may have been on its way for long.
 
 use crate::bugs::{self, Bug};
-use crate::directory::{MemberState, View};
+use crate::directory::View;
 use crate::ids::Incarnation;
 use std::collections::HashMap;
 
@@ -102,15 +102,14 @@ impl Watchdog {
 
     /// Takes note of a view.
     pub fn observe(&mut self, view: &View, me: Incarnation, now_us: u64) {
-        self.seen.retain(|who, _| view.members.contains_key(who));
-        for (who, member) in view.members.iter().filter(|(who, m)| **who != me && m.state != MemberState::Fenced) {
+        for member in view.others(me) {
             let fresh = Seen { renewals: member.renewals, since_us: now_us, probed_us: now_us };
-            let seen = self.seen.entry(*who).or_insert(fresh);
+            let seen = self.seen.entry(member.incarnation).or_insert(fresh);
             if seen.renewals != member.renewals {
                 *seen = fresh;
             }
         }
-        self.seen.retain(|who, _| view.members.get(who).is_some_and(|m| m.state != MemberState::Fenced));
+        self.seen.retain(|who, _| !view.is_dead(*who));
     }
 
     /// Forgets for how long anybody stood still: the claimant was not able to see it.

@@ -96,8 +96,8 @@ impl Node {
         let found = turn.table.with(&session, |slot| {
             let resident = slot.as_ref().filter(|r| r.is_open())?;
             // With those that are known to be absent: what is found to be absent now must find its place beside them.
-            let has = |key: &Target| resident.session.keys().iter().any(|k| k.name == key.key);
-            Some((resident.location.epoch, keys.iter().filter(|key| !has(key)).count()))
+            let absent = keys.iter().filter(|key| resident.session.held(&key.key).is_none());
+            Some((resident.location.epoch, absent.count()))
         });
         let Some((epoch, absent)) = found else {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Here });
@@ -128,7 +128,7 @@ impl Node {
                     };
                     let Some(mut rest) = resident.rest.take() else { return };
                     for key in keys {
-                        if !rest.knows(&key.target.key) && !resident.session.keys().iter().any(|k| k.name == key.target.key) {
+                        if !rest.knows(&key.target.key) && resident.session.held(&key.target.key).is_none() {
                             put(key, &mut resident.session, &mut rest);
                         }
                     }
@@ -155,7 +155,7 @@ fn put(loaded: LoadedKey, session: &mut Session, rest: &mut RestCopy) {
     let LoadedKey { target, content, expires_at_ms } = loaded;
     let Some(content) = content else { return rest.add(KeyCopy::absent(target.key)) };
     content.load(session, &target.key, target.layout, &target.label, expires_at_ms);
-    if let Some(key) = session.keys().iter().find(|k| k.name == target.key) {
+    if let Some(key) = session.held(&target.key) {
         rest.add(KeyCopy::of(key, session.last_version()));
     }
 }

@@ -297,8 +297,11 @@ impl Node {
     /// Whether what this node gives away goes to rest, or to nobody: no other member lives. Where sessions are at rest it is enough
     /// that no other member takes them: one that drains would else take back for ever what it has put to rest.
     fn is_without_heirs(&self) -> bool {
-        let lives = |m: &&MemberRecord| m.incarnation != self.me.incarnation && m.state != MemberState::Fenced;
-        if self.settings.rest.is_some() { self.others().is_empty() } else { !self.view.members.values().any(|m| lives(&m)) }
+        if self.settings.rest.is_some() {
+            self.others().is_empty()
+        } else {
+            self.view.others(self.me.incarnation).next().is_none()
+        }
     }
 
     /// Another member that owns sessions and stays, though it takes no more of them.

@@ -185,7 +185,7 @@ impl Known {
             let Some((size, id)) = unsent.pop() else { break };
             total -= size;
             total_framed -= framed(&id, size);
-            if resident.session.keys().iter().any(|k| k.name == id.key && k.kind == Kind::String) {
+            if resident.session.held(&id.key).is_some_and(|k| k.kind == Kind::String) {
                 // It is read whole: its other parts would lengthen the pause for nothing.
                 let parts = unsent.extract_if(.., |(_, other)| other.key == id.key);
                 demoted.extend(parts.map(|(size, part)| {

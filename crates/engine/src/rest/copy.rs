@@ -186,7 +186,7 @@ impl Before {
     }
 
     fn shape(session: &Session, name: &Bytes) -> (usize, Option<Kind>) {
-        let key = session.keys().iter().find(|k| k.name == *name);
+        let key = session.held(name);
         (key.map_or(0, Key::len), key.map(|k| k.kind))
     }
 
@@ -248,7 +248,7 @@ impl RestCopy {
         let lost = before.may_have_lost(session, keys.clone());
         let mut most: Option<Impact> = None;
         for name in keys {
-            let key = session.keys().iter().find(|k| k.name == *name);
+            let key = session.held(name);
             // What is in flight is as good as there.
             let flying = self.flight.iter().flat_map(|f| &f.after);
             let copies: Vec<&KeyCopy> = self.keys.iter().chain(flying).filter(|k| k.name == *name).collect();
@@ -309,7 +309,7 @@ impl RestCopy {
 
     /// The names of keys that the upstream has, or may have, and the session has no more.
     pub fn gone<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = &'a Bytes> {
-        let is_here = |name: &Bytes| session.keys().iter().any(|k| k.name == *name);
+        let is_here = |name: &Bytes| session.held(name).is_some();
         let flying = self.flight.iter().flat_map(|f| &f.after);
         let known = self.keys.iter().filter(|k| k.kind.is_some() || k.whole).chain(flying).map(|k| &k.name);
         known.filter(move |name| !is_here(name))
@@ -325,7 +325,7 @@ impl RestCopy {
         let version = session.last_version();
         let absent: Vec<KeyCopy> = session.keys().iter().filter(|k| !self.knows(&k.name)).map(|k| unknown(&k.name)).collect();
         for copy in self.keys.iter().chain(&absent) {
-            let key = session.keys().iter().find(|k| k.name == copy.name && !all && !k.is_expired(unix_ms));
+            let key = session.key(&copy.name, unix_ms).filter(|_| !all);
             let Some(key) = key else {
                 // What has expired there by itself needs no removal.
                 let there = copy.whole || (copy.kind.is_some() && copy.expires_at_ms.is_none_or(|at| at > unix_ms));
@@ -412,10 +412,9 @@ impl RestCopy {
 
     /// The upstream has answered with an error to a key of this session: until when nothing of it is sent. The pauses double, and
     /// those of other sessions are not touched.
-    pub fn put_off(&mut self, settings: &RestSettings, now_us: u64) -> u64 {
+    pub fn put_off(&mut self, settings: &RestSettings, now_us: u64) {
         self.retry_at_us = now_us.saturating_add(settings.pause_after_us(self.failures));
         self.failures = self.failures.saturating_add(1);
-        self.retry_at_us
     }
 
     /// When the next batch may go.
