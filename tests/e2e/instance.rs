@@ -124,6 +124,20 @@ fn when_the_child_dies_its_sessions_leave() {
 }
 
 #[test]
+fn how_the_last_members_child_failed_is_told_and_that_sessions_are_lost_too() {
+    for (ends_with, code) in [(9, 9), (0, 1)] {
+        let cluster = cluster();
+        let stop = cluster.folder.path().join("stop");
+        let script = format!("while ! [ -e {} ]; do sleep 0.05; done; exit {ends_with}", stop.display());
+        let mut a = cluster.start("a", &["sh", "-c", &script]);
+        assert_eq!(hset(&mut a.client(), "s:last", "n", b"1"), Reply::Int(1));
+        std::fs::write(&stop, "").unwrap();
+        assert_eq!(a.wait_exit().code(), Some(code), "{}", a.log_text());
+        assert!(a.log_text().contains("THE LAST MEMBER LEAVES"), "{}", a.log_text());
+    }
+}
+
+#[test]
 fn a_child_that_does_not_end_is_killed() {
     let mut cluster = cluster();
     cluster.set.push("child.stop_ms_max=200".into());
