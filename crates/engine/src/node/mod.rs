@@ -10,7 +10,8 @@
 //! | `outgoing` | handovers that this node gives |
 //! | `payload` | what crosses in them |
 //! | `incoming` | handovers that it takes |
-//! | `late` | fetches and streams, and when a handover is settled |
+//! | `late` | fetches and streams |
+//! | `settling` | when a handover is over |
 //! | `keeping` | the residuals of what it gave |
 //! | `check_out` | sessions that are loaded from the upstream |
 //! | `write_behind` | what goes to the upstream, and when |
@@ -30,6 +31,7 @@ mod moves;
 mod outgoing;
 mod payload;
 mod port;
+mod settling;
 mod standing;
 mod write_behind;
 
