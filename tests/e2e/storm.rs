@@ -9,7 +9,7 @@ use crate::harness::Node;
 use crate::harness::resp::{Client, Reply};
 use crate::{cluster, filler};
 use rustix::process::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
@@ -91,6 +91,33 @@ fn act(scene: &Scene, client: &mut Client, node: &str, draws: &mut Draws) {
     scene.operations.fetch_add(1, Ordering::Relaxed);
 }
 
+/// One look at all keys, wherever they are just now. The sessions of a storm neither come nor go.
+fn look(client: &mut Client, node: &str, draws: &mut Draws) {
+    let every: BTreeSet<Vec<u8>> = (0..SESSIONS).map(|n| format!("s:storm{n}").into_bytes()).collect();
+    match draws.below(3) {
+        0 => assert_eq!(client.call(&["DBSIZE"]), Reply::Int(SESSIONS as i64), "at {node}"),
+        1 => {
+            let Reply::Array(keys) = client.call(&["KEYS", "s:storm*"]) else { panic!("no keys at {node}") };
+            assert_eq!(keys.len(), SESSIONS, "each once, at {node}");
+            let keys = keys.into_iter().map(|key| if let Reply::Bulk(key) = key { key } else { panic!("{key:?} at {node}") });
+            assert_eq!(keys.collect::<BTreeSet<_>>(), every, "at {node}");
+        }
+        _ => {
+            let mut cursor = b"0".to_vec();
+            loop {
+                let Reply::Array(part) = client.call(&[b"SCAN".as_slice(), &cursor]) else {
+                    panic!("no part of a scan at {node}")
+                };
+                let [Reply::Bulk(next), Reply::Array(_)] = part.as_slice() else { panic!("{part:?} at {node}") };
+                if next == b"0" {
+                    break;
+                }
+                cursor.clone_from(next);
+            }
+        }
+    }
+}
+
 /// A client that goes to any node in turn, over pooled connections.
 fn work(scene: &Scene, seed: u64) {
     let mut draws = Draws(seed);
@@ -99,6 +126,9 @@ fn work(scene: &Scene, seed: u64) {
         let up = scene.up.read().unwrap();
         let node = up.values().nth(draws.below(up.len())).unwrap();
         let client = clients.entry(node.pid()).or_insert_with(|| node.client());
+        if draws.below(50) == 0 {
+            look(client, &node.name, &mut draws);
+        }
         act(scene, client, &node.name, &mut draws);
     }
 }

@@ -322,6 +322,7 @@ impl Node {
             handovers_out: self.outgoing.count(),
             handovers_queued: self.outgoing.moves.queued(),
             handovers_in: self.incoming.count(),
+            handovers_over: self.outgoing.over() + self.incoming.opened(),
             residuals: self.late.residuals.count(),
             residual_bytes: self.late.residuals.bytes(),
             dependents: self.late.dependent_count(),
@@ -369,6 +370,8 @@ pub struct NodeStatus {
     pub handovers_queued: usize,
     /// Handovers that it is taking.
     pub handovers_in: usize,
+    /// How often sessions have come or left, or could not leave.
+    pub handovers_over: u64,
     /// Handovers whose values it still keeps.
     pub residuals: usize,
     /// Bytes of those.

@@ -56,6 +56,7 @@ pub(super) struct Outgoing {
     last_serial: u64,
     origins: BTreeMap<HandoverId, Origin>,
     moving: HashMap<SessionId, HandoverId>,
+    over: u64,
     /// The policy for moves when residuals are full.
     carry_all: Arc<Policy>,
     pub(super) moves: Moves,
@@ -66,11 +67,16 @@ impl Outgoing {
         let default = Treatment { class: Class::Carried, ..policy.default };
         let carry_all = Arc::new(Policy { rules: Vec::new(), default });
         let (origins, moving) = (BTreeMap::new(), HashMap::new());
-        Outgoing { me, last_serial: 0, origins, moving, carry_all, moves: Moves::default() }
+        Outgoing { me, last_serial: 0, origins, moving, over: 0, carry_all, moves: Moves::default() }
     }
 
     pub(super) fn count(&self) -> usize {
         self.origins.len()
+    }
+
+    /// Handovers of this life that are over, one way or another.
+    pub(super) fn over(&self) -> u64 {
+        self.over
     }
 
     pub(super) fn is_moving(&self, session: &SessionId) -> bool {
@@ -268,6 +274,7 @@ impl Node {
     fn origin_over<T: Table>(&mut self, handover: HandoverId, state: State, turn: &mut Turn<'_, T>) {
         let Some(origin) = self.outgoing.origins.remove(&handover) else { return };
         self.outgoing.moving.remove(&origin.session);
+        self.outgoing.over += 1;
         if state != State::Gone {
             turn.note(Note::Aborted(handover, origin.session));
         }
