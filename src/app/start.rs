@@ -34,7 +34,7 @@ use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::{Codec, DirectoryPlace, Settings};
+use wayfarer_settings::{DirectoryPlace, Settings};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -351,12 +351,6 @@ fn random_key() -> Result<IdKey, StartError> {
 fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
     let mut face = http::HttpFaceSettings::new(settings.http.listen, settings.app.address);
     face.close_ms_max = settings.http.close_ms_max;
-    face.session = settings.http.session.as_ref().map(|session| http::SessionCookie {
-        name: session.cookie.clone(),
-        codec: match session.codec {
-            Codec::Plain => http::Codec::Plain,
-            Codec::Express => http::Codec::Express,
-        },
-    });
+    face.session = settings.http.session.clone();
     face
 }

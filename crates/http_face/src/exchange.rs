@@ -5,7 +5,7 @@
 //! | header read | deadline off; session found and announced; timeouts of the client set |
 //! | connecting | the instance's one address; a change of its state is logged once |
 //! | request out | client's address added |
-//! | answer in | hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
+//! | answer in | a new session of the client noted; hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
 //! | end | counted |
 //!
@@ -14,8 +14,8 @@
 //! session is announced before the first byte of its request goes to the instance.
 
 use crate::connection::Arrival;
-use crate::settings::{HttpFaceSettings, SessionCookie};
-use crate::{Sessions, answer, forwarding, identity, names};
+use crate::settings::HttpFaceSettings;
+use crate::{Sessions, answer, forwarding, names};
 use async_trait::async_trait;
 use http::{Method, StatusCode, Version, header};
 use pingora_core::protocols::Digest;
@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use wayfarer_identity::{Asked, Identity, Learned};
 
 /// The proxy from clients to one instance; shared by all connections.
 pub(crate) struct Exchange {
@@ -35,7 +36,7 @@ pub(crate) struct Exchange {
     address: SocketAddr,
     /// Set while the instance cannot be reached, so that only changes are logged.
     unreachable: AtomicBool,
-    cookie: Option<SessionCookie>,
+    identity: Identity,
     sessions: Arc<dyn Sessions>,
     stalled_time_max: Duration,
     draining: Arc<AtomicBool>,
@@ -45,6 +46,8 @@ pub(crate) struct Exchange {
 pub(crate) struct Request {
     arrival: Option<Arc<Arrival>>,
     begun: Instant,
+    /// The session that it names.
+    session: Option<Vec<u8>>,
 }
 
 impl Exchange {
@@ -58,19 +61,33 @@ impl Exchange {
             instance,
             address: settings.app,
             unreachable: AtomicBool::new(false),
-            cookie: settings.session.clone(),
+            identity: settings.session.clone(),
             sessions,
             stalled_time_max: Duration::from_millis(settings.stalled_ms_max),
             draining,
         }
     }
 
-    fn announce(&self, request: &RequestHeader) {
-        let Some(cookie) = &self.cookie else { return };
-        let headers = request.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
-        if let Some(session) = identity::session_of(headers, cookie) {
-            metrics::counter!(names::ARRIVALS).increment(1);
-            self.sessions.arriving(&session);
+    /// Says which session is about to be used here, and returns it.
+    fn announce(&self, request: &RequestHeader) -> Option<Vec<u8>> {
+        let session = self.identity.of_request(Asked { target: request.raw_path(), headers: &request.headers })?;
+        metrics::counter!(names::ARRIVALS).increment(1);
+        self.sessions.arriving(&session);
+        Some(session.into_owned())
+    }
+
+    /// Says which session the client has from this answer on, if it had another one or none. Frameworks send the cookie with
+    /// many answers; the same id again is no news.
+    fn learn(&self, answer: &ResponseHeader, request: &mut Request) {
+        let before = request.session.as_deref();
+        match self.identity.of_answer(&answer.headers) {
+            Some(Learned::Has(now)) if before != Some(&*now) => {
+                metrics::counter!(names::LEARNED, "changed" => if before.is_some() { "true" } else { "false" }).increment(1);
+                self.sessions.learned(before, &now);
+                request.session = Some(now.into_owned());
+            }
+            Some(Learned::Ended) => request.session = None,
+            Some(Learned::Has(_)) | None => {}
         }
     }
 }
@@ -85,7 +102,7 @@ impl ProxyHttp for Exchange {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request { arrival: None, begun: now() }
+        Request { arrival: None, begun: now(), session: None }
     }
 
     /// Pingora's way to hand the connection's context over; the header has just been read.
@@ -96,7 +113,7 @@ impl ProxyHttp for Exchange {
         }
     }
 
-    async fn early_request_filter(&self, session: &mut Session, _request: &mut Request) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, request: &mut Request) -> Result<()> {
         session.set_read_timeout(Some(self.stalled_time_max));
         session.set_write_timeout(Some(self.stalled_time_max));
         let header = session.req_header();
@@ -104,7 +121,7 @@ impl ProxyHttp for Exchange {
             // Pingora lets it pass; instances differ in what they make of it.
             return Err(Error::new_down(ErrorType::InvalidHTTPHeader));
         }
-        self.announce(header);
+        request.session = self.announce(header);
         Ok(())
     }
 
@@ -145,7 +162,8 @@ impl ProxyHttp for Exchange {
         }
     }
 
-    async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, _: &mut Request) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, request: &mut Request) -> Result<()> {
+        self.learn(answer, request);
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // A WebSocket may be silent for ever; a client that has vanished is found by the connection's probes.
             session.set_read_timeout(None);

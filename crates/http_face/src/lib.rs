@@ -7,7 +7,6 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `settings` | what the face is told, with its bounds |
-//! | `identity` | cookie headers → session id (pure) |
 //! | `forwarding` | header rules of a proxy: forwarded-for, hop-by-hop (pure) |
 //! | `answer` | the one place that maps errors to HTTP answers |
 //! | `exchange` | what happens at each stage of one request: pingora's callbacks |
@@ -23,12 +22,12 @@ mod connection;
 mod exchange;
 mod face;
 mod forwarding;
-pub mod identity;
 pub mod names;
 mod settings;
 
 pub use face::{Closed, Draining, HttpFace, bind};
-pub use settings::{Codec, HttpFaceSettings, SessionCookie};
+pub use settings::HttpFaceSettings;
+pub use wayfarer_identity::Identity;
 
 /// What the face tells the rest of the sidecar.
 pub trait Sessions: Send + Sync + 'static {
@@ -38,4 +37,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// `session` is what the client claims: a signed cookie's signature is the instance's to check, so this may start work
     /// that is harmless for an id that does not exist, and nothing else.
     fn arriving(&self, session: &[u8]);
+
+    /// The instance's answer gives the client the session `now`: a new one, or (a login often changes the id) another one than
+    /// `before`, which its request named. Called before the client sees the answer, with the same bounds as `arriving`.
+    fn learned(&self, before: Option<&[u8]>, now: &[u8]);
 }

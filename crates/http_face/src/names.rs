@@ -1,7 +1,7 @@
 //! Every metric of the HTTP face: its name, and what it counts.
 //!
 //! Nothing else in this crate writes a metric name. Labels have few fixed values (`status`: `1xx`…`5xx` or `none` when the
-//! client left before an answer; `reused`: `true`, `false`); invariant: no id, address, path or other text of a client is
+//! client left before an answer; `reused`, `changed`: `true`, `false`); invariant: no id, address, path or other text of a client is
 //! ever a label.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -12,6 +12,8 @@ pub const REQUESTS: &str = "wayfarer_http_requests_total";
 pub const REQUEST_SECONDS: &str = "wayfarer_http_request_seconds";
 /// Requests whose session was found and announced.
 pub const ARRIVALS: &str = "wayfarer_http_session_arrivals_total";
+/// Answers that gave their client a session, by whether its request had named another (`changed`).
+pub const LEARNED: &str = "wayfarer_http_sessions_learned_total";
 /// Clients' connections open now.
 pub const CONNECTIONS: &str = "wayfarer_http_connections";
 /// Clients' connections that were served.
@@ -34,6 +36,7 @@ pub(crate) fn describe() {
     describe_counter!(REQUESTS, "Requests, by class of the answer");
     describe_histogram!(REQUEST_SECONDS, "From the whole request header to the end of the answer");
     describe_counter!(ARRIVALS, "Requests whose session was found and announced");
+    describe_counter!(LEARNED, "Answers that gave their client a session, new or instead of another");
     describe_gauge!(CONNECTIONS, "Clients' connections open now");
     describe_counter!(CONNECTIONS_ACCEPTED, "Clients' connections that were served");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused because connections_max were open");

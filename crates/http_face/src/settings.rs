@@ -1,28 +1,11 @@
-//! What the HTTP face is told: addresses, the session cookie, and every bound that it keeps.
+//! What the HTTP face is told: addresses, where sessions are named, and every bound that it keeps.
 //!
 //! It never reads a file or the environment; the sidecar's validated settings are converted to this at the edge. The face
 //! reads it when it is bound; nothing changes afterwards. Invariant: every field named `…_max` has a default that is safe in
 //! front of a small instance.
 
 use std::net::SocketAddr;
-
-/// How a framework writes the session id into its cookie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Codec {
-    /// The value is the id (Flask-Session, Django, PHP and most others).
-    Plain,
-    /// `s:<id>.<signature>`, percent-encoded (express-session).
-    Express,
-}
-
-/// The cookie that names the session of a request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionCookie {
-    /// The cookie's name; compared byte for byte, as browsers do.
-    pub name: String,
-    /// How its value is read.
-    pub codec: Codec,
-}
+use wayfarer_identity::Identity;
 
 /// The settings of one HTTP face.
 #[derive(Clone, Debug)]
@@ -31,8 +14,8 @@ pub struct HttpFaceSettings {
     pub listen: SocketAddr,
     /// Where the instance listens.
     pub app: SocketAddr,
-    /// The session cookie; without one nothing is announced and everything is still proxied.
-    pub session: Option<SessionCookie>,
+    /// Where requests name their session; empty: nothing is announced and everything is still proxied.
+    pub session: Identity,
     /// Clients' connections at a time; beyond it the answer is 503 and `Connection: close`.
     pub connections_max: usize,
     /// Longest wait for a whole request header, from the connection or the last response on: ends idle connections and slow
@@ -53,12 +36,12 @@ pub struct HttpFaceSettings {
 }
 
 impl HttpFaceSettings {
-    /// The default bounds for a face at `listen` before the instance at `app`, without a session cookie.
+    /// The default bounds for a face at `listen` before the instance at `app`, without sessions.
     pub fn new(listen: SocketAddr, app: SocketAddr) -> HttpFaceSettings {
         HttpFaceSettings {
             listen,
             app,
-            session: None,
+            session: Identity::default(),
             connections_max: 10_000,
             header_ms_max: 60_000,
             stalled_ms_max: 60_000,

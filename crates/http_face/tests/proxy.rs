@@ -62,6 +62,30 @@ async fn a_session_is_announced_before_the_instance_sees_its_request() {
 }
 
 #[tokio::test]
+async fn sessions_are_learned_from_answers() {
+    let app = instance(|mut client| async move {
+        while let Some(head) = client.try_head().await {
+            let set = field(&head, "x-set").unwrap_or_default().to_owned();
+            client.send(&format!("HTTP/1.1 200 OK\r\n{set}\r\ncontent-length: 0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    for (cookie, set) in [
+        ("", "Set-Cookie: sid=s%3Anew.c2ln; Path=/"),
+        ("sid=s%3Anew.c2ln", "Set-Cookie: sid=s%3Anew.c2ln; Path=/"),
+        ("sid=s%3Anew.c2ln", "Set-Cookie: sid=s%3Alogin.c2ln; Path=/"),
+        ("sid=s%3Alogin.c2ln", "Set-Cookie: sid=; Max-Age=0"),
+        ("sid=s%3Alogin.c2ln", "Set-Cookie: other=s%3Ax.c2ln"),
+    ] {
+        client.ask(&format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\nX-Set: {set}\r\n\r\n")).await;
+    }
+    let expected = [(None, "new".to_owned()), (Some("new".to_owned()), "login".to_owned())];
+    assert_eq!(face.announced.learned(), expected);
+}
+
+#[tokio::test]
 async fn connections_are_used_again_on_both_sides() {
     let app = mirror().await;
     let face = face(app.address, |_| {}).await;

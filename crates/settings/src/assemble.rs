@@ -8,9 +8,10 @@ use crate::gather::{Item, Layer, Origin, Raw};
 use crate::key_entries;
 use crate::mistake::{Complaint, Mistake};
 use crate::reader::Reader;
-use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, SessionCookie, Settings, State};
+use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Settings, State};
+use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{Codec, LogFormat, LogLevel};
+use crate::words::{LogFormat, LogLevel};
 use std::path::PathBuf;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 use wayfarer_engine::session::Class;
@@ -26,7 +27,7 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
             enabled: read.flag("http.enabled"),
             listen: read.listen("http.listen"),
             close_ms_max: read.number("http.close_ms_max"),
-            session: session_cookie(read),
+            session: sources::identity(read),
         },
         state: state(read),
         cluster: cluster(read, host_name),
@@ -42,19 +43,6 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
             level: read.choice("log.level").unwrap_or(LogLevel::Info),
         },
     }
-}
-
-fn session_cookie(read: &mut Reader<'_>) -> Option<SessionCookie> {
-    let cookie = read.optional_text("http.session.cookie");
-    let codec = read.choice("http.session.codec").unwrap_or(Codec::Plain);
-    if read.located("http.session.cookie").is_none()
-        && let Some(located) = read.located("http.session.codec")
-        && located.origin.layer > Layer::Default
-    {
-        let mistake = located.origin.mistake("has no meaning without the name of a cookie", "add http.session.cookie");
-        read.report(mistake);
-    }
-    cookie.map(|cookie| SessionCookie { cookie, codec })
 }
 
 fn state(read: &mut Reader<'_>) -> State {

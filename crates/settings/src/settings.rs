@@ -8,9 +8,10 @@ use crate::keys::KeyMatcher;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel};
+use crate::words::{ListenerSessions, LogFormat, LogLevel};
 use std::net::SocketAddr;
 use wayfarer_engine::plan::Policy;
+use wayfarer_identity::Identity;
 
 /// Everything.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,16 +49,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How long requests in flight and WebSockets may go on when the sidecar ends.
     pub close_ms_max: u64,
-    /// Where the session's id is; `None`: the face only proxies.
-    pub session: Option<SessionCookie>,
-}
-
-/// `http.session`.
-#[derive(Clone, PartialEq, Debug)]
-#[allow(missing_docs, reason = "the table of settings says what each field means")]
-pub struct SessionCookie {
-    pub cookie: String,
-    pub codec: Codec,
+    /// Where the session's id is; empty: the face only proxies.
+    pub session: Identity,
 }
 
 /// `[state]`: the state face.

@@ -6,129 +6,10 @@
 //! A key ends in `[]` + name where the setting belongs to each entry of a list. Longer than 400 lines because it is one table.
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
+pub use crate::kind::{Kind, Setting, Shape, Unit};
 use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
-
-/// In what a number counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unit {
-    /// Pieces.
-    Count,
-    /// Bytes.
-    Bytes,
-    /// Bytes a second.
-    BytesPerSecond,
-    /// Milliseconds.
-    Milliseconds,
-}
-
-impl Unit {
-    /// As the reference prints it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Unit::Count => "count",
-            Unit::Bytes => "bytes",
-            Unit::BytesPerSecond => "bytes/s",
-            Unit::Milliseconds => "ms",
-        }
-    }
-}
-
-/// Which text is right.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Shape {
-    /// Letters, digits, `.`, `_`, `-`: a name that stands in keys and messages.
-    Name,
-    /// Visible ASCII without spaces, quotes, `,`, `;`, `=`: the name of a cookie.
-    Cookie,
-    /// Anything without control characters.
-    Line,
-}
-
-/// What a setting is, with its bounds.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// `true` or `false`.
-    Flag,
-    /// Text of at most this many bytes.
-    Text {
-        /// Which characters.
-        shape: Shape,
-        /// Longest, in bytes.
-        bytes_max: usize,
-    },
-    /// One of a few words.
-    Choice {
-        /// Those that are possible.
-        words: fn() -> Vec<&'static str>,
-        /// Those that later versions will know.
-        later: &'static [&'static str],
-    },
-    /// A whole number.
-    Number {
-        /// In what it counts.
-        unit: Unit,
-        /// Least.
-        min: u64,
-        /// Greatest.
-        max: u64,
-    },
-    /// Where to listen: `IP:PORT`, port 0 = any free one.
-    Listen {
-        /// Whether other machines may reach it.
-        beyond_loopback: bool,
-    },
-    /// Where somebody else listens: `IP:PORT`, port not 0.
-    Address,
-    /// `redis://…`; may hold a password.
-    Upstream,
-    /// `sqlite:PATH`.
-    Directory,
-    /// Text that is never shown.
-    Secret,
-    /// 32 hexadecimal digits that are never shown.
-    IdKey,
-    /// A file with the secret that its sister setting would hold.
-    SecretFile,
-    /// A pattern for keys.
-    Pattern,
-    /// A name or glob for variables.
-    Glob,
-    /// A list of tables; the rows with `[]` say what they hold.
-    List,
-}
-
-/// One row.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// `section.key`.
-    pub key: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// As text; `None`: not set.
-    pub default: Option<&'static str>,
-    /// What it does.
-    pub meaning: &'static str,
-}
-
-impl Setting {
-    /// The environment variable that sets it; `None` for what belongs to an entry of a list (set the list instead).
-    pub fn variable(&self) -> Option<String> {
-        let name = || format!("WAYFARER_{}", self.key.replace('.', "__").to_ascii_uppercase());
-        (!self.key.contains("[]")).then(name)
-    }
-
-    /// The part of the key behind its last dot.
-    pub fn leaf(&self) -> &'static str {
-        self.key.rsplit_once('.').map_or(self.key, |(_, leaf)| leaf)
-    }
-
-    /// The part of the key before its last dot.
-    pub fn section(&self) -> &'static str {
-        self.key.rsplit_once('.').map_or("", |(section, _)| section)
-    }
-}
 
 const fn row(key: &'static str, kind: Kind, default: Option<&'static str>, meaning: &'static str) -> Setting {
     Setting { key, kind, default, meaning }
@@ -188,12 +69,31 @@ pub static TABLE: &[Setting] = &[
         "How long requests in flight and WebSockets may go on after a drain; then they are cut.",
     ),
     row(
-        "http.session.cookie",
-        text(Shape::Cookie, 128),
-        None,
-        "The cookie with the session's id. Without it the HTTP face only proxies, and starts no fetch early.",
+        "http.session",
+        Kind::Sources,
+        Some("[]"),
+        "Where a request names its session: one table, or several that are asked in their order; the first with a session decides. \
+         Without one the HTTP face only proxies, and starts no fetch early.",
     ),
-    row("http.session.codec", words::<Codec>(), Some("plain"), "How the id is written in that cookie."),
+    row("http.session[].cookie", text(Shape::Cookie, 128), None, "In the cookie of this name."),
+    row("http.session[].header", text(Shape::Header, 128), None, "Or in this header."),
+    row("http.session[].query", text(Shape::Cookie, 128), None, "Or in this parameter of the query."),
+    row(
+        "http.session[].path",
+        Kind::Pattern,
+        None,
+        "Or in the path: /shop/{session}, {any} for a segment to skip; or ;jsessionid={session}.",
+    ),
+    row("http.session[].bearer", text(Shape::Line, 128), None, "Or in this claim of a bearer token (JWT)."),
+    row("http.session[].codec", words::<Codec>(), None, "How the framework writes the id there. Not set: plain, the id itself."),
+    row(
+        "http.session[].secret",
+        Kind::Secrets,
+        None,
+        "What signs it (express, fastify; tokens with HS256, HS384, HS512), or a list of those that are accepted: what none of them has \
+         signed names no session. Not set: the instance alone checks.",
+    ),
+    row("http.session[].secret_file", Kind::SecretFile, None, "A file that holds http.session[].secret, one a line."),
     row("state.enabled", Kind::Flag, Some("true"), "Whether there is a state face."),
     row("state.listen", LISTEN, Some("127.0.0.1:6379"), "Where the state face (Redis protocol) listens."),
     row(
@@ -456,6 +356,13 @@ pub static TABLE: &[Setting] = &[
 /// The row of `key`.
 pub fn setting(key: &str) -> Option<&'static Setting> {
     TABLE.iter().find(|setting| setting.key == key)
+}
+
+/// The row of `key`, which is a field of a list of [`Kind::Sources`], written as if there were no list: `http.session.cookie`.
+pub(crate) fn field_of_one(key: &str) -> Option<(&'static Setting, &'static Setting)> {
+    let (list, leaf) = key.rsplit_once('.')?;
+    let list = setting(list).filter(|setting| matches!(setting.kind, Kind::Sources))?;
+    Some((list, setting(&format!("{}[].{leaf}", list.key))?))
 }
 
 /// The names that may stand directly in `section` (empty: at the top), each once.

@@ -15,7 +15,7 @@ impl Raw {
             Raw::Text(_) | Raw::Bare(_) => "text",
             Raw::Integer { .. } => "a number",
             Raw::Flag(_) => "true or false",
-            Raw::Items(_) => "a list",
+            Raw::Items(_) | Raw::Texts(_) => "a list",
             Raw::Other(name) => name,
         }
     }
@@ -47,6 +47,10 @@ pub(crate) fn shaped(raw: &Raw, shape: Shape, bytes_max: usize) -> Result<String
         Shape::Cookie => {
             (|c| c.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(c), "use the name of the cookie alone, as in `sid`")
         }
+        Shape::Header => (
+            |c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c),
+            "use the name of the header alone, as in `x-session-id`",
+        ),
         Shape::Line => (|c| !c.is_control(), "remove the control characters"),
     };
     match text.chars().find(|c| !right(*c)) {
