@@ -7,9 +7,14 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `settings` | what the face is told, with its bounds |
+//! | `head` | which headers are refused because they could be read in two ways (pure) |
 //! | `forwarding` | header rules of a proxy: forwarded-for, hop-by-hop (pure) |
+//! | `trace` | trace context and request id (pure) |
+//! | `proxy_protocol` | the client's address as a balancer says it before the first byte |
+//! | `access` | the access log |
 //! | `answer` | the one place that maps errors to HTTP answers |
 //! | `exchange` | what happens at each stage of one request: pingora's callbacks |
+//! | `client_stream` | a client's socket as pingora sees it |
 //! | `connection` | one client's connection, request after request |
 //! | `face` | the listener, its bound, drain and shutdown |
 //! | `names` | every metric of the face |
@@ -17,13 +22,18 @@
 //! Only `exchange`, `connection` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the process,
 //! is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
 
+mod access;
 mod answer;
+mod client_stream;
 mod connection;
 mod exchange;
 mod face;
 mod forwarding;
+mod head;
 pub mod names;
+mod proxy_protocol;
 mod settings;
+mod trace;
 
 pub use face::{Closed, Draining, HttpFace, bind};
 pub use settings::HttpFaceSettings;

@@ -20,6 +20,18 @@ pub const CONNECTIONS: &str = "wayfarer_http_connections";
 pub const CONNECTIONS_ACCEPTED: &str = "wayfarer_http_connections_accepted_total";
 /// Connections that were refused because `connections_max` were open.
 pub const CONNECTIONS_REFUSED: &str = "wayfarer_http_connections_refused_total";
+/// Connections closed because nothing came on them for `idle_ms_max`.
+pub const IDLE_CLOSED: &str = "wayfarer_http_idle_closed_total";
+/// Requests cut because they were not answered to the end within `request_ms_max`.
+pub const REQUESTS_OVERDUE: &str = "wayfarer_http_requests_overdue_total";
+/// Requests refused with 408 because their body came too slowly.
+pub const BODIES_TOO_SLOW: &str = "wayfarer_http_bodies_too_slow_total";
+/// Requests refused because their header could be read in two ways, or was too long.
+pub const HEADERS_REFUSED: &str = "wayfarer_http_headers_refused_total";
+/// Connections closed because they did not begin with a PROXY header of a trusted peer.
+pub const PROXY_HEADERS_REFUSED: &str = "wayfarer_http_proxy_headers_refused_total";
+/// Lines of the access log that were dropped because its writer was behind.
+pub const ACCESS_LINES_DROPPED: &str = "wayfarer_http_access_lines_dropped_total";
 /// Connections closed because no whole request header came within `header_ms_max`.
 pub const HEADERS_OVERDUE: &str = "wayfarer_http_headers_overdue_total";
 /// Connections with a request in flight that were cut when `close_ms_max` had passed.
@@ -41,6 +53,12 @@ pub(crate) fn describe() {
     describe_counter!(CONNECTIONS_ACCEPTED, "Clients' connections that were served");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused because connections_max were open");
     describe_counter!(HEADERS_OVERDUE, "Connections closed because no whole request header came in time");
+    describe_counter!(IDLE_CLOSED, "Connections closed because nothing came on them");
+    describe_counter!(REQUESTS_OVERDUE, "Requests cut because they took too long");
+    describe_counter!(BODIES_TOO_SLOW, "Requests refused because their body came too slowly");
+    describe_counter!(HEADERS_REFUSED, "Requests refused because of their header");
+    describe_counter!(PROXY_HEADERS_REFUSED, "Connections closed for want of a PROXY header of a trusted peer");
+    describe_counter!(ACCESS_LINES_DROPPED, "Lines of the access log that were dropped");
     describe_counter!(CONNECTIONS_CUT, "Connections with a request in flight cut at the end of a shutdown");
     describe_counter!(ACCEPT_FAILURES, "Failures to accept a connection");
     describe_counter!(INSTANCE_CONNECTIONS, "Connections to the instance taken for a request, new or used again");

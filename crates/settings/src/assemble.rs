@@ -23,12 +23,7 @@ const GLOB_BYTES_MAX: usize = 256;
 pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
     Settings {
         app: App { name: read.text("app.name"), version: read.text("app.version"), address: read.address("app.address") },
-        http: Http {
-            enabled: read.flag("http.enabled"),
-            listen: read.listen("http.listen"),
-            close_ms_max: read.number("http.close_ms_max"),
-            session: sources::identity(read),
-        },
+        http: http(read),
         state: state(read),
         cluster: cluster(read, host_name),
         handover: handover(read),
@@ -42,6 +37,26 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
             format: read.choice("log.format").unwrap_or(LogFormat::Text),
             level: read.choice("log.level").unwrap_or(LogLevel::Info),
         },
+    }
+}
+
+fn http(read: &mut Reader<'_>) -> Http {
+    Http {
+        enabled: read.flag("http.enabled"),
+        listen: read.listen("http.listen"),
+        close_ms_max: read.number("http.close_ms_max"),
+        connections_max: read.count("http.connections_max"),
+        idle_ms_max: read.number("http.idle_ms_max"),
+        header_ms_max: read.number("http.header_ms_max"),
+        header_bytes_max: read.count("http.header_bytes_max"),
+        stalled_ms_max: read.number("http.stalled_ms_max"),
+        body_bytes_per_s_min: read.number("http.body_bytes_per_s_min"),
+        request_ms_max: read.optional_number("http.request_ms_max"),
+        connect_ms_max: read.number("http.connect_ms_max"),
+        trusted_proxies: read.networks("http.trusted_proxies"),
+        proxy_protocol: read.flag("http.proxy_protocol"),
+        access_log: read.optional_text("http.access_log").map(PathBuf::from),
+        session: sources::identity(read),
     }
 }
 

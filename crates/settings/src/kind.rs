@@ -98,6 +98,8 @@ pub enum Kind {
     Sources,
     /// Texts that are never shown: one, or a list.
     Secrets,
+    /// Networks as CIDR: a list of texts, or one text with commas.
+    Networks,
 }
 
 /// One row.

@@ -13,6 +13,7 @@ use crate::secret::{IdKey, Secret, read_secret_file};
 use crate::table::{Kind, setting};
 use crate::values;
 use crate::words::Word;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use wayfarer_identity::SECRETS_MAX;
@@ -154,6 +155,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn optional_listen(&mut self, key: &'static str) -> Option<SocketAddr> {
         self.optional(key, listen)
+    }
+
+    pub(crate) fn networks(&mut self, key: &'static str) -> Vec<IpNet> {
+        let read = |raw: &Raw, kind| matches!(kind, Kind::Networks).then(|| values::networks(raw));
+        self.required(key, read, Vec::new())
     }
 
     pub(crate) fn address(&mut self, key: &'static str) -> SocketAddr {

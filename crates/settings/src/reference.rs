@@ -32,6 +32,7 @@ fn bounds(kind: Kind) -> String {
         Kind::Glob => "text with * and ?".to_owned(),
         Kind::List => "list of tables".to_owned(),
         Kind::Sources => "a table, or a list of tables".to_owned(),
+        Kind::Networks => "a list of CIDR networks".to_owned(),
         Kind::Secrets => "text, or a list of texts; never shown".to_owned(),
     }
 }
@@ -114,6 +115,10 @@ fn word_of(layout: Layout) -> &'static str {
 fn toml_value(setting: &Setting, text: &str) -> String {
     match setting.kind {
         Kind::Flag | Kind::Number { .. } | Kind::List | Kind::Sources => text.to_owned(),
+        Kind::Networks => {
+            let networks: Vec<String> = text.split(',').map(|network| format!("\"{network}\"")).collect();
+            format!("[{}]", networks.join(", "))
+        }
         _ => format!("\"{text}\""),
     }
 }
@@ -121,6 +126,8 @@ fn toml_value(setting: &Setting, text: &str) -> String {
 /// What a setting without a default could be.
 fn toml_example(setting: &Setting) -> String {
     let text = match setting.key {
+        "http.request_ms_max" => "60000",
+        "http.access_log" => "\"-\"",
         "http.session[].cookie" => "\"connect.sid\"",
         "http.session[].header" => "\"x-session-id\"",
         "http.session[].query" => "\"sid\"",

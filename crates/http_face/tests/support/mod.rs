@@ -58,6 +58,7 @@ pub struct Face {
 pub async fn face(app: SocketAddr, change: impl FnOnce(&mut HttpFaceSettings)) -> Face {
     let mut settings = HttpFaceSettings::new(ANY_PORT, app);
     settings.session = Identity::new(vec![Source::new(Place::Cookie("sid".to_owned()), Codec::Express)]);
+    settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     change(&mut settings);
     let announced = Arc::new(Announced::default());
     let face = wayfarer_http_face::bind(settings, Arc::clone(&announced) as Arc<dyn Sessions>).await.unwrap();
@@ -224,6 +225,25 @@ impl Client {
             body.extend_from_slice(&chunk[..size]);
         }
         body
+    }
+
+    /// As [`Client::body`], of a client that may break off.
+    pub async fn try_body(&mut self, head: &str) {
+        if let Some(length) = field(head, "content-length") {
+            let length: usize = length.parse().unwrap();
+            while self.unread.len() < length && self.more().await {}
+            self.unread.drain(..length.min(self.unread.len()));
+        } else if field(head, "transfer-encoding") == Some("chunked") {
+            loop {
+                if let Some(end) = self.unread.windows(5).position(|window| window == b"0\r\n\r\n") {
+                    self.unread.drain(..end + 5);
+                    return;
+                }
+                if !self.more().await {
+                    return;
+                }
+            }
+        }
     }
 
     /// A request and its answer: status, header, body.
