@@ -353,6 +353,7 @@ fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
     http::HttpFaceSettings {
         close_ms_max: from.close_ms_max,
         session: from.session.clone(),
+        websocket_close_ms: from.websocket_close_ms,
         connections_max: from.connections_max,
         idle_ms_max: from.idle_ms_max,
         header_ms_max: from.header_ms_max,

@@ -2,7 +2,7 @@
 //!
 //! It is pingora's `ServerApp::process_new` for HTTP/1.1, with what that lacks: one limit for silence between requests, one for a
 //! whole request header (pingora limits each read, so a byte a minute would live for ever), one for a whole request, the PROXY
-//! protocol, and the client's address for the exchange. It never looks into a request. The listener spawns it.
+//! protocol, the end of WebSockets in a drain, and the client's address for the exchange. It never looks into a request. The listener spawns it.
 //!
 //! ```text
 //! PROXY header ─► silence ──first byte──► header ──whole──► exchange ──reusable──► silence
@@ -12,7 +12,7 @@
 //! ```
 //! Invariant: while no request is in flight, a connection ends within `idle_ms_max` and `header_ms_max`, and at once on shutdown.
 
-use crate::client_stream::{ClientStream, Reads, Transport};
+use crate::client_stream::{ClientStream, Signals, Transport};
 use crate::exchange::Exchange;
 use crate::names;
 use crate::proxy_protocol;
@@ -60,12 +60,21 @@ pub(crate) struct Peer {
 pub(crate) struct Arrival {
     pub(crate) peer: Peer,
     header_whole: Notify,
-    is_endless: AtomicBool,
+    signals: Arc<Signals>,
+    is_websocket: AtomicBool,
+    became_websocket: Notify,
 }
 
 impl Arrival {
-    fn new(peer: Peer) -> Arc<Arrival> {
-        Arc::new(Arrival { peer, header_whole: Notify::new(), is_endless: AtomicBool::new(false) })
+    fn new(peer: Peer, signals: &Arc<Signals>) -> Arc<Arrival> {
+        let (header_whole, became_websocket) = (Notify::new(), Notify::new());
+        Arc::new(Arrival {
+            peer,
+            header_whole,
+            signals: Arc::clone(signals),
+            is_websocket: AtomicBool::new(false),
+            became_websocket,
+        })
     }
 
     /// The header has been read: its deadline is off.
@@ -73,13 +82,29 @@ impl Arrival {
         self.header_whole.notify_one();
     }
 
-    /// It has become a WebSocket: no deadline holds any more.
-    pub(crate) fn is_endless(&self) {
-        self.is_endless.store(true, Ordering::Relaxed);
+    /// The answer, which is not written yet, makes it a WebSocket: no deadline holds any more.
+    pub(crate) fn becomes_websocket(&self) {
+        self.signals.becomes_websocket();
+        self.is_websocket.store(true, Ordering::Relaxed);
+        self.became_websocket.notify_one();
+    }
+
+    /// Closes the WebSocket that this may become some time after the drain has begun: not all of them at once, or all their clients
+    /// would connect elsewhere in the same moment. Never returns.
+    async fn leave(&self, mut draining: watch::Receiver<bool>, window: Duration) {
+        self.became_websocket.notified().await;
+        // Without the sender nobody drains any more.
+        if draining.wait_for(|draining| *draining).await.is_ok() {
+            sleep(window.mul_f64(random_share())).await;
+            metrics::counter!(names::WEBSOCKETS_CLOSED).increment(1);
+            self.signals.say_farewell();
+        }
+        std::future::pending().await
     }
 
     /// Returns the metric of a deadline that has passed; never, if none does.
-    async fn overdue(&self, reads: &Reads, times: Times) -> &'static str {
+    async fn overdue(&self, times: Times) -> &'static str {
+        let reads = &self.signals;
         let before = reads.count();
         let whole = async {
             tokio::select! {
@@ -95,8 +120,26 @@ impl Arrival {
         }
         let Some(request) = times.request else { return std::future::pending().await };
         sleep(request).await;
-        if self.is_endless.load(Ordering::Relaxed) { std::future::pending().await } else { names::REQUESTS_OVERDUE }
+        if self.is_websocket.load(Ordering::Relaxed) { std::future::pending().await } else { names::REQUESTS_OVERDUE }
     }
+}
+
+/// From 0 to 1.
+fn random_share() -> f64 {
+    let mut bytes = [0; 4];
+    // Without random bytes all leave at the beginning of the window, which is no harm but a rush.
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::error!("the system gives no random bytes");
+    }
+    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// When the face leaves, and in how much time its WebSockets are closed.
+#[derive(Clone)]
+pub(crate) struct Leaving {
+    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) window: Duration,
+    pub(crate) shutdown: watch::Receiver<bool>,
 }
 
 /// The client of a fresh connection, as the PROXY protocol says it; `None`: it must be closed.
@@ -116,17 +159,11 @@ pub(crate) fn prepare(stream: &TcpStream) -> bool {
 }
 
 /// Serves HTTP/1 on `stream` until it is closed.
-pub(crate) async fn serve<T: Transport>(
-    stream: T,
-    peer: Peer,
-    proxy: Arc<HttpProxy<Exchange>>,
-    times: Times,
-    shutdown: watch::Receiver<bool>,
-) {
-    let reads = Arc::new(Reads::default());
-    let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, Arc::clone(&reads))));
+pub(crate) async fn serve<T: Transport>(stream: T, peer: Peer, proxy: Arc<HttpProxy<Exchange>>, times: Times, leaving: Leaving) {
+    let signals = Arc::new(Signals::default());
+    let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, Arc::clone(&signals))));
     loop {
-        let arrival = Arrival::new(peer);
+        let arrival = Arrival::new(peer, &signals);
         // Without timeout of pingora's own: the deadlines below are the only ones for headers.
         session.set_keepalive(Some(0));
         // A client may send its next request before the answer; without this pingora would drop it.
@@ -134,11 +171,12 @@ pub(crate) async fn serve<T: Transport>(
         session.set_connection_user_context(Some(Box::new(Arc::clone(&arrival))));
         let done = tokio::select! {
             biased;
-            done = proxy.process_new_http(session, &shutdown) => done,
-            overdue = arrival.overdue(&reads, times) => {
+            done = proxy.process_new_http(session, &leaving.shutdown) => done,
+            overdue = arrival.overdue(times) => {
                 metrics::counter!(overdue).increment(1);
                 return;
             }
+            () = arrival.leave(leaving.draining.clone(), leaving.window) => return,
         };
         let Some((stream, carried)) = done.map(|reused| reused.consume()) else { return };
         session = ServerSession::new_http1(stream);

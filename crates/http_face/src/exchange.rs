@@ -264,7 +264,7 @@ impl ProxyHttp for Exchange {
             session.set_read_timeout(None);
             request.is_websocket = true;
             if let Some(arrival) = &request.arrival {
-                arrival.is_endless();
+                arrival.becomes_websocket();
             }
             return Ok(());
         }

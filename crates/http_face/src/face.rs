@@ -5,13 +5,13 @@
 //! | stage | accepts | idle connections | answers | requests in flight |
 //! |---|---|---|---|---|
 //! | serving | up to `connections_max`, then 503 | kept | keep-alive | served |
-//! | draining | the same | kept until their next answer | `Connection: close` | served |
+//! | draining | the same | kept until their next answer | `Connection: close` | served; WebSockets closed within `websocket_close_ms` |
 //! | shutdown | no | closed at once | `Connection: close` | finish within `close_ms_max`, then are cut and counted |
 //!
 //! Invariant: when `run` returns, or its future is dropped, no client's connection is left. (Pingora's watchers of idle
 //! connections to the instance end by themselves within `pool_idle_ms_max`.)
 
-use crate::connection::{Peer, Times};
+use crate::connection::{Leaving, Peer, Times};
 use crate::exchange::Exchange;
 use crate::settings::HttpFaceSettings;
 use crate::{Sessions, access, answer, connection, names};
@@ -55,12 +55,17 @@ pub struct HttpFace {
 
 /// Turns draining on; cloned to whoever decides it.
 #[derive(Clone, Debug)]
-pub struct Draining(Arc<AtomicBool>);
+pub struct Draining {
+    flag: Arc<AtomicBool>,
+    told: watch::Sender<bool>,
+}
 
 impl Draining {
-    /// From now on every answer says `Connection: close`, while connections are still accepted. There is no way back.
+    /// From now on every answer says `Connection: close` and WebSockets are closed one by one, while connections are still
+    /// accepted. There is no way back.
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
+        self.told.send_replace(true);
     }
 }
 
@@ -85,7 +90,14 @@ pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io
     let (access, access_writer) = settings.access_log.as_deref().map(access::log).unzip();
     let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access);
     let proxy = Arc::new(http_proxy(&pingora, exchange));
-    Ok(HttpFace { listener, address, settings, proxy, draining: Draining(draining), access_writer })
+    Ok(HttpFace {
+        listener,
+        address,
+        settings,
+        proxy,
+        draining: Draining { flag: draining, told: watch::Sender::new(false) },
+        access_writer,
+    })
 }
 
 impl HttpFace {
@@ -190,13 +202,15 @@ impl HttpFace {
         };
         let peer = Peer { address: client.ip(), is_trusted: self.settings.trusts(client.ip()) };
         let proxy_protocol = self.settings.proxy_protocol;
+        let window = Duration::from_millis(self.settings.websocket_close_ms);
+        let leaving = Leaving { draining: self.draining.told.subscribe(), window, shutdown };
         metrics::counter!(names::CONNECTIONS_ACCEPTED).increment(1);
         let open = Open::new();
         async move {
             let mut stream = stream;
             let peer = if proxy_protocol { connection::proxied(&mut stream, peer, times.header).await } else { Some(peer) };
             match peer {
-                Some(peer) if connection::prepare(&stream) => connection::serve(stream, peer, proxy, times, shutdown).await,
+                Some(peer) if connection::prepare(&stream) => connection::serve(stream, peer, proxy, times, leaving).await,
                 _ => tracing::debug!("a connection was closed before it was served"),
             }
             drop(open);

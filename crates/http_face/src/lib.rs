@@ -12,6 +12,7 @@
 //! | `trace` | trace context and request id (pure) |
 //! | `proxy_protocol` | the client's address as a balancer says it before the first byte |
 //! | `access` | the access log |
+//! | `websocket` | where frames end (pure) |
 //! | `answer` | the one place that maps errors to HTTP answers |
 //! | `exchange` | what happens at each stage of one request: pingora's callbacks |
 //! | `client_stream` | a client's socket as pingora sees it |
@@ -34,6 +35,7 @@ pub mod names;
 mod proxy_protocol;
 mod settings;
 mod trace;
+mod websocket;
 
 pub use face::{Closed, Draining, HttpFace, bind};
 pub use settings::HttpFaceSettings;

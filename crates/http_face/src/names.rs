@@ -32,6 +32,8 @@ pub const HEADERS_REFUSED: &str = "wayfarer_http_headers_refused_total";
 pub const PROXY_HEADERS_REFUSED: &str = "wayfarer_http_proxy_headers_refused_total";
 /// Lines of the access log that were dropped because its writer was behind.
 pub const ACCESS_LINES_DROPPED: &str = "wayfarer_http_access_lines_dropped_total";
+/// WebSockets closed with 1012 in a drain.
+pub const WEBSOCKETS_CLOSED: &str = "wayfarer_http_websockets_closed_total";
 /// Connections closed because no whole request header came within `header_ms_max`.
 pub const HEADERS_OVERDUE: &str = "wayfarer_http_headers_overdue_total";
 /// Connections with a request in flight that were cut when `close_ms_max` had passed.
@@ -53,6 +55,7 @@ pub(crate) fn describe() {
     describe_counter!(CONNECTIONS_ACCEPTED, "Clients' connections that were served");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused because connections_max were open");
     describe_counter!(HEADERS_OVERDUE, "Connections closed because no whole request header came in time");
+    describe_counter!(WEBSOCKETS_CLOSED, "WebSockets closed with 1012 in a drain");
     describe_counter!(IDLE_CLOSED, "Connections closed because nothing came on them");
     describe_counter!(REQUESTS_OVERDUE, "Requests cut because they took too long");
     describe_counter!(BODIES_TOO_SLOW, "Requests refused because their body came too slowly");

@@ -42,6 +42,8 @@ pub struct HttpFaceSettings {
     pub pool_idle_ms_max: u64,
     /// After the shutdown signal: how long requests in flight may take to finish, in milliseconds.
     pub close_ms_max: u64,
+    /// In a drain: WebSockets are closed with 1012 within so many milliseconds, each at a time of its own. Less than `close_ms_max`.
+    pub websocket_close_ms: u64,
     /// Peers whose forwarding fields, request ids and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether each connection begins with a PROXY header (version 2), which only a trusted peer may send.
@@ -68,6 +70,7 @@ impl HttpFaceSettings {
             pool_connections_max: 128,
             pool_idle_ms_max: 1_500,
             close_ms_max: 25_000,
+            websocket_close_ms: 3_000,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             access_log: None,

@@ -45,6 +45,7 @@ fn http(read: &mut Reader<'_>) -> Http {
         enabled: read.flag("http.enabled"),
         listen: read.listen("http.listen"),
         close_ms_max: read.number("http.close_ms_max"),
+        websocket_close_ms: read.number("http.websocket_close_ms"),
         connections_max: read.count("http.connections_max"),
         idle_ms_max: read.number("http.idle_ms_max"),
         header_ms_max: read.number("http.header_ms_max"),

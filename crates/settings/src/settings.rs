@@ -52,6 +52,7 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How long requests in flight and WebSockets may go on when the sidecar ends.
     pub close_ms_max: u64,
+    pub websocket_close_ms: u64,
     pub connections_max: usize,
     pub idle_ms_max: u64,
     pub header_ms_max: u64,

@@ -68,6 +68,12 @@ pub static TABLE: &[Setting] = &[
         Some("5000"),
         "How long requests in flight and WebSockets may go on after a drain; then they are cut.",
     ),
+    row(
+        "http.websocket_close_ms",
+        ms(0, HOUR_MS),
+        Some("3000"),
+        "In a drain WebSockets are closed with 1012 within so much time, each at a time of its own. Less than http.close_ms_max.",
+    ),
     row("http.connections_max", count(1, 1_000_000), Some("10000"), "Clients' connections at once; more are answered 503."),
     row(
         "http.idle_ms_max",

@@ -56,7 +56,11 @@ pub struct Face {
 }
 
 pub async fn face(app: SocketAddr, change: impl FnOnce(&mut HttpFaceSettings)) -> Face {
-    let mut settings = HttpFaceSettings::new(ANY_PORT, app);
+    face_at(ANY_PORT, app, change).await
+}
+
+pub async fn face_at(listen: SocketAddr, app: SocketAddr, change: impl FnOnce(&mut HttpFaceSettings)) -> Face {
+    let mut settings = HttpFaceSettings::new(listen, app);
     settings.session = Identity::new(vec![Source::new(Place::Cookie("sid".to_owned()), Codec::Express)]);
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     change(&mut settings);
