@@ -16,13 +16,15 @@
 
 use crate::names;
 use serde::Serialize;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
 
 /// Lines that wait for the writer.
 const LINES_MAX: usize = 8192;
+/// Bytes that are written at once, and a line more.
+const BATCH_BYTES: usize = 64 * 1024;
 /// The place that means standard output.
 pub(crate) const STANDARD_OUTPUT: &str = "-";
 
@@ -77,24 +79,36 @@ impl Writer {
         }
     }
 
+    /// What has come is written together.
     async fn write(mut self) -> io::Result<()> {
-        if self.place == Path::new(STANDARD_OUTPUT) {
-            return write_all(&mut self.lines, tokio::io::stdout()).await;
+        let mut out: Out = if self.place == Path::new(STANDARD_OUTPUT) {
+            Box::new(io::stdout())
+        } else {
+            Box::new(File::options().append(true).create(true).open(&self.place)?)
+        };
+        while let Some(mut batch) = self.lines.recv().await {
+            while batch.len() < BATCH_BYTES
+                && let Ok(line) = self.lines.try_recv()
+            {
+                batch.push_str(&line);
+            }
+            out = append(out, batch).await?;
         }
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(&self.place)?;
-        write_all(&mut self.lines, tokio::fs::File::from_std(file)).await
+        Ok(())
     }
 }
 
-/// What has come is written together, and then flushed.
-async fn write_all(lines: &mut mpsc::Receiver<String>, out: impl AsyncWrite + Unpin) -> io::Result<()> {
-    let mut out = BufWriter::new(out);
-    while let Some(line) = lines.recv().await {
-        out.write_all(line.as_bytes()).await?;
-        while let Ok(line) = lines.try_recv() {
-            out.write_all(line.as_bytes()).await?;
-        }
-        out.flush().await?;
-    }
-    out.flush().await
+type Out = Box<dyn Write + Send>;
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a disk or a pipe that stalls must stall no client; one write at a time is under way"
+)]
+async fn append(mut out: Out, batch: String) -> io::Result<Out> {
+    let written = tokio::task::spawn_blocking(move || {
+        out.write_all(batch.as_bytes())?;
+        out.flush()?;
+        Ok(out)
+    });
+    written.await.map_err(io::Error::other)?
 }
