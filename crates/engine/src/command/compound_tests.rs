@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::command::{Parsed, execute, parse};
+use crate::command::{Parsed, execute, execute_within, parse};
 use crate::ids::{Epoch, HandoverId, Incarnation, Version};
 use crate::session::{Class, Content, Layout, Remote, VariableId};
 

@@ -186,16 +186,18 @@ impl Session {
         self.keys().get(at).filter(|key| !key.is_expired(unix_ms)).map(|_| at)
     }
 
-    /// Removes what has expired; true if something had.
-    pub fn expire(&mut self, unix_ms: u64) -> bool {
-        let missing = &mut self.missing;
+    /// Removes what has expired; the names of the keys that went.
+    pub fn expire(&mut self, unix_ms: u64) -> Vec<Bytes> {
+        let (missing, mut gone) = (&mut self.missing, Vec::new());
         self.keys.retain(|k| {
             let keep = !k.is_expired(unix_ms);
             if !keep {
                 *missing -= count_missing(k);
+                gone.push(k.name.clone());
             }
             keep
-        })
+        });
+        gone
     }
 
     /// When the next key expires, in ms since 1970.
