@@ -25,6 +25,7 @@ pub use counted::Foreign;
 pub use forward::Forwards;
 pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
+use crate::bus::Bus;
 use crate::driver::{Handle, Parked, clock};
 use crate::rest::AtRest;
 use crate::store::{Call, Clock, Store, Tried};
@@ -37,6 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::{Purpose, Reason, Verdict};
@@ -44,6 +46,7 @@ use wayfarer_engine::plan::{OnLost, Policy};
 use wayfarer_engine::residence::Table;
 use wayfarer_engine::session::{Content, Kind, Missing};
 use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_settings::Numbering;
 
 /// Bounds of the slow path.
 #[derive(Clone, Debug)]
@@ -80,6 +83,7 @@ pub struct Operations {
     /// Operations of other nodes that are on the slow way here.
     foreign: watch::Sender<usize>,
     leaving: AtomicBool,
+    bus: Arc<Bus>,
 }
 
 /// Where an operation comes from, and what it may do here.
@@ -125,7 +129,8 @@ impl Operations {
         limits: OperationLimits,
     ) -> Operations {
         let (waiting, foreign, leaving) = (AtomicUsize::new(0), watch::Sender::new(0), AtomicBool::new(false));
-        Operations { store, driver, parked, forwards, policy, rest, limits, waiting, foreign, leaving }
+        let bus = Arc::new(Bus::new(Classes::NONE, Numbering::default()));
+        Operations { store, driver, parked, forwards, policy, rest, limits, waiting, foreign, leaving, bus }
     }
 
     /// The store behind it.
@@ -141,6 +146,16 @@ impl Operations {
     /// Where sessions are at rest, if anywhere.
     pub fn at_rest(&self) -> Option<&Arc<AtRest>> {
         self.rest.as_ref()
+    }
+
+    /// The same, whose clients' channels are those of this bus. Without it nobody listens.
+    pub fn with_bus(self, bus: Arc<Bus>) -> Operations {
+        Operations { bus, ..self }
+    }
+
+    /// Who listens to what.
+    pub fn bus(&self) -> &Arc<Bus> {
+        &self.bus
     }
 
     /// Where forwarded operations wait for their answers.

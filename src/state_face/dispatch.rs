@@ -16,6 +16,8 @@ use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
 use super::replies::Unit;
+use super::sifting::Sifting;
+use super::subscriptions::Channels;
 use super::transaction::Watch;
 use super::upstream::{Event, Link, is_blocking};
 use bytes::{Bytes, BytesMut};
@@ -72,9 +74,15 @@ impl<S: Sessions> Client<S> {
         if self.tunnel {
             return self.in_tunnel(command);
         }
+        if self.is_listening_only() {
+            return self.while_listening(command);
+        }
         match command {
             Parsed::Connection(command) if command.name() == "reset" && self.replies.slots() > 0 => {
                 return Some(Parsed::Connection(command));
+            }
+            Parsed::Connection(command) if self.queue.is_none() && self.asks_for_events(&command) => {
+                self.ask_for_events(command.args());
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
@@ -117,11 +125,15 @@ impl<S: Sessions> Client<S> {
             port: face.port,
             uptime_s: face.started.elapsed().as_secs(),
             clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
+            events: face.bus.classes(),
         };
         let (protocol, db) = (self.connection.protocol, self.connection.db);
         match self.connection.run(command, facts, out) {
             After::Close => self.closing = true,
-            After::Reset => (self.link, self.queue, self.watch) = (None, None, Watch::default()),
+            After::Reset => {
+                (self.link, self.queue, self.watch) = (None, None, Watch::default());
+                (self.channels, self.sifting) = (Channels::default(), Sifting::default());
+            }
             After::Continue => {
                 let now = &self.connection;
                 if let (Some(link), Some(upstream)) = (&mut self.link, &self.face.state.upstream) {
@@ -218,6 +230,9 @@ impl<S: Sessions> Client<S> {
 
     /// An operation under way has ended: its reply, and those behind it in its lane as far as they need not wait.
     pub(super) fn finished(&mut self, session: SessionId, unit: Unit, reply: Bytes) {
+        if unit == Unit::NOBODYS {
+            return self.were_told();
+        }
         self.settle(unit, reply);
         while let Some(waiting) = self.lanes.next(&session) {
             let mut out = BytesMut::new();
@@ -275,6 +290,9 @@ impl<S: Sessions> Client<S> {
 
     /// A command that is not executed here. Given back if it has to wait.
     fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
+        if self.is_about_channels(&command) {
+            return self.about_channels(command);
+        }
         let (effect, database) = (effect(&command), self.connection.db);
         if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.error(errors::unknown_command(&command.args));
@@ -282,7 +300,7 @@ impl<S: Sessions> Client<S> {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
             if on_keys { self.error(NO_UPSTREAM) } else { self.error(errors::unknown_command(&command.args)) }
         } else if effect == Effect::Tunnel {
-            if self.replies.slots() > 0 {
+            if self.replies.slots() > 0 || self.must_be_told(&command) {
                 return Some(command);
             }
             self.tunnel = true;
@@ -323,6 +341,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
+            Event::Push(frame) if self.tunnel => self.from_tunnel(frame),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {

@@ -12,8 +12,11 @@
 //! says nothing about what was read in this one. A reply that was made without a lease is thrown away, and its operator is told
 //! to try again.
 
+mod happened;
 mod schedule;
 mod unwritten;
+
+pub use happened::Happened;
 
 use bytes::BytesMut;
 use dashmap::DashMap;
@@ -22,6 +25,7 @@ use schedule::{NEVER, Schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use unwritten::{Unwritten, bytes_of};
+use wayfarer_engine::command::events::{Classes, Event, Events};
 use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
@@ -105,6 +109,8 @@ pub struct Store {
     value_bytes_max: usize,
     /// What the upstream lacks; `None`: sessions are never at rest.
     unwritten: Option<Unwritten>,
+    /// What subscribers are to be told; `None`: nobody is.
+    happened: Option<Arc<Happened>>,
 }
 
 impl Store {
@@ -120,6 +126,7 @@ impl Store {
             rule,
             value_bytes_max: usize::MAX,
             unwritten: None,
+            happened: None,
         }
     }
 
@@ -132,6 +139,33 @@ impl Store {
     /// `unwritten_bytes_max`.
     pub fn with_rest(self, policy: Arc<Policy>, unwritten_bytes_max: u64) -> Store {
         Store { unwritten: Some(Unwritten::new(policy, unwritten_bytes_max)), ..self }
+    }
+
+    /// The same; what happens to keys goes there.
+    pub fn with_happened(self, happened: Arc<Happened>) -> Store {
+        Store { happened: Some(happened), ..self }
+    }
+
+    /// The events that somebody wants to hear of.
+    fn events(&self) -> Events {
+        Events::of(self.happened.as_ref().map_or(Classes::NONE, |happened| happened.wanted()))
+    }
+
+    /// Something happened to keys here, in a life and at a time in which this node may say so. Called with the shard's lock held, so
+    /// that what happens to one key is told in order.
+    fn tell(&self, events: Vec<Event>, life: u64, boot_us: u64) {
+        if let Some(happened) = self.happened.as_ref().filter(|_| !events.is_empty())
+            && self.may_answer(life, boot_us)
+        {
+            happened.add(events);
+        }
+    }
+
+    /// The time of these keys of sessions here has come.
+    pub fn tell_expired(&self, keys: Vec<bytes::Bytes>, life: u64, boot_us: u64) {
+        let mut events = self.events();
+        keys.iter().for_each(|key| events.note(Classes::EXPIRED, "expired", key));
+        self.tell(events.into_noted(), life, boot_us);
     }
 
     /// Until when this node may answer, in microseconds of CLOCK_BOOTTIME. 0: not now.
@@ -200,8 +234,8 @@ impl Store {
             let resident = &mut held.resident;
             let was = unwritten.map(|_| Unwritten::before(resident, op));
             let limits = command::Limits { value_bytes_max: self.value_bytes_max };
-            let mut wrote_something = false;
-            let tried = match command::execute_within(limits, &mut resident.session, op, unix_ms, protocol, out) {
+            let (mut wrote_something, mut events) = (false, self.events());
+            let tried = match command::execute_noting(limits, &mut resident.session, op, unix_ms, protocol, out, &mut events) {
                 Executed::Missing(missing) => return Tried::Missing(missing),
                 Executed::Done { wrote } if wrote && may_end && resident.session.is_empty() => {
                     resident.gate = Gate::Ending;
@@ -214,6 +248,7 @@ impl Store {
             };
             // Behind the access: this one stamp serves the lease and the arrival.
             let boot_us = clock.boot_us();
+            self.tell(events.into_noted(), life, boot_us);
             let adopt = from.filter(|_| resident.arrived(from, boot_us, &self.rule));
             if from.is_none() {
                 resident.arrived(None, boot_us, &self.rule);
@@ -285,7 +320,7 @@ impl Store {
 
     /// Removes expired keys of the sessions that are due; those that have ended by it, their gates closed. Touches no other.
     pub fn expire(&self, now: Now) -> Vec<SessionId> {
-        let mut ended = Vec::new();
+        let (mut ended, life) = (Vec::new(), self.life());
         for (due_ms, id) in self.schedule.take_due(now.unix_ms, EXPIRE_AT_ONCE_MAX) {
             let Some(mut held) = self.residents.get_mut(&id) else { continue };
             // Scheduled anew meanwhile, or another session of this id.
@@ -294,7 +329,7 @@ impl Store {
             }
             let resident = &mut held.resident;
             if resident.gate == Gate::Open {
-                resident.session.expire(now.unix_ms);
+                self.tell_expired(resident.session.expire(now.unix_ms), life, now.boot_us);
                 if resident.session.is_empty() {
                     resident.gate = Gate::Ending;
                 }

@@ -16,6 +16,7 @@ mod harness;
 
 mod admin;
 mod adopt;
+mod channels;
 mod commands;
 mod instance;
 mod lazy;

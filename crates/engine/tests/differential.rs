@@ -44,7 +44,11 @@ fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) 
     let protocol = connection.protocol;
     match parse(args) {
         Parsed::Connection(command) => {
-            connection.run(&command, ServerFacts { password: None, port: 1, uptime_s: 1, clients: 1 }, &mut out);
+            connection.run(
+                &command,
+                ServerFacts { password: None, port: 1, uptime_s: 1, clients: 1, events: Classes::NONE },
+                &mut out,
+            );
         }
         Parsed::Keyed(mut op) => {
             for target in op.targets_mut() {

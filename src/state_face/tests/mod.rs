@@ -90,6 +90,7 @@ fn state() -> State {
         operation_ms_max: 1,
         open: false,
         flush: false,
+        notify_keyspace_events: Classes::NONE,
         script_ms_max: 1000,
         script_memory_bytes_max: 8 << 20,
     }
