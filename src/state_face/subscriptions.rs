@@ -167,6 +167,11 @@ impl<S: Sessions> Client<S> {
             b"numsub" => true,
             _ => return self.error(errors::unknown_subcommand(subcommand, "PUBSUB")),
         };
+        if !fits && lower == b"channels" {
+            let name = subcommand.as_ref();
+            let text = [b"ERR unknown subcommand or wrong number of arguments for '", name, b"'. Try PUBSUB HELP."].concat();
+            return self.error(text);
+        }
         if !fits {
             return self.error(errors::arity(&format!("pubsub|{}", String::from_utf8_lossy(&lower))));
         }
@@ -331,8 +336,8 @@ impl<S: Sessions> Client<S> {
 
     fn not_now(&mut self, name: &str, args: &[Bytes]) {
         let has_parts = [
-            "acl", "client", "cluster", "config", "function", "latency", "memory", "module", "object", "pubsub", "script",
-            "slowlog",
+            "acl", "client", "cluster", "command", "config", "function", "latency", "memory", "module", "object", "pubsub",
+            "script", "slowlog",
         ];
         let sub = args.get(1).filter(|_| has_parts.contains(&name)).map(|sub| String::from_utf8_lossy(sub).to_ascii_lowercase());
         let name = sub.map_or_else(|| name.to_owned(), |sub| format!("{name}|{sub}"));

