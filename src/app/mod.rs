@@ -15,6 +15,7 @@
 mod channels;
 mod child;
 mod leave;
+mod memory;
 mod resting;
 mod signals;
 mod start;

@@ -6,6 +6,7 @@
 //! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
 //! taken.
 
+use super::memory::keep_within;
 use super::resting::check_in_unused;
 use super::upkeep::keep_small;
 use super::{Running, StartError, cannot, channels, expire, first_lease, live, serve_admin, traffic};
@@ -233,6 +234,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         Some(_) => store.with_rest(Arc::new(settings.policy.clone()), settings.rest.unwritten_bytes_max),
         None => store,
     };
+    let store = settings.state.max_memory.into_iter().fold(store, Store::with_memory_max);
     let bus = Arc::new(bus(settings));
     let store = Arc::new(store.with_happened(bus.happened().clone()));
     let key = settings.admin.id_key.as_ref().map_or_else(random_key, |key| Ok(IdKey(key.0)))?;
@@ -309,6 +311,7 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     if settings.rest_upstream().is_some() {
         tasks.spawn(check_in_unused(store.clone(), driver.clone(), settings.rest.after_ms, stopping.clone()));
     }
+    tasks.spawn(keep_within(store.clone(), driver.clone(), stopping.clone()));
     tasks.spawn(expire(store, driver, stopping.clone()));
     Talk { operations, rebalancer, work }
 }

@@ -53,12 +53,13 @@ struct Waiting {
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
     ready: Notify,
+    overflow: Notify,
     bytes_max: usize,
 }
 
 impl Mailbox {
     pub(super) fn new(bytes_max: usize) -> Mailbox {
-        Mailbox { waiting: Mutex::default(), ready: Notify::new(), bytes_max }
+        Mailbox { waiting: Mutex::default(), ready: Notify::new(), overflow: Notify::new(), bytes_max }
     }
 
     pub(super) fn put(&self, message: Message) {
@@ -70,6 +71,7 @@ impl Mailbox {
         if waiting.bytes > self.bytes_max {
             metrics::counter!(names::SUBSCRIBERS_OVERFLOWED).increment(1);
             *waiting = Waiting { overflowed: true, ..Waiting::default() };
+            self.overflow.notify_one();
         } else {
             waiting.messages.push(message);
         }
@@ -80,6 +82,11 @@ impl Mailbox {
     /// Waits until something has come since the last look. Only one waits at a time.
     pub(super) async fn ready(&self) {
         self.ready.notified().await;
+    }
+
+    /// Waits until more has come than may wait: also who takes nothing now must hear of it.
+    pub(super) async fn overflow(&self) {
+        self.overflow.notified().await;
     }
 
     pub(super) fn take(&self) -> Result<Vec<Message>, Overflow> {

@@ -106,6 +106,11 @@ impl Subscriber {
         self.mailbox.ready().await;
     }
 
+    /// Waits until more waits for it than may.
+    pub async fn overflow(&self) {
+        self.mailbox.overflow().await;
+    }
+
     /// What waits for it.
     pub fn take(&self) -> Result<Vec<Message>, Overflow> {
         self.mailbox.take()

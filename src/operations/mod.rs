@@ -16,6 +16,7 @@
 //! | no lease | | try again, later |
 //!
 //! An operation that changes state is sent to another node at most once for which it is unknown whether it ran there.
+//! Longer than 400 lines because one operation's whole way is read together.
 
 mod counted;
 mod forward;
@@ -312,10 +313,15 @@ impl Operations {
             return self.forward(owner, session, op, protocol, false).await;
         }
         let may_create = !self.is_leaving() && matches!(origin, Origin::Client | Origin::Node { create: true, .. });
-        let purpose = if op.creates() && may_create { Purpose::Create } else { Purpose::Read };
+        let full = op.creates() && self.store.is_full();
+        let purpose = if op.creates() && may_create && !full { Purpose::Create } else { Purpose::Read };
         match self.driver.locate(session.clone(), purpose).await {
             Err(_) => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended | Verdict::Written) => Next::Again,
+            Ok(Verdict::Absent) if full && may_create => {
+                metrics::counter!(names::MEMORY_REFUSED).increment(1);
+                Next::End(failed(replies::OUT_OF_MEMORY))
+            }
             Ok(Verdict::Absent) if op.creates() && origin == Origin::Client => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Absent) if op.creates() => Next::End(Ran::NotHere),
             Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life)),

@@ -185,7 +185,7 @@ impl<S: Sessions> Client<S> {
                 let sifts = !self.sifting.is_empty();
                 let held_up = self.is_over() || self.sifting.is_full(self.face.state.output_bytes_max);
                 let (relays, runs, stopping) = (self.link.is_some() && !held_up, !self.slow.is_empty(), self.closing);
-                let takes = self.channels.takes(self.replies.out.len());
+                let (takes, listens) = (self.channels.takes(self.replies.out.len()), self.channels.listens());
                 let (mut reader, mut writer) = stream.split();
                 tokio::select! {
                     read = reader.read_buf(&mut self.input), if may_read => Woken::Read(read),
@@ -193,7 +193,7 @@ impl<S: Sessions> Client<S> {
                     Some(finished) = self.slow.join_next(), if runs => Woken::Finished(finished),
                     event = next(&mut self.link), if relays => Woken::Upstream(event),
                     sifted = self.sifting.next(&self.face.bus), if sifts => Woken::Sifted(sifted),
-                    () = self.channels.ready(), if takes => Woken::News,
+                    () = self.channels.ready(takes), if listens => Woken::News,
                     () = stopped(shutdown), if !stopping => Woken::Shutdown,
                     () = &mut stalled, if timing => Woken::Stalled,
                     () = &mut overdue, if owing => Woken::Overdue,

@@ -20,6 +20,7 @@ use super::sifting::Sifting;
 use super::subscriptions::Channels;
 use super::transaction::Watch;
 use super::upstream::{Event, Link, is_blocking};
+use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
@@ -103,6 +104,11 @@ impl<S: Sessions> Client<S> {
     pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
         self.face.metrics.refused.increment(1);
         self.replies.write(self.connection.protocol, |reply| reply.error(text));
+    }
+
+    /// Names a command on a session's key that is not served: for the operator who wonders what a library needs.
+    pub(super) fn count_unknown(&self, command: &Foreign) {
+        metrics::counter!(names::STATE_UNKNOWN, "command" => command.name.unwrap_or("other")).increment(1);
     }
 
     pub(super) fn has_upstream(&self) -> bool {
@@ -294,7 +300,11 @@ impl<S: Sessions> Client<S> {
             return self.about_channels(command);
         }
         let (effect, database) = (effect(&command), self.connection.db);
-        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+        let of_session = command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
+        if of_session {
+            self.count_unknown(&command);
+        }
+        if effect == Effect::NotRelayed || of_session {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();

@@ -23,7 +23,7 @@
 //! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
 //! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
-//! | `subscriptions` | SUBSCRIBE, PUBLISH and their sisters |
+//! | `subscriptions`, `asking` | SUBSCRIBE, PUBLISH and their sisters |
 //! | `tunnel` | after MONITOR, and SUBSCRIBE at an upstream |
 //! | `sifting` | what the upstream tells of session keys |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
@@ -33,6 +33,7 @@
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
 //! untouched*; a key of a session never goes upstream.
 
+mod asking;
 mod connection;
 mod dispatch;
 mod exec;

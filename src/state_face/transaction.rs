@@ -257,6 +257,7 @@ impl<S: Sessions> Client<S> {
         let connection_wide = effect(foreign) != Effect::None;
         let database = self.database();
         if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+            self.count_unknown(foreign);
             self.refuse(errors::unknown_command(&foreign.args));
         } else if connection_wide || Self::is_survey(foreign) {
             self.refuse(NOT_INSIDE);

@@ -5,9 +5,11 @@
 //!
 //! Invariant: *everything is bounded*: [`WAITING_MAX`] events wait; what comes on top is counted and lost.
 
+use super::Store;
+use bytes::Bytes;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use wayfarer_engine::command::events::{Classes, Event};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wayfarer_engine::command::events::{Classes, Event, Events};
 
 /// Events that wait to be told.
 const WAITING_MAX: usize = 65_536;
@@ -61,5 +63,34 @@ impl Happened {
     /// Nothing in here panics with the lock held.
     fn waiting(&self) -> MutexGuard<'_, Vec<Event>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// The same; what happens to keys goes there.
+    pub fn with_happened(self, happened: Arc<Happened>) -> Store {
+        Store { happened: Some(happened), ..self }
+    }
+
+    /// The events that somebody wants to hear of.
+    pub(super) fn events(&self) -> Events {
+        Events::of(self.happened.as_ref().map_or(Classes::NONE, |happened| happened.wanted()))
+    }
+
+    /// Something happened to keys here, in a life and at a time in which this node may say so. Called with the shard's lock held, so
+    /// that what happens to one key is told in order.
+    pub(super) fn tell(&self, events: Vec<Event>, life: u64, boot_us: u64) {
+        if let Some(happened) = self.happened.as_ref().filter(|_| !events.is_empty())
+            && self.may_answer(life, boot_us)
+        {
+            happened.add(events);
+        }
+    }
+
+    /// The time of these keys of sessions here has come.
+    pub fn tell_expired(&self, keys: Vec<Bytes>, life: u64, boot_us: u64) {
+        let mut events = self.events();
+        keys.iter().for_each(|key| events.note(Classes::EXPIRED, "expired", key));
+        self.tell(events.into_noted(), life, boot_us);
     }
 }

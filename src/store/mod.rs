@@ -13,6 +13,7 @@
 //! to try again.
 
 mod happened;
+mod memory;
 mod schedule;
 mod unwritten;
 
@@ -21,11 +22,11 @@ pub use happened::Happened;
 use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use memory::{Memory, Weight};
 use schedule::{NEVER, Schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use unwritten::{Unwritten, bytes_of};
-use wayfarer_engine::command::events::{Classes, Event, Events};
 use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
@@ -92,6 +93,7 @@ struct Held {
     resident: Resident,
     /// When it is to be looked at, as the schedule has it: never later than the expiry of its next key.
     due_ms: u64,
+    weight: Weight,
 }
 
 /// See the head of this file.
@@ -111,6 +113,8 @@ pub struct Store {
     unwritten: Option<Unwritten>,
     /// What subscribers are to be told; `None`: nobody is.
     happened: Option<Arc<Happened>>,
+    /// What sessions use of memory; `None`: they may use all.
+    memory: Option<Memory>,
 }
 
 impl Store {
@@ -127,6 +131,7 @@ impl Store {
             value_bytes_max: usize::MAX,
             unwritten: None,
             happened: None,
+            memory: None,
         }
     }
 
@@ -139,33 +144,6 @@ impl Store {
     /// `unwritten_bytes_max`.
     pub fn with_rest(self, policy: Arc<Policy>, unwritten_bytes_max: u64) -> Store {
         Store { unwritten: Some(Unwritten::new(policy, unwritten_bytes_max)), ..self }
-    }
-
-    /// The same; what happens to keys goes there.
-    pub fn with_happened(self, happened: Arc<Happened>) -> Store {
-        Store { happened: Some(happened), ..self }
-    }
-
-    /// The events that somebody wants to hear of.
-    fn events(&self) -> Events {
-        Events::of(self.happened.as_ref().map_or(Classes::NONE, |happened| happened.wanted()))
-    }
-
-    /// Something happened to keys here, in a life and at a time in which this node may say so. Called with the shard's lock held, so
-    /// that what happens to one key is told in order.
-    fn tell(&self, events: Vec<Event>, life: u64, boot_us: u64) {
-        if let Some(happened) = self.happened.as_ref().filter(|_| !events.is_empty())
-            && self.may_answer(life, boot_us)
-        {
-            happened.add(events);
-        }
-    }
-
-    /// The time of these keys of sessions here has come.
-    pub fn tell_expired(&self, keys: Vec<bytes::Bytes>, life: u64, boot_us: u64) {
-        let mut events = self.events();
-        keys.iter().for_each(|key| events.note(Classes::EXPIRED, "expired", key));
-        self.tell(events.into_noted(), life, boot_us);
     }
 
     /// Until when this node may answer, in microseconds of CLOCK_BOOTTIME. 0: not now.
@@ -233,7 +211,7 @@ impl Store {
             let (id, held) = held.pair_mut();
             let resident = &mut held.resident;
             let was = unwritten.map(|_| Unwritten::before(resident, op));
-            let limits = command::Limits { value_bytes_max: self.value_bytes_max };
+            let limits = self.limits(op);
             let (mut wrote_something, mut events) = (false, self.events());
             let tried = match command::execute_noting(limits, &mut resident.session, op, unix_ms, protocol, out, &mut events) {
                 Executed::Missing(missing) => return Tried::Missing(missing),
@@ -249,6 +227,9 @@ impl Store {
             // Behind the access: this one stamp serves the lease and the arrival.
             let boot_us = clock.boot_us();
             self.tell(events.into_noted(), life, boot_us);
+            if let Some(memory) = self.memory.as_ref().filter(|_| wrote_something || matches!(tried, Tried::Ended)) {
+                memory.weigh(&mut held.weight, &resident.session, op.size_bytes() as u64);
+            }
             let adopt = from.filter(|_| resident.arrived(from, boot_us, &self.rule));
             if from.is_none() {
                 resident.arrived(None, boot_us, &self.rule);
@@ -327,9 +308,13 @@ impl Store {
             if held.due_ms != due_ms {
                 continue;
             }
-            let resident = &mut held.resident;
+            let Held { resident, weight, .. } = held.value_mut();
             if resident.gate == Gate::Open {
-                self.tell_expired(resident.session.expire(now.unix_ms), life, now.boot_us);
+                let gone = resident.session.expire(now.unix_ms);
+                if let Some(memory) = self.memory.as_ref().filter(|_| !gone.is_empty()) {
+                    memory.weigh(weight, &resident.session, 0);
+                }
+                self.tell_expired(gone, life, now.boot_us);
                 if resident.session.is_empty() {
                     resident.gate = Gate::Ending;
                 }
@@ -376,6 +361,7 @@ impl Store {
         self.residents.clear();
         self.schedule.clear();
         self.unwritten.iter().for_each(Unwritten::clear);
+        self.memory.iter().for_each(Memory::clear);
         self.count.store(0, Ordering::Release);
         self.lost.fetch_add(lost, Ordering::AcqRel);
     }
@@ -416,6 +402,9 @@ impl Table for Store {
                         let due = resident.gate == Gate::Ending || !was_empty || !resident.session.is_empty();
                         let held = occupied.get_mut();
                         held.resident = resident;
+                        if let Some(memory) = &self.memory {
+                            memory.weigh(&mut held.weight, &held.resident.session, 0);
+                        }
                         if due {
                             self.reschedule(id, held);
                         }
@@ -423,6 +412,7 @@ impl Table for Store {
                     None => {
                         let (_, held) = occupied.remove_entry();
                         self.schedule.move_to(id, held.due_ms, NEVER);
+                        self.memory.iter().for_each(|memory| memory.forget(held.weight));
                         self.count.fetch_sub(1, Ordering::AcqRel);
                     }
                 }
@@ -436,7 +426,10 @@ impl Table for Store {
                         unwritten.moved(0, bytes_of(&resident));
                     }
                     let opens_without_key = resident.session.is_empty() && resident.gate != Gate::Ending;
-                    let mut held = Held { resident, due_ms: NEVER };
+                    let mut held = Held { resident, due_ms: NEVER, weight: Weight::default() };
+                    if let Some(memory) = &self.memory {
+                        memory.weigh(&mut held.weight, &held.resident.session, 0);
+                    }
                     if !opens_without_key {
                         self.reschedule(id, &mut held);
                     }

@@ -90,6 +90,16 @@ pub const STATE_CONNECTIONS: &str = "wayfarer_state_connections";
 pub const STATE_CONNECTIONS_REFUSED: &str = "wayfarer_state_connections_refused_total";
 /// Clients that were disconnected because they did not read their replies.
 pub const STATE_CLIENTS_STALLED: &str = "wayfarer_state_clients_stalled_total";
+/// Bytes of memory that sessions use, about; shown where `[state] max_memory` is set.
+pub const MEMORY: &str = "wayfarer_session_memory_bytes";
+/// Bytes of memory that sessions may use.
+pub const MEMORY_MAX: &str = "wayfarer_session_memory_max_bytes";
+/// Operations that were refused, in whole or in part, because sessions use as much memory as they may.
+pub const MEMORY_REFUSED: &str = "wayfarer_memory_refused_total";
+/// Sessions that went to rest to make room.
+pub const MEMORY_CHECK_INS: &str = "wayfarer_memory_check_ins_total";
+/// Commands on session keys that are not served, by `command`: Redis's name of it, or `other`.
+pub const STATE_UNKNOWN: &str = "wayfarer_state_unknown_commands_total";
 /// Events of keys that were not told, because too many waited or a message to another member was lost.
 pub const EVENTS_DROPPED: &str = "wayfarer_key_events_dropped_total";
 /// Events of keys of sessions owned here, that somebody wants to hear of.

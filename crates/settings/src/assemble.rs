@@ -79,6 +79,7 @@ fn state(read: &mut Reader<'_>) -> State {
         operation_ms_max: read.number("state.operation_ms_max"),
         open: read.flag("state.open"),
         flush: read.flag("state.flush"),
+        max_memory: read.optional_number("state.max_memory"),
         notify_keyspace_events: read.parsed("state.notify_keyspace_events", events).unwrap_or_default(),
         script_ms_max: read.number("state.script_ms_max"),
         script_memory_bytes_max: read.count("state.script_memory_bytes_max"),

@@ -141,6 +141,7 @@ fn toml_example(setting: &Setting) -> String {
         "state.keys[].instance_name" => "\"shop\"",
         "state.keys[].table" => "\"sessions\"",
         "state.keys[].version" => "\"1\"",
+        "state.max_memory" => "1073741824",
         "state.notify_keyspace_events" => "\"Egx\"",
         "state.listener[].listen" => "\"127.0.0.1:6390\"",
         "state.listener[].sessions" => "\"all\"",

@@ -86,6 +86,7 @@ pub struct State {
     pub open: bool,
     pub flush: bool,
     pub notify_keyspace_events: Classes,
+    pub max_memory: Option<u64>,
     pub script_ms_max: u64,
     pub script_memory_bytes_max: usize,
 }

@@ -307,6 +307,13 @@ pub static TABLE: &[Setting] = &[
         "Which events of session keys subscribers are told until a client says otherwise (CONFIG SET): the letters of Redis's setting, \
          such as Egx. Not set: none. An upstream that says what it tells is followed.",
     ),
+    row(
+        "state.max_memory",
+        bytes(MIB, 1 << 50),
+        None,
+        "Memory of all sessions here, about. Near it unused sessions go to rest; at it births and growing writes get Redis's OOM error. \
+         Not set: no limit.",
+    ),
     row("state.script_ms_max", ms(1, 60_000), Some("200"), "Longest run of a Lua script on a session; then it is undone."),
     row(
         "state.script_memory_bytes_max",

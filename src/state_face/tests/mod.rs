@@ -91,6 +91,7 @@ fn state() -> State {
         open: false,
         flush: false,
         notify_keyspace_events: Classes::NONE,
+        max_memory: None,
         script_ms_max: 1000,
         script_memory_bytes_max: 8 << 20,
     }

@@ -43,6 +43,10 @@ pub(super) fn execute(
     out: &mut BytesMut,
     events: &mut Events,
 ) -> Executed {
+    if limits.full && op.grows() {
+        Reply::new(out, protocol).error(errors::OUT_OF_MEMORY);
+        return Executed::Done { wrote: false };
+    }
     if session.missing_count() > 0
         && let Some(missing) = missing(session, op, now)
     {

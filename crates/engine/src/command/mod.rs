@@ -115,6 +115,11 @@ impl Op {
         matches!(self.action, Action::Delete | Action::HashDelete | Action::GetDelete)
     }
 
+    /// Whether it may make its session larger: what Redis refuses where its memory is full.
+    pub fn grows(&self) -> bool {
+        self.row.may_create || matches!(self.row.name, "copy" | "linsert" | "lmove" | "lset" | "rpoplpush")
+    }
+
     /// Whether it may create a key where there is none: only then a session is born by it.
     pub fn creates(&self) -> bool {
         self.row.may_create && self.action.creates()
@@ -264,12 +269,14 @@ pub enum Executed {
 pub struct Limits {
     /// Bytes of one value, at most: what comes as an argument, and what an operation makes of a value that is there.
     pub value_bytes_max: usize,
+    /// Whether there is no memory for what makes a session larger.
+    pub full: bool,
 }
 
 impl Default for Limits {
     /// Those of Redis.
     fn default() -> Limits {
-        Limits { value_bytes_max: STRING_BYTES_MAX }
+        Limits { value_bytes_max: STRING_BYTES_MAX, full: false }
     }
 }
 

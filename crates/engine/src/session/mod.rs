@@ -37,6 +37,11 @@ use bytes::{Bytes, BytesMut};
 use fields::Fields;
 use keys::Keys;
 
+/// What a session takes beside its keys, about.
+const SESSION_BYTES: u64 = 400;
+/// What a key takes beside its name and variables, about.
+const KEY_BYTES: u64 = 160;
+
 /// What a read needs and the session does not have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Missing {
@@ -156,6 +161,12 @@ impl Session {
     /// Bytes of names and values that are here.
     pub fn size_bytes(&self) -> u64 {
         self.keys().iter().map(|k| k.name.len() as u64 + k.fields.bytes_here()).sum()
+    }
+
+    /// What it takes of memory, about, with its place in a table.
+    pub fn memory_bytes(&self) -> u64 {
+        let of_key = |key: &Key| KEY_BYTES + key.name.len() as u64 + key.fields.memory_bytes();
+        SESSION_BYTES + self.keys().iter().map(of_key).sum::<u64>()
     }
 
     /// The key of this name; one that has expired by `unix_ms` does not exist.
