@@ -26,6 +26,7 @@ mod memory;
 mod private;
 mod scale;
 mod starting;
+mod storm;
 
 use harness::resp::{Client, Reply};
 use harness::scene::{KEYS, cluster, filler, hset};
