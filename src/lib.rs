@@ -7,10 +7,11 @@
 //! ```
 //! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
 //! [`operations`] is the way of what the store cannot answer · [`driver`] runs the engine · [`control`] talks to other nodes ·
-//! [`questions`] joins their answers · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+//! [`questions`] joins their answers · [`bus`] tells subscribers · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`admin`] talks to operators · [`telemetry`] · [`cli`].
 
 pub mod admin;
 pub mod app;
+pub mod bus;
 pub mod cli;
 pub mod control;
 pub mod driver;

@@ -6,10 +6,12 @@
 //! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
 //! taken.
 
+use super::memory::keep_within;
 use super::resting::check_in_unused;
 use super::upkeep::keep_small;
-use super::{Running, StartError, cannot, expire, first_lease, live, serve_admin, traffic};
+use super::{Running, StartError, cannot, channels, expire, first_lease, live, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
+use crate::bus::{Bus, Sieve};
 use crate::control::{Control, ControlSettings};
 use crate::driver::{Driver, Handle, Journal, Parked, Parts};
 use crate::operations::{Forwards, OperationLimits, Operations};
@@ -201,6 +203,12 @@ fn at_rest(settings: &Settings, directory: &SqliteDirectory) -> Result<Option<Ar
     Ok(Some(Arc::new(rest.map_err(cannot("[state] upstream cannot be used"))?)))
 }
 
+/// Where clients' channels are. What the settings say of events holds until a client says otherwise.
+fn bus(settings: &Settings) -> Bus {
+    let numbering = settings.state.upstream.as_ref().map(|upstream| upstream.numbering()).unwrap_or_default();
+    Bus::new(settings.state.notify_keyspace_events, numbering)
+}
+
 /// This node as a member: registered, its driver running.
 struct Joined {
     control: Arc<Control>,
@@ -211,6 +219,7 @@ struct Joined {
     driver: Handle,
     lives: watch::Receiver<Option<Incarnation>>,
     rest: Option<Arc<AtRest>>,
+    bus: Arc<Bus>,
 }
 
 /// Registers in the directory and runs the driver.
@@ -225,7 +234,9 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         Some(_) => store.with_rest(Arc::new(settings.policy.clone()), settings.rest.unwritten_bytes_max),
         None => store,
     };
-    let store = Arc::new(store);
+    let store = settings.state.max_memory.into_iter().fold(store, Store::with_memory_max);
+    let bus = Arc::new(bus(settings));
+    let store = Arc::new(store.with_happened(bus.happened().clone()));
     let key = settings.admin.id_key.as_ref().map_or_else(random_key, |key| Ok(IdKey(key.0)))?;
     let journal = Arc::new(Journal::new(key));
     let (lives_in, lives) = watch::channel(None);
@@ -255,7 +266,9 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
     lives_in.send_replace(Some(driver.me()));
     tasks.spawn(loop_.run());
-    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest })
+    let for_sieve = (store.clone(), directory.clone() as Arc<dyn Directory>);
+    bus.set_sieve(Sieve { store: for_sieve.0, directory: for_sieve.1, standing: driver.standing(), rest: rest.clone() });
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus })
 }
 
 /// What talks to other nodes.
@@ -280,7 +293,10 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     let forwards = Arc::new(Forwards::new(sender, limits.park + FORWARD_SLACK));
     let (policy, rest) = (Arc::new(settings.policy.clone()), node.rest.clone());
     let parked = node.parked.clone();
-    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits));
+    let operations = Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits);
+    let operations = Arc::new(operations.with_bus(node.bus.clone()));
+    tasks.spawn(channels::spread(node.bus.clone(), node.control.clone(), stopping.clone()));
+    tasks.spawn(channels::keep_told(operations.clone(), stopping.clone()));
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), node.directory.clone(), store.clone(), sender()));
     let (work, working) = traffic::Tasks::new();
     tasks.spawn(working);
@@ -295,6 +311,7 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     if settings.rest_upstream().is_some() {
         tasks.spawn(check_in_unused(store.clone(), driver.clone(), settings.rest.after_ms, stopping.clone()));
     }
+    tasks.spawn(keep_within(store.clone(), driver.clone(), stopping.clone()));
     tasks.spawn(expire(store, driver, stopping.clone()));
     Talk { operations, rebalancer, work }
 }
@@ -320,6 +337,7 @@ async fn open_faces(
         let face = StateFace::bind(settings.state.clone(), arrivals.operations.clone())
             .await
             .map_err(cannot(format!("[state] cannot listen on {}", settings.state.listen)))?;
+        let face = face.with_bus(arrivals.operations.bus().clone());
         faces.state_address = Some(face.local_addr().map_err(cannot("[state] the listener has no address"))?);
         let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
         let stopping = stop_state.subscribe();

@@ -399,6 +399,10 @@ impl<P: Post> Driver<P> {
                     Input::Stored { request, stored: rest.store(session, batch).await }
                 });
             }
+            Effect::Expired(keys) => {
+                let store = &self.parts.store;
+                store.tell_expired(keys, store.life(), now.boot_us);
+            }
             Effect::Note(note) => self.parts.journal.note(note),
         }
         None

@@ -16,6 +16,7 @@
 //! | no lease | | try again, later |
 //!
 //! An operation that changes state is sent to another node at most once for which it is unknown whether it ran there.
+//! Longer than 400 lines because one operation's whole way is read together.
 
 mod counted;
 mod forward;
@@ -25,6 +26,7 @@ pub use counted::Foreign;
 pub use forward::Forwards;
 pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
+use crate::bus::Bus;
 use crate::driver::{Handle, Parked, clock};
 use crate::rest::AtRest;
 use crate::store::{Call, Clock, Store, Tried};
@@ -37,6 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::{Purpose, Reason, Verdict};
@@ -44,6 +47,7 @@ use wayfarer_engine::plan::{OnLost, Policy};
 use wayfarer_engine::residence::Table;
 use wayfarer_engine::session::{Content, Kind, Missing};
 use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_settings::Numbering;
 
 /// Bounds of the slow path.
 #[derive(Clone, Debug)]
@@ -80,6 +84,7 @@ pub struct Operations {
     /// Operations of other nodes that are on the slow way here.
     foreign: watch::Sender<usize>,
     leaving: AtomicBool,
+    bus: Arc<Bus>,
 }
 
 /// Where an operation comes from, and what it may do here.
@@ -125,7 +130,8 @@ impl Operations {
         limits: OperationLimits,
     ) -> Operations {
         let (waiting, foreign, leaving) = (AtomicUsize::new(0), watch::Sender::new(0), AtomicBool::new(false));
-        Operations { store, driver, parked, forwards, policy, rest, limits, waiting, foreign, leaving }
+        let bus = Arc::new(Bus::new(Classes::NONE, Numbering::default()));
+        Operations { store, driver, parked, forwards, policy, rest, limits, waiting, foreign, leaving, bus }
     }
 
     /// The store behind it.
@@ -141,6 +147,16 @@ impl Operations {
     /// Where sessions are at rest, if anywhere.
     pub fn at_rest(&self) -> Option<&Arc<AtRest>> {
         self.rest.as_ref()
+    }
+
+    /// The same, whose clients' channels are those of this bus. Without it nobody listens.
+    pub fn with_bus(self, bus: Arc<Bus>) -> Operations {
+        Operations { bus, ..self }
+    }
+
+    /// Who listens to what.
+    pub fn bus(&self) -> &Arc<Bus> {
+        &self.bus
     }
 
     /// Where forwarded operations wait for their answers.
@@ -297,10 +313,15 @@ impl Operations {
             return self.forward(owner, session, op, protocol, false).await;
         }
         let may_create = !self.is_leaving() && matches!(origin, Origin::Client | Origin::Node { create: true, .. });
-        let purpose = if op.creates() && may_create { Purpose::Create } else { Purpose::Read };
+        let full = op.creates() && self.store.is_full();
+        let purpose = if op.creates() && may_create && !full { Purpose::Create } else { Purpose::Read };
         match self.driver.locate(session.clone(), purpose).await {
             Err(_) => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended | Verdict::Written) => Next::Again,
+            Ok(Verdict::Absent) if full && may_create => {
+                metrics::counter!(names::MEMORY_REFUSED).increment(1);
+                Next::End(failed(replies::OUT_OF_MEMORY))
+            }
             Ok(Verdict::Absent) if op.creates() && origin == Origin::Client => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Absent) if op.creates() => Next::End(Ran::NotHere),
             Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life)),

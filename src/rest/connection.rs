@@ -23,6 +23,7 @@ const COUNT: &str = include_str!("count.lua");
 const FLUSH: &str = "return redis.call(ARGV[1])";
 const LOAD: &str = include_str!("load.lua");
 const STORE: &str = include_str!("store.lua");
+const LEFT: &str = include_str!("left.lua");
 
 /// Which script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,9 +38,11 @@ pub(super) enum Script {
     Load,
     /// `store.lua`
     Store,
+    /// `left.lua`
+    Left,
 }
 
-const SCRIPTS: [Script; 5] = [Script::Look, Script::Count, Script::Flush, Script::Load, Script::Store];
+const SCRIPTS: [Script; 6] = [Script::Look, Script::Count, Script::Flush, Script::Load, Script::Store, Script::Left];
 
 impl Script {
     /// Its text for keys of a database; 0 is that of the connection.
@@ -51,6 +54,7 @@ impl Script {
             Script::Flush => ("", FLUSH),
             Script::Load => (FINGERPRINT, LOAD),
             Script::Store => (FINGERPRINT, STORE),
+            Script::Left => (FINGERPRINT, LEFT),
         };
         [&before, parts, text].concat()
     }
@@ -83,7 +87,7 @@ pub(super) struct Connections {
     /// Tries to connect that were in vain.
     vain: AtomicU64,
     /// Names of the scripts for database 0.
-    names: [String; 5],
+    names: [String; 6],
 }
 
 impl Connections {

@@ -223,6 +223,21 @@ impl AtRest {
         read_loaded(answer, target).ok_or_else(not_understood)
     }
 
+    /// Whether a key, by its name within its session, is in the upstream as it was left there by its last owner; `None`: it did not
+    /// answer.
+    pub async fn is_as_left(&self, key: &Bytes) -> Option<bool> {
+        let (database, key) = database_of(key);
+        let guard = guard_of(&key);
+        match self.connections.run(0, database, Script::Left, &[key, guard], &[]).await {
+            Ok(Value::Int(as_left)) => Some(as_left == 1),
+            Ok(_) => None,
+            Err(error) => {
+                report(&error);
+                None
+            }
+        }
+    }
+
     /// Performs a batch, key by key; `None`: nobody knows how it ended.
     pub async fn store(&self, session: SessionId, batch: Batch) -> Option<Vec<Stored>> {
         let place = place_of(&session);

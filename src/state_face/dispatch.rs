@@ -16,8 +16,11 @@ use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
 use super::replies::Unit;
+use super::sifting::Sifting;
+use super::subscriptions::Channels;
 use super::transaction::Watch;
 use super::upstream::{Event, Link, is_blocking};
+use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
@@ -72,9 +75,15 @@ impl<S: Sessions> Client<S> {
         if self.tunnel {
             return self.in_tunnel(command);
         }
+        if self.is_listening_only() {
+            return self.while_listening(command);
+        }
         match command {
             Parsed::Connection(command) if command.name() == "reset" && self.replies.slots() > 0 => {
                 return Some(Parsed::Connection(command));
+            }
+            Parsed::Connection(command) if self.queue.is_none() && self.asks_for_events(&command) => {
+                self.ask_for_events(command.args());
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
@@ -97,6 +106,11 @@ impl<S: Sessions> Client<S> {
         self.replies.write(self.connection.protocol, |reply| reply.error(text));
     }
 
+    /// Names a command on a session's key that is not served: for the operator who wonders what a library needs.
+    pub(super) fn count_unknown(&self, command: &Foreign) {
+        metrics::counter!(names::STATE_UNKNOWN, "command" => command.name.unwrap_or("other")).increment(1);
+    }
+
     pub(super) fn has_upstream(&self) -> bool {
         self.face.state.upstream.is_some()
     }
@@ -117,11 +131,15 @@ impl<S: Sessions> Client<S> {
             port: face.port,
             uptime_s: face.started.elapsed().as_secs(),
             clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
+            events: face.bus.classes(),
         };
         let (protocol, db) = (self.connection.protocol, self.connection.db);
         match self.connection.run(command, facts, out) {
             After::Close => self.closing = true,
-            After::Reset => (self.link, self.queue, self.watch) = (None, None, Watch::default()),
+            After::Reset => {
+                (self.link, self.queue, self.watch) = (None, None, Watch::default());
+                (self.channels, self.sifting) = (Channels::default(), Sifting::default());
+            }
             After::Continue => {
                 let now = &self.connection;
                 if let (Some(link), Some(upstream)) = (&mut self.link, &self.face.state.upstream) {
@@ -218,6 +236,9 @@ impl<S: Sessions> Client<S> {
 
     /// An operation under way has ended: its reply, and those behind it in its lane as far as they need not wait.
     pub(super) fn finished(&mut self, session: SessionId, unit: Unit, reply: Bytes) {
+        if unit == Unit::NOBODYS {
+            return self.were_told();
+        }
         self.settle(unit, reply);
         while let Some(waiting) = self.lanes.next(&session) {
             let mut out = BytesMut::new();
@@ -275,14 +296,21 @@ impl<S: Sessions> Client<S> {
 
     /// A command that is not executed here. Given back if it has to wait.
     fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
+        if self.is_about_channels(&command) {
+            return self.about_channels(command);
+        }
         let (effect, database) = (effect(&command), self.connection.db);
-        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+        let of_session = command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
+        if of_session {
+            self.count_unknown(&command);
+        }
+        if effect == Effect::NotRelayed || of_session {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
             if on_keys { self.error(NO_UPSTREAM) } else { self.error(errors::unknown_command(&command.args)) }
         } else if effect == Effect::Tunnel {
-            if self.replies.slots() > 0 {
+            if self.replies.slots() > 0 || self.must_be_told(&command) {
                 return Some(command);
             }
             self.tunnel = true;
@@ -323,6 +351,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
+            Event::Push(frame) if self.tunnel => self.from_tunnel(frame),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {

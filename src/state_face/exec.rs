@@ -112,6 +112,10 @@ impl<S: Sessions> Client<S> {
             Some(Then::Interleave(entries)) => self.interleaved(&reply, entries),
             Some(Then::GoOnUpstream) => self.with_cursor(&reply, true),
             Some(Then::MarkUpstream) => self.with_cursor(&reply, false),
+            Some(Then::LearnEvents(set)) => {
+                self.learned(set, &reply);
+                reply
+            }
         };
         if self.barrier == Some(unit) {
             self.barrier = None;

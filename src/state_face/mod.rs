@@ -23,7 +23,9 @@
 //! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
 //! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
-//! | `tunnel` | after SUBSCRIBE and MONITOR |
+//! | `subscriptions`, `asking` | SUBSCRIBE, PUBLISH and their sisters |
+//! | `tunnel` | after MONITOR, and SUBSCRIBE at an upstream |
+//! | `sifting` | what the upstream tells of session keys |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //!
@@ -31,6 +33,7 @@
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
 //! untouched*; a key of a session never goes upstream.
 
+mod asking;
 mod connection;
 mod dispatch;
 mod exec;
@@ -39,6 +42,8 @@ mod lanes;
 mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
+mod sifting;
+mod subscriptions;
 mod survey;
 mod transaction;
 mod tunnel;
@@ -48,6 +53,7 @@ mod upstream;
 pub use keys::SessionKeys;
 pub use understand::Understanding;
 
+use crate::bus::Bus;
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use connection::Client;
@@ -63,9 +69,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::ids::SessionId;
 use wayfarer_engine::wire::resp::Protocol;
-use wayfarer_settings::State;
+use wayfarer_settings::{State, Upstream};
 
 /// A client whose unread replies exceed their bound, or who is to be let go, must read something within this time.
 const STALL: Duration = Duration::from_secs(10);
@@ -136,6 +143,7 @@ struct Face<S> {
     clients: AtomicUsize,
     next_id: AtomicU64,
     metrics: Metrics,
+    bus: Arc<Bus>,
 }
 
 /// Handles that the hot path need not look up.
@@ -190,6 +198,8 @@ impl<S: Sessions> StateFace<S> {
         let listener = TcpListener::bind(state.listen).await?;
         let port = listener.local_addr()?.port();
         let understanding = Understanding::new(&state);
+        let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
+        let bus = Arc::new(Bus::new(Classes::NONE, numbering));
         let face = Face {
             state,
             understanding,
@@ -201,6 +211,7 @@ impl<S: Sessions> StateFace<S> {
             clients: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             metrics: Metrics::new(),
+            bus,
         };
         Ok(StateFace { listener, face: Arc::new(face) })
     }
@@ -214,6 +225,14 @@ impl<S: Sessions> StateFace<S> {
     pub fn with_hidden(mut self, prefix: &'static [u8]) -> StateFace<S> {
         if let Some(face) = Arc::get_mut(&mut self.face) {
             face.hidden = Some(prefix);
+        }
+        self
+    }
+
+    /// Its clients' channels are those of this bus. Without it they are the face's own.
+    pub fn with_bus(mut self, bus: Arc<Bus>) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.bus = bus;
         }
         self
     }

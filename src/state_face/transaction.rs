@@ -21,6 +21,7 @@ use super::dispatch::{Effect, effect};
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, Target, errors};
 use wayfarer_engine::ids::SessionId;
 
@@ -93,6 +94,8 @@ pub(super) enum Then {
     GoOnUpstream,
     /// A scan of the upstream: mark its cursor.
     MarkUpstream,
+    /// The upstream says which events it tells, or has taken what it was told.
+    LearnEvents(Option<Classes>),
 }
 
 impl<S: Sessions> Client<S> {
@@ -254,6 +257,7 @@ impl<S: Sessions> Client<S> {
         let connection_wide = effect(foreign) != Effect::None;
         let database = self.database();
         if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+            self.count_unknown(foreign);
             self.refuse(errors::unknown_command(&foreign.args));
         } else if connection_wide || Self::is_survey(foreign) {
             self.refuse(NOT_INSIDE);

@@ -10,8 +10,9 @@
 //! | `express_app.js` | express-session, connect-redis, node-redis | one JSON string | the same |
 //! | `express_app.js` | express-session, connect-redis, ioredis | one JSON string | the same |
 //! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
+//! | `multiplexed.js` | ioredis, node-redis: one connection each | keys and hashes | commands; the owner of one hangs ([`multiplexed`]) |
 //!
-//! Each moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
+//! Each service moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -20,6 +21,7 @@ mod harness;
 mod hash;
 mod http_client;
 mod ledger;
+mod multiplexed;
 mod services;
 mod stage;
 mod web;

@@ -17,6 +17,7 @@ mod harness;
 mod check_in;
 mod crash;
 mod databases;
+mod events;
 mod gate;
 mod lives;
 mod outage;

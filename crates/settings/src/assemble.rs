@@ -12,6 +12,7 @@ use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Pr
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{Codec, LogFormat, LogLevel};
 use std::path::PathBuf;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 use wayfarer_engine::session::Class;
 
@@ -78,9 +79,20 @@ fn state(read: &mut Reader<'_>) -> State {
         operation_ms_max: read.number("state.operation_ms_max"),
         open: read.flag("state.open"),
         flush: read.flag("state.flush"),
+        max_memory: read.optional_number("state.max_memory"),
+        notify_keyspace_events: read.parsed("state.notify_keyspace_events", events).unwrap_or_default(),
         script_ms_max: read.number("state.script_ms_max"),
         script_memory_bytes_max: read.count("state.script_memory_bytes_max"),
     }
+}
+
+fn events(text: &str) -> Result<Classes, Complaint> {
+    let unknown = || Complaint::new("has a letter that Redis does not know", "write letters of Ag$lshzxeKEtmdn, such as Egx");
+    let classes = Classes::parse(text.as_bytes()).ok_or_else(unknown)?;
+    if classes.tells_something() || text.is_empty() {
+        return Ok(classes);
+    }
+    Err(Complaint::new("tells nobody anything", "write K or E, and the letters of classes beside it, such as Egx"))
 }
 
 fn cluster(read: &mut Reader<'_>, host_name: &str) -> Cluster {

@@ -29,6 +29,7 @@ fn bounds(kind: Kind) -> String {
         Kind::SecretFile => "path".to_owned(),
         Kind::Pattern => "text with {session}".to_owned(),
         Kind::Glob => "text with * and ?".to_owned(),
+        Kind::Events => "letters of Ag$lshzxeKEtmdn".to_owned(),
         Kind::List => "list of tables".to_owned(),
     }
 }
@@ -140,6 +141,8 @@ fn toml_example(setting: &Setting) -> String {
         "state.keys[].instance_name" => "\"shop\"",
         "state.keys[].table" => "\"sessions\"",
         "state.keys[].version" => "\"1\"",
+        "state.max_memory" => "1073741824",
+        "state.notify_keyspace_events" => "\"Egx\"",
         "state.listener[].listen" => "\"127.0.0.1:6390\"",
         "state.listener[].sessions" => "\"all\"",
         "state.listener[].layout" => "\"opaque\"",

@@ -10,6 +10,7 @@ use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel};
 use std::net::SocketAddr;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::Policy;
 
 /// Everything.
@@ -84,6 +85,8 @@ pub struct State {
     pub operation_ms_max: u64,
     pub open: bool,
     pub flush: bool,
+    pub notify_keyspace_events: Classes,
+    pub max_memory: Option<u64>,
     pub script_ms_max: u64,
     pub script_memory_bytes_max: usize,
 }

@@ -85,6 +85,8 @@ pub enum Kind {
     Upstream,
     /// `sqlite:PATH`.
     Directory,
+    /// Letters of classes of key events, as Redis has them.
+    Events,
     /// Text that is never shown.
     Secret,
     /// 32 hexadecimal digits that are never shown.
@@ -297,6 +299,20 @@ pub static TABLE: &[Setting] = &[
         Kind::Flag,
         Some("false"),
         "Whether FLUSHDB and FLUSHALL end the service's sessions and are passed on to the upstream. Without it they are refused.",
+    ),
+    row(
+        "state.notify_keyspace_events",
+        Kind::Events,
+        None,
+        "Which events of session keys subscribers are told until a client says otherwise (CONFIG SET): the letters of Redis's setting, \
+         such as Egx. Not set: none. An upstream that says what it tells is followed.",
+    ),
+    row(
+        "state.max_memory",
+        bytes(MIB, 1 << 50),
+        None,
+        "Memory of all sessions here, about. Near it unused sessions go to rest; at it births and growing writes get Redis's OOM error. \
+         Not set: no limit.",
     ),
     row("state.script_ms_max", ms(1, 60_000), Some("200"), "Longest run of a Lua script on a session; then it is undone."),
     row(

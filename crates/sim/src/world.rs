@@ -337,7 +337,7 @@ impl World {
             Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
             Effect::Load { request, session, epoch, keys } => self.ask_upstream(me, request, session, Ask::Load(epoch, keys)),
             Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
-            Effect::CheckedIn { .. } => {}
+            Effect::CheckedIn { .. } | Effect::Expired(_) => {}
             Effect::Note(note) => self.note(me, &note),
         }
     }

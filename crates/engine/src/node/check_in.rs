@@ -107,12 +107,13 @@ impl Node {
             && !self.outgoing.is_moving(&session)
             && !self.check_ins.under_way.contains_key(&session);
         // An ended one is on its way out, and one that is gone is where it should be.
+        let mut gone = Vec::new();
         let closed = turn.table.with(&session, |slot| {
             let Some(resident) = slot.as_mut() else { return Some(false) };
             if !may || resident.gate != Gate::Open || resident.rest.is_none() {
                 return None;
             }
-            resident.session.expire(now.unix_ms);
+            gone = resident.session.expire(now.unix_ms);
             if resident.session.is_empty() {
                 resident.gate = Gate::Ending;
                 return Some(true);
@@ -120,6 +121,7 @@ impl Node {
             resident.gate = Gate::Resting;
             None
         });
+        turn.expired(gone);
         if let Some(ends) = closed {
             if ends {
                 self.end(session, None, turn);

@@ -119,6 +119,12 @@ impl<T: Table> Turn<'_, T> {
         self.effects.push(Effect::Note(note));
     }
 
+    fn expired(&mut self, gone: Vec<bytes::Bytes>) {
+        if !gone.is_empty() {
+            self.effects.push(Effect::Expired(gone));
+        }
+    }
+
     fn wake(&mut self, session: &SessionId) {
         self.effects.push(Effect::Wake(session.clone()));
     }

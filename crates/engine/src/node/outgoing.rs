@@ -289,10 +289,10 @@ impl Node {
         let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
         // What was written since the pre-copy: hashed before the gate closes, for nobody answers after that.
         origin.learn(turn);
-        let mut crosses = true;
+        let (mut crosses, mut gone) = (true, Vec::new());
         let frozen = turn.table.with(&origin.session, |slot| {
             let resident = slot.as_mut().filter(|r| r.gate == Gate::Open)?;
-            resident.session.expire(now.unix_ms);
+            gone = resident.session.expire(now.unix_ms);
             crosses = can_cross(resident, budget);
             if resident.session.is_empty() || !crosses {
                 return None;
@@ -302,6 +302,7 @@ impl Node {
             let debts = resident.rest.as_ref().map(|r| Debts::of(r, &resident.session, &frozen.manifest, now.boot_us));
             Some((frozen, debts))
         });
+        turn.expired(gone);
         let Some((Frozen { location, manifest, values, demoted }, debts)) = frozen else {
             if !crosses {
                 let session = origin.session.clone();

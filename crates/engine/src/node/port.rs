@@ -13,6 +13,7 @@ use crate::plan::Policy;
 use crate::rest::RestSettings;
 use crate::rest::change::{Batch, Loaded, Stored};
 use crate::session::VariableId;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// The bounds and times of a node. Times in microseconds.
@@ -345,6 +346,8 @@ pub enum Effect {
         /// Sessions that did not.
         failed: u64,
     },
+    /// Keys whose time has come were removed, by their names within their session: subscribers are told.
+    Expired(Vec<Bytes>),
     /// For metrics and logs.
     Note(Note),
 }

@@ -236,7 +236,7 @@ impl World {
             Effect::Look { request, session } => self.ask_upstream((who, request), Question::Look(session)),
             Effect::Load { request, session, epoch, .. } => self.ask_upstream((who, request), Question::Load(session, epoch)),
             Effect::Store { request, session, batch } => self.ask_upstream((who, request), Question::Store(session, batch)),
-            Effect::CheckedIn { .. } => {}
+            Effect::CheckedIn { .. } | Effect::Expired(_) => {}
         }
     }
 
