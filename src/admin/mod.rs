@@ -12,10 +12,13 @@
 //! | `GET /api/v1/sessions?limit=N` | sessions of this node |
 //! | `GET /api/v1/moves?after=SEQ` | the latest moves |
 //! | `POST /api/v1/checkin` | every session of this node goes to rest: how many went, how many did not |
+//! | `GET /api/v1/mode` | [`view::ModeStatus`] |
+//! | `POST /api/v1/mode?to=own`, `?to=observe` | orders that mode for the whole cluster: 202, and the status then |
 //! | `POST /api/v1/rebalance`, `/api/v1/cordon?on=BOOL` | |
 //! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
 //! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
 
+mod mode;
 pub mod view;
 
 use crate::control::BytesSent;
@@ -34,7 +37,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
-use wayfarer_engine::directory::MemberState;
+use wayfarer_engine::directory::{Directory, MemberState};
 use wayfarer_engine::node::{Input, NodeStatus};
 use wayfarer_engine::residence::Table;
 
@@ -79,6 +82,8 @@ pub struct Admin {
     pub journal: Arc<Journal>,
     /// Gives members their shares.
     pub rebalancer: Arc<Rebalancer>,
+    /// Where the mode of the cluster is.
+    pub directory: Arc<dyn Directory>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
     /// Whether sessions are at rest in an upstream.
@@ -178,6 +183,7 @@ impl Admin {
             variables_lost: count(&totals.lost),
             residuals: node.residuals as u64,
             residual_bytes: node.residual_bytes,
+            mode: Some(self.mode_of(&loads)),
             rest: self.rest(&node),
             members: members.collect(),
         })
@@ -193,6 +199,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/rebalance", post(rebalance))
         .route("/api/v1/cordon", post(cordon))
         .route("/api/v1/checkin", post(check_in))
+        .route("/api/v1/mode", get(mode::show).post(mode::order))
         .route("/api/v1/drain", post(drain))
         .route("/drain", post(drain))
         .with_state(admin.clone())

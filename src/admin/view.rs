@@ -46,11 +46,31 @@ pub struct Status {
     pub residuals: u64,
     /// Bytes of those.
     pub residual_bytes: u64,
+    /// The cluster's mode.
+    #[serde(default)]
+    pub mode: Option<ModeStatus>,
     /// Sessions at rest; nothing where there is no upstream for them.
     #[serde(default)]
     pub rest: Option<Rest>,
     /// All members.
     pub members: Vec<MemberStatus>,
+}
+
+/// The cluster's mode: `GET /api/v1/mode`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ModeStatus {
+    /// own, settling (on the way to observe), observe, parking (on the way to own).
+    pub mode: String,
+    /// What the cluster is or becomes: own or observe.
+    pub goal: String,
+    /// Grows with each change.
+    pub generation: u64,
+    /// Sessions that have owners, as far as members have said.
+    pub owned_sessions: u64,
+    /// While the mode changes: the members that have not confirmed it.
+    pub unconfirmed: Vec<String>,
+    /// Why the last change was taken back, if it was.
+    pub note: String,
 }
 
 /// What the upstream has, and lacks.

@@ -269,6 +269,10 @@ pub(super) struct Arrivals {
 
 impl wayfarer_http_face::Sessions for Arrivals {
     fn arriving(&self, session: &[u8]) {
+        // Where nobody owns a session there is nobody to ask.
+        if !self.operations.passage().is_owners() {
+            return;
+        }
         let store = self.operations.store();
         if let Some(wanted) = store.wanted_early(session) {
             if !wanted.is_empty() {

@@ -35,7 +35,7 @@ pub(super) struct AskArgs {
     configuration: ConfigurationArgs,
     /// Answer as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args)]
@@ -75,7 +75,7 @@ pub(super) struct DrainArgs {
 }
 
 /// Why there is no answer.
-enum Trouble {
+pub(super) enum Trouble {
     Usage(Vec<String>),
     Failed(String),
     /// It answered with this status and body.
@@ -83,7 +83,7 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn report(self) -> ExitCode {
+    pub(super) fn report(self) -> ExitCode {
         match self {
             Trouble::Usage(lines) => {
                 lines.iter().for_each(|line| eprintln!("{line}"));
@@ -113,7 +113,7 @@ fn address(args: &AskArgs) -> Result<String, Trouble> {
     Ok(loaded.settings.admin.listen.to_string())
 }
 
-async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
+pub(super) async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
     ask_within(QUESTION_PATIENCE, args, method, path).await
 }
 
@@ -140,7 +140,7 @@ async fn ask_within(patience: Duration, args: &AskArgs, method: Method, path: &s
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Trouble> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Trouble> {
     serde_json::from_str(text).map_err(|e| Trouble::Failed(format!("the answer is not understood ({e}); same version?")))
 }
 
@@ -181,6 +181,7 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
             s.handovers.queued
         );
         say!("residuals   {} ({} B) kept for others", s.residuals, s.residual_bytes);
+        s.mode.iter().for_each(|mode| super::mode::say(mode));
         if let Some(r) = &s.rest {
             let behind = r.staleness_ms.iter().map(|(impact, ms)| format!("{impact} {ms} ms"));
             say!(

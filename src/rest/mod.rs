@@ -35,6 +35,7 @@ use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKe
 use wayfarer_engine::rest::content::KeyContent;
 use wayfarer_settings::{KeyMatcher, Numbering, Upstream};
 
+pub use connection::FINGERPRINT;
 pub use guard::PREFIX;
 
 /// Connections to the upstream, all sessions together: one carries many batches at once.

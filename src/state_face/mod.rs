@@ -17,6 +17,7 @@
 //! | `keys` | which session and variable a key is |
 //! | `connection` | one client: its loop, its bounds |
 //! | `dispatch` | what becomes of one command |
+//! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
@@ -29,7 +30,7 @@
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
-//! untouched*; a key of a session never goes upstream.
+//! untouched*; a key of a session never goes upstream but where the mode says so.
 
 mod connection;
 mod dispatch;
@@ -40,6 +41,7 @@ mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
 mod survey;
+mod through;
 mod transaction;
 mod tunnel;
 mod understand;
@@ -48,6 +50,7 @@ mod upstream;
 pub use keys::SessionKeys;
 pub use understand::Understanding;
 
+use crate::passage::Passage;
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use connection::Client;
@@ -129,6 +132,8 @@ struct Face<S> {
     understanding: Understanding,
     sessions: Arc<S>,
     stall: Duration,
+    /// The way of operations on sessions.
+    passage: Arc<Passage>,
     /// Names in the upstream that begin with this are not shown.
     hidden: Option<&'static [u8]>,
     port: u16,
@@ -195,6 +200,7 @@ impl<S: Sessions> StateFace<S> {
             understanding,
             sessions,
             stall: STALL,
+            passage: Arc::default(),
             hidden: None,
             port,
             started: Instant::now(),
@@ -214,6 +220,14 @@ impl<S: Sessions> StateFace<S> {
     pub fn with_hidden(mut self, prefix: &'static [u8]) -> StateFace<S> {
         if let Some(face) = Arc::get_mut(&mut self.face) {
             face.hidden = Some(prefix);
+        }
+        self
+    }
+
+    /// Operations on sessions go the way that this says; else always to their owners.
+    pub fn with_passage(mut self, passage: Arc<Passage>) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.passage = passage;
         }
         self
     }

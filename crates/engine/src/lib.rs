@@ -4,7 +4,7 @@
 //! (package `wayfarer`, folder `driver`) and in the simulator (`wayfarer-sim`).
 //!
 //! In reading order: [`ids`] and [`directory`] (the terms) · [`session`] (variables, layouts, manifest) · [`plan`] (classes) ·
-//! [`command`] (Redis commands on a session) · [`residence`] (a session at its owner) · [`lease`] · [`handover`] (the tables) ·
+//! [`command`] (Redis commands on a session) · [`residence`] (a session at its owner) · [`lease`] · [`mode`] · [`handover`] (the tables) ·
 //! [`node`] (all of it together) · [`wire`] (bytes) · [`bugs`] (for the checks).
 
 pub mod bugs;
@@ -13,6 +13,7 @@ pub mod directory;
 pub mod handover;
 pub mod ids;
 pub mod lease;
+pub mod mode;
 pub mod node;
 pub mod plan;
 pub mod residence;
