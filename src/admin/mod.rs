@@ -19,10 +19,12 @@
 //! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
 
 mod mode;
+mod outlook;
 pub mod view;
 
 use crate::control::BytesSent;
 use crate::driver::{Handle, Journal, clock, state_word};
+use crate::operations::Operations;
 use crate::rebalance::Rebalancer;
 use crate::store::Store;
 use crate::telemetry::names;
@@ -84,6 +86,12 @@ pub struct Admin {
     pub rebalancer: Arc<Rebalancer>,
     /// Where the mode of the cluster is.
     pub directory: Arc<dyn Directory>,
+    /// What has been seen of sessions while nobody owns them.
+    pub operations: Arc<Operations>,
+    /// What may be carried of one session while it is paused.
+    pub carried_bytes_max: u64,
+    /// The last estimate of what owners would do, and when it was made.
+    pub kept_outlook: std::sync::Mutex<Option<(u64, view::Outlook)>>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
     /// Whether sessions are at rest in an upstream.
@@ -144,6 +152,7 @@ impl Admin {
     pub async fn status(self: &Arc<Self>) -> Option<view::Status> {
         let node = self.driver.status().await.ok()?;
         let loads = self.rebalancer.loads().await;
+        let outlook = self.outlook().await;
         let (value_bytes, missing_variables) = self.store.totals();
         let totals = &self.journal.totals;
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
@@ -184,6 +193,7 @@ impl Admin {
             residuals: node.residuals as u64,
             residual_bytes: node.residual_bytes,
             mode: Some(self.mode_of(&loads)),
+            outlook,
             rest: self.rest(&node),
             members: members.collect(),
         })

@@ -49,11 +49,46 @@ pub struct Status {
     /// The cluster's mode.
     #[serde(default)]
     pub mode: Option<ModeStatus>,
+    /// In observe: what own would do.
+    #[serde(default)]
+    pub outlook: Option<Outlook>,
     /// Sessions at rest; nothing where there is no upstream for them.
     #[serde(default)]
     pub rest: Option<Rest>,
     /// All members.
     pub members: Vec<MemberStatus>,
+}
+
+/// What the mode `own` would do, about, by what was seen in the last five to ten minutes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Operations on sessions a minute, all members together.
+    pub operations_per_minute: u64,
+    /// Those of them that would be answered beside the instance, where the session would be.
+    pub local_per_minute: u64,
+    /// Their share.
+    pub local_percent: u64,
+    /// Sessions that would be in memory, all members together.
+    pub sessions: u64,
+    /// Sessions from which this follows.
+    pub sampled_sessions: u64,
+    /// Bytes of their names and values.
+    pub bytes: u64,
+    /// What would move when one more member joins.
+    pub join: WouldMove,
+    /// What would move when one member drains.
+    pub drain: WouldMove,
+}
+
+/// What a scale event would move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WouldMove {
+    /// Sessions.
+    pub sessions: u64,
+    /// Bytes with the handover, by the policy (`carried`).
+    pub now_bytes: u64,
+    /// Bytes behind it: streamed, or on first access.
+    pub late_bytes: u64,
 }
 
 /// The cluster's mode: `GET /api/v1/mode`.

@@ -7,6 +7,7 @@
 use super::survey;
 use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
+use crate::operations::seen;
 use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
@@ -170,6 +171,9 @@ impl Traffic {
         let Origin::Node { from, .. } = origin else { return None };
         if arguments.first().is_some_and(|name| name.as_ref() == survey::NAME) {
             return self.surveyed(from, id, &arguments);
+        }
+        if arguments.first().is_some_and(|name| name.as_ref() == seen::NAME) {
+            return Some(Forwarded::Reply(seen::here(&self.operations)));
         }
         let Some(op) = self.understand(&session, arguments) else {
             let line = Bytes::from_static(

@@ -4,7 +4,7 @@
 //! end. Exit code 1: the change was taken back, or cannot be.
 
 use super::ask::{AskArgs, Trouble, ask, read};
-use crate::admin::view::ModeStatus;
+use crate::admin::view::{ModeStatus, Outlook};
 use clap::{Args, ValueEnum};
 use hyper::Method;
 use std::process::ExitCode;
@@ -41,6 +41,27 @@ pub(super) fn say(mode: &ModeStatus) {
     if !mode.note.is_empty() {
         say!("            {}", mode.note);
     }
+}
+
+/// The lines of what the mode own would do.
+pub(super) fn say_outlook(o: &Outlook) {
+    say!(
+        "own would   answer {} % of {} operations a minute beside the instance ({}), and hold {} sessions, {} B",
+        o.local_percent,
+        o.operations_per_minute,
+        o.local_per_minute,
+        o.sessions,
+        o.bytes
+    );
+    for (event, moved) in [("a join", o.join), ("a drain", o.drain)] {
+        say!(
+            "            {event} would move {} sessions: {} B now, {} B late",
+            moved.sessions,
+            moved.now_bytes,
+            moved.late_bytes
+        );
+    }
+    say!("            (estimated from {} sampled sessions)", o.sampled_sessions);
 }
 
 pub(super) async fn mode(args: ModeArgs) -> ExitCode {

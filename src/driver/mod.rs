@@ -373,7 +373,7 @@ impl<P: Post> Driver<P> {
             Effect::Wake(session) => self.parts.parked.wake(&session),
             Effect::LeaseUntil(at) => {
                 self.parts.store.set_lease_until_us(at);
-                self.parts.passage.set_until_us(self.pass_until_us(at));
+                self.parts.passage.leased(at, self.parts.settings.lease.lost_after_us);
                 if at > now.boot_us && !self.standing.borrow().ready {
                     self.standing.send_modify(|s| s.ready = true);
                 }
@@ -410,12 +410,6 @@ impl<P: Post> Driver<P> {
             Effect::Note(note) => self.parts.journal.note(note),
         }
         None
-    }
-
-    /// Until when operations may go to the upstream, where the lease ends at `at`: see [`crate::passage`].
-    fn pass_until_us(&self, at: u64) -> u64 {
-        let lost_after_us = self.parts.settings.lease.lost_after_us;
-        if at == 0 { 0 } else { lost_after_us.map_or(u64::MAX, |after| at.saturating_add(after)) }
     }
 
     /// Operations go this way. If they wait, the node is told when those under way have ended.

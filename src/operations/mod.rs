@@ -17,11 +17,13 @@
 //!
 //! While the mode of the cluster changes, operations wait before all this; in `observe` they go to the upstream instead.
 //!
+//! Longer than 400 lines because each verdict about an operation is followed here.
 //! An operation that changes state is sent to another node at most once for which it is unknown whether it ran there.
 
 mod counted;
 mod forward;
 mod replies;
+pub mod seen;
 
 pub use counted::Foreign;
 pub use forward::Forwards;
@@ -141,6 +143,11 @@ impl Operations {
     /// Operations go the way that this says, and those on sessions without an owner through `direct`.
     pub fn with_passage(self, passage: Arc<Passage>, direct: Option<Direct>) -> Operations {
         Operations { passage, direct, ..self }
+    }
+
+    /// The classes of variables.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The way of operations.

@@ -21,10 +21,12 @@
 pub mod dial;
 pub mod direct;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
+use wayfarer_engine::ids::SessionId;
 use wayfarer_engine::mode::Route;
+use wayfarer_engine::profile::{Profile, Seen};
 
 const OWNERS: u8 = 0;
 const UPSTREAM: u8 = 1;
@@ -41,6 +43,8 @@ pub struct Passage {
     until_us: AtomicU64,
     /// Told of each change of the way, and when the last pass ends while operations wait.
     changes: watch::Sender<()>,
+    /// Which sessions are used through here while nobody owns them.
+    profile: Mutex<Profile>,
 }
 
 /// One operation under way.
@@ -50,7 +54,7 @@ pub struct Pass(Arc<Passage>);
 impl Default for Passage {
     fn default() -> Passage {
         let (way, turn, under_way, until_us) = (AtomicU8::new(OWNERS), AtomicU64::new(0), AtomicUsize::new(0), AtomicU64::new(0));
-        Passage { way, turn, under_way, until_us, changes: watch::Sender::new(()) }
+        Passage { way, turn, under_way, until_us, changes: watch::Sender::new(()), profile: Mutex::default() }
     }
 }
 
@@ -67,9 +71,10 @@ impl Passage {
         self.changes.send_replace(());
     }
 
-    /// Until when operations may go to the upstream.
-    pub fn set_until_us(&self, until_us: u64) {
-        self.until_us.store(until_us, Ordering::Release);
+    /// The lease lasts until then, and without proof of its death this node is waited for so much longer; 0: its life is over.
+    pub fn leased(&self, until_us: u64, lost_after_us: Option<u64>) {
+        let longer = lost_after_us.map_or(u64::MAX, |after_us| until_us.saturating_add(after_us));
+        self.until_us.store(if until_us == 0 { 0 } else { longer }, Ordering::Release);
     }
 
     /// Whether operations may go to the upstream now, as far as this node's membership is concerned.
@@ -110,6 +115,21 @@ impl Passage {
             // The sender lives as long as `self`.
             drop(changes.changed().await);
         }
+    }
+
+    /// A client uses a session that nobody owns.
+    pub fn note(&self, session: &[u8], now_us: u64) {
+        self.profile.lock().unwrap_or_else(PoisonError::into_inner).note(session, now_us);
+    }
+
+    /// What has been used so.
+    pub fn seen(&self, now_us: u64) -> Seen {
+        self.profile.lock().unwrap_or_else(PoisonError::into_inner).seen(now_us)
+    }
+
+    /// Some of the sessions that have been used so.
+    pub fn some(&self, count: usize) -> Vec<SessionId> {
+        self.profile.lock().unwrap_or_else(PoisonError::into_inner).some(count)
     }
 
     /// Waits until no pass is held.
@@ -157,7 +177,11 @@ mod tests {
     fn a_node_that_may_be_taken_for_dead_lets_nothing_pass() {
         let passage = Passage::default();
         assert!(!passage.may_pass(0));
-        passage.set_until_us(10);
-        assert!(passage.may_pass(9) && !passage.may_pass(10));
+        passage.leased(10, Some(5));
+        assert!(passage.may_pass(14) && !passage.may_pass(15));
+        passage.leased(20, None);
+        assert!(passage.may_pass(u64::MAX - 1), "only proof counts");
+        passage.leased(0, None);
+        assert!(!passage.may_pass(1));
     }
 }

@@ -22,6 +22,7 @@ pub const FINGERPRINT: &str = include_str!("fingerprint.lua");
 const LOOK: &str = include_str!("look.lua");
 const COUNT: &str = include_str!("count.lua");
 const FLUSH: &str = "return redis.call(ARGV[1])";
+const PEEK: &str = include_str!("peek.lua");
 const LOAD: &str = include_str!("load.lua");
 const STORE: &str = include_str!("store.lua");
 
@@ -34,13 +35,15 @@ pub(super) enum Script {
     Count,
     /// The command that is its argument.
     Flush,
+    /// `peek.lua`
+    Peek,
     /// `load.lua`
     Load,
     /// `store.lua`
     Store,
 }
 
-const SCRIPTS: [Script; 5] = [Script::Look, Script::Count, Script::Flush, Script::Load, Script::Store];
+const SCRIPTS: [Script; 6] = [Script::Look, Script::Count, Script::Flush, Script::Peek, Script::Load, Script::Store];
 
 impl Script {
     /// Its text for keys of a database; 0 is that of the connection.
@@ -50,6 +53,7 @@ impl Script {
             Script::Look => ("", LOOK),
             Script::Count => ("", COUNT),
             Script::Flush => ("", FLUSH),
+            Script::Peek => ("", PEEK),
             Script::Load => (FINGERPRINT, LOAD),
             Script::Store => (FINGERPRINT, STORE),
         };
@@ -84,7 +88,7 @@ pub(super) struct Connections {
     /// Tries to connect that were in vain.
     vain: AtomicU64,
     /// Names of the scripts for database 0.
-    names: [String; 5],
+    names: [String; 6],
 }
 
 impl Connections {

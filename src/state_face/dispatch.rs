@@ -80,7 +80,7 @@ impl<S: Sessions> Client<S> {
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
-            command if self.face.passage.is_upstream() && self.names_session(&command) => return self.through(command),
+            command if self.face.passage.is_upstream() && self.session_of(&command).is_some() => return self.through(command),
             command => return self.by_owner(command),
         }
         None

@@ -23,14 +23,14 @@ const NO_LEASE: &str =
     "TRYAGAIN wayfarer: this node has had no lease for so long that others may take it for dead ([cluster] lost_after_ms)";
 
 impl<S: Sessions> Client<S> {
-    /// Whether a command names a key of a session.
-    pub(super) fn names_session(&self, command: &Parsed) -> bool {
+    /// The first session of which a command names a key.
+    pub(super) fn session_of<'a>(&'a self, command: &'a Parsed) -> Option<&'a [u8]> {
         let (database, keys) = (self.database(), &self.face.understanding.keys);
         match command {
-            Parsed::Connection(_) => false,
-            Parsed::Keyed(op) => op.targets().iter().any(|target| keys.is_session(database, &target.key)),
-            Parsed::Refused(refused) => refused.keys.iter().any(|key| keys.is_session(database, key)),
-            Parsed::Foreign(foreign) => foreign.keys.iter().any(|key| keys.is_session(database, key)),
+            Parsed::Connection(_) => None,
+            Parsed::Keyed(op) => op.targets().iter().find_map(|target| keys.session_of(database, &target.key)),
+            Parsed::Refused(refused) => refused.keys.iter().find_map(|key| keys.session_of(database, key)),
+            Parsed::Foreign(foreign) => foreign.keys.iter().find_map(|key| keys.session_of(database, key)),
         }
     }
 
@@ -47,9 +47,13 @@ impl<S: Sessions> Client<S> {
         }
         // While operations wait this one waits too, and then its session has an owner, or this way is open again.
         let Some(pass) = self.face.passage.enter() else { return self.by_owner(command) };
-        if !self.face.passage.may_pass(clock::now().boot_us) {
+        let now_us = clock::now().boot_us;
+        if !self.face.passage.may_pass(now_us) {
             self.refuse(NO_LEASE);
             return None;
+        }
+        if let Some(session) = self.session_of(&command) {
+            self.face.passage.note(session, now_us);
         }
         let args = match &command {
             Parsed::Connection(_) => return self.by_owner(command),

@@ -18,6 +18,7 @@ mod check_in;
 mod crash;
 mod databases;
 mod lives;
+mod modes;
 mod outage;
 mod redis;
 mod refusals;

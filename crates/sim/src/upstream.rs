@@ -4,6 +4,8 @@
 //! It never answers for a node. Requests have fates as those to the directory have: lost, late, unanswered. While a session is
 //! nobody's, what is here *is* the session: the account of the truth follows it.
 //!
+//! Longer than 400 lines because what is at rest and what must be there are judged together.
+//!
 //! | invariant | here |
 //! |---|---|
 //! | one owner | a store under an older epoch, or an older sequence, is refused |
