@@ -29,7 +29,7 @@ use crate::rebalance::Rebalancer;
 use crate::store::Store;
 use crate::telemetry::names;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -213,11 +213,31 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/drain", post(drain))
         .route("/drain", post(drain))
         .with_state(admin.clone())
-        .merge(probe_router(admin))
+        .merge(probes(admin))
+        .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz, /metrics, /drain and /api/v1/…") })
+        .method_not_allowed_fallback(wrong_method)
 }
 
 /// Health and metrics alone, for the probe listener.
 pub fn probe_router(admin: Arc<Admin>) -> Router {
+    probes(admin)
+        .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz and /metrics") })
+        .method_not_allowed_fallback(wrong_method)
+}
+
+/// An answer that somebody who mistyped can read.
+fn no_such_path(uri: &Uri, there_are: &str) -> Response {
+    let error = format!("there is nothing at {}; there are {there_are}", uri.path());
+    (StatusCode::NOT_FOUND, Json(BTreeMap::from([("error", error)]))).into_response()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let error =
+        format!("{method} is not for {}: what only tells is asked with GET, what changes something with POST", uri.path());
+    (StatusCode::METHOD_NOT_ALLOWED, Json(BTreeMap::from([("error", error)]))).into_response()
+}
+
+fn probes(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))

@@ -3,8 +3,8 @@
 //! | what happens | exit code |
 //! |---|---|
 //! | told to leave (SIGTERM, SIGINT, SIGQUIT, `/drain`), everything left | that of the instance (0 if the signal ended it), else 0 |
-//! | the instance ends by itself, everything left | that of the instance |
-//! | something could not leave | 1, and it is named |
+//! | the instance ends by itself | that of the instance; if it is 0 and something could not leave, 1 |
+//! | told to leave, and something could not | 1, and it is named |
 //! | the others declared this node dead, during the drain or with sessions before | 1, and it is said, unless all was at rest |
 //! | told by a second signal to leave, at any time after the first | 1, at once |
 //!
@@ -68,7 +68,7 @@ pub(super) async fn serve_and_leave(
         }
     }
     let mut told = Told { signals, by: None };
-    let code = serve(&mut told, &mut drain_asked, &mut instance).await;
+    let own_code = serve(&mut told, &mut drain_asked, &mut instance).await;
     let drained = told.unless_again(instance.as_ref(), drain(&running)).await;
     let left_behind = running.store.count() as u64;
     let all_left = drained.unwrap_or(false);
@@ -78,8 +78,9 @@ pub(super) async fn serve_and_leave(
         return Ok(1);
     }
     let end_by = told.by.unwrap_or(Signal::TERM);
-    let code = told.unless_again(None, close(running, instance, end_by, code, all_left)).await;
-    Ok(if all_left { code.unwrap_or(1) } else { 1 })
+    let code = told.unless_again(None, close(running, instance, end_by, own_code, all_left)).await;
+    // How the instance failed is what its supervisor must know; what could not leave has been named.
+    Ok(if all_left || own_code != 0 { code.unwrap_or(1) } else { 1 })
 }
 
 /// The faces that clients come through, the instance, and all else; the exit code of the instance.

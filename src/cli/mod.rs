@@ -115,6 +115,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if let Command::Run(run) = &cli.command
+        && run.command.is_empty()
+        && std::env::args_os().next_back().is_some_and(|last| last == "--")
+    {
+        eprintln!("wayfarer: no command after --: give one, or leave -- out to run the sidecar alone");
+        return ExitCode::from(USAGE);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -157,6 +157,21 @@ impl AtRest {
         None
     }
 
+    /// How many of these keys a database of the upstream has; `None`: it did not answer.
+    pub async fn count_there(&self, database: u8, keys: &[Bytes]) -> Option<i64> {
+        let mut count = 0i64;
+        for some in keys.chunks(COUNTED_AT_ONCE) {
+            match self.connections.run(0, database, Script::Look, some, &[]).await {
+                Ok(Value::Int(there)) => count = count.saturating_add(there),
+                other => {
+                    other.err().iter().for_each(report);
+                    return None;
+                }
+            }
+        }
+        Some(count)
+    }
+
     /// Whether an operation may go on: sessions can only rest in databases that the upstream has. To be called before anybody looks
     /// for its session. `Some(false)`: it has not that one; `None`: it did not answer.
     pub async fn admit(&self, op: &Op) -> Option<bool> {

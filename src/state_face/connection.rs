@@ -248,6 +248,13 @@ impl<S: Sessions> Client<S> {
             }
             self.parser.set_stranger(!self.connection.authenticated);
             match self.parser.next(&mut self.input) {
+                Ok(Some(args)) if is_http(&args) => {
+                    tracing::warn!(
+                        "a client spoke HTTP to the state face: its connection is closed, for a web page may be behind it"
+                    );
+                    metrics::counter!(names::STATE_PROTOCOL_ERRORS).increment(1);
+                    self.closing = true;
+                }
                 Ok(Some(args)) => self.held = self.dispatch(wayfarer_engine::command::parse(args)),
                 Ok(None) => {
                     self.closing |= self.end_of_input;
@@ -334,4 +341,10 @@ fn is_read_closed(stream: &TcpStream) -> bool {
 #[allow(clippy::disallowed_methods, reason = "a deadline of tokio's own timer needs tokio's own clock")]
 fn after(pause: Duration) -> Instant {
     Instant::now() + pause
+}
+
+/// Whether this is a line of an HTTP request. A page that a browser of this machine shows can send one with commands as its body,
+/// so nothing behind it is executed; Redis does the same.
+fn is_http(args: &[Bytes]) -> bool {
+    args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
 }

@@ -92,7 +92,7 @@ pub trait Sessions: Send + Sync + 'static {
 }
 
 /// A question about the keys of all sessions of the cluster.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Survey {
     /// How many there are.
     Size {

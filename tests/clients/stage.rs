@@ -260,11 +260,15 @@ impl Stage {
     }
 }
 
-/// Sessions moved with at least so many requests of theirs in flight. That each of them did is up to chance: the moment of the
-/// freeze is the sidecar's, and the lanes of a session pause between two requests. With none the test would show nothing.
+/// At least half of the sessions moved with so many requests of theirs in flight. That all of them do is up to chance: the moment
+/// of the freeze is the sidecar's, and the lanes of a session pause between two requests.
 pub fn assert_in_flight<'a>(moved: &Moved, least: usize, session: impl Fn(&str) -> &'a Ledger) {
     let most_of = |(name, times): (&String, &Vec<u64>)| times.iter().map(|at| session(name).in_flight_at(*at)).max().unwrap_or(0);
     let in_flight: Vec<usize> = moved.iter().map(most_of).collect();
+    println!("requests in flight of each session when it moved: {in_flight:?}");
     let met = in_flight.iter().filter(|most| **most >= least).count();
-    assert!(met >= 1, "no session had {least} requests in flight when it moved: {in_flight:?}");
+    assert!(
+        met > 0 && met * 2 >= in_flight.len(),
+        "too few sessions had {least} requests in flight when they moved: {in_flight:?}"
+    );
 }

@@ -40,8 +40,10 @@ fn health_and_metrics() {
         assert!(line.starts_with("wayfarer_"), "{line}");
         assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
     }
-    assert_eq!(http::get(a.admin, "/no/such/page").unwrap().status, 404);
-    assert_eq!(http::get(a.admin, "/drain").unwrap().status, 405, "a drain is no question");
+    let nothing = http::get(a.admin, "/no/such/page").unwrap();
+    assert_eq!((nothing.status, nothing.text().contains("nothing at /no/such/page")), (404, true), "{}", nothing.text());
+    let no_question = http::get(a.admin, "/drain").unwrap();
+    assert_eq!((no_question.status, no_question.text().contains("POST")), (405, true), "{}", no_question.text());
     assert_eq!(http::post(a.admin, "/api/v1/cordon").unwrap().status, 400);
     assert_eq!(http::get(a.admin, "/readyz").unwrap().status, 200);
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::Cluster;
 use crate::harness::resp::Reply;
-use crate::harness::{Node, free_port, http, until};
+use crate::harness::{Node, free_port, http, until, wayfarer};
 use crate::hset;
 use rustix::process::Signal;
 use std::path::Path;
@@ -53,6 +53,12 @@ fn the_exit_status_is_that_of_the_child() {
     let (code, log) = ended("none", &["/no/such/program"]);
     assert_eq!(code, Some(1));
     assert!(log.contains("the instance cannot be started"), "{log}");
+    let (code, log) = ended("text", &["/etc/passwd"]);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("\"/etc/passwd\" is not executable"), "{log}");
+    let nothing = wayfarer(&["run", "--"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("no command after --"));
 }
 
 #[test]
@@ -120,6 +126,20 @@ fn when_the_child_dies_its_sessions_leave() {
     assert_eq!(b.sessions(), 20);
     for n in 0..20 {
         assert_eq!(b.client().say(&format!("HGET s:c{n} n")), Reply::text(n.to_string()));
+    }
+}
+
+#[test]
+fn how_the_last_members_child_failed_is_told_and_that_sessions_are_lost_too() {
+    for (ends_with, code) in [(9, 9), (0, 1)] {
+        let cluster = cluster();
+        let stop = cluster.folder.path().join("stop");
+        let script = format!("while ! [ -e {} ]; do sleep 0.05; done; exit {ends_with}", stop.display());
+        let mut a = cluster.start("a", &["sh", "-c", &script]);
+        assert_eq!(hset(&mut a.client(), "s:last", "n", b"1"), Reply::Int(1));
+        std::fs::write(&stop, "").unwrap();
+        assert_eq!(a.wait_exit().code(), Some(code), "{}", a.log_text());
+        assert!(a.log_text().contains("THE LAST MEMBER LEAVES"), "{}", a.log_text());
     }
 }
 

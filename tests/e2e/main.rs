@@ -24,6 +24,7 @@ mod life;
 mod private;
 mod scale;
 mod starting;
+mod storm;
 
 use harness::resp::{Client, Reply};
 use harness::scene::{KEYS, cluster, filler, hset};

@@ -17,6 +17,7 @@ mod harness;
 mod check_in;
 mod crash;
 mod databases;
+mod gate;
 mod lives;
 mod modes;
 mod outage;
@@ -56,6 +57,17 @@ fn cluster_of(redis: &Redis, keys: &str) -> Cluster {
     let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port());
     let fast = ["drain.settle_ms=0", "cluster.lease_ms=1000", "cluster.lease_margin_ms=100", "http.enabled=false"];
     Cluster::new(keys).with(POLICY).set(&[&upstream]).set(&fast)
+}
+
+/// Settings for other nodes of the same cluster.
+fn cluster_in(cluster: &Cluster) -> Cluster {
+    Cluster {
+        folder: cluster.folder.clone(),
+        keys: cluster.keys.clone(),
+        more: cluster.more.clone(),
+        set: cluster.set.clone(),
+        codec: cluster.codec,
+    }
 }
 
 /// Asks until the answer is no `TRYAGAIN`.

@@ -94,9 +94,15 @@ pub async fn run(args: DemoArgs) -> ExitCode {
         Err(error) => return fail(&format!("no working folder: {error}")),
     };
     let outcome = tokio::select! {
-        outcome = demonstrate(&args, folder.path(), json) => outcome,
+        outcome = demonstrate(&args, folder.path()) => outcome,
         () = told_to_end() => Err("interrupted".into()),
     };
+    // A script must find out of the file, too, that there is no result, and not read an older one.
+    let written = json.map_or(Ok(()), |json| match &outcome {
+        Ok(report) => json.write(report),
+        Err(message) => json.write(&NoResult { schema_version: report::SCHEMA_VERSION, ok: false, failures: [message] }),
+    });
+    let outcome = written.and(outcome);
     if args.keep {
         say(&format!("Working folder: {}", folder.keep().display()));
     }
@@ -107,7 +113,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-async fn demonstrate(args: &DemoArgs, folder: &Path, json: Option<ResultFile>) -> Result<Report, String> {
+async fn demonstrate(args: &DemoArgs, folder: &Path) -> Result<Report, String> {
     let binary = match &args.node_binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?,
@@ -135,10 +141,15 @@ async fn demonstrate(args: &DemoArgs, folder: &Path, json: Option<ResultFile>) -
     let reference = play_in(&reference, &folder.join("reference")).await?;
     let report = Report::new(asked, &outcome, &reference);
     say(&report.table());
-    if let Some(json) = json {
-        json.write(&report)?;
-    }
     Ok(report)
+}
+
+/// What is written when the demonstration could not be played to its end.
+#[derive(serde::Serialize)]
+struct NoResult<'a> {
+    schema_version: u32,
+    ok: bool,
+    failures: [&'a str; 1],
 }
 
 /// The file for the result and its name.
@@ -155,7 +166,7 @@ fn open_result(path: &Path) -> Result<ResultFile, String> {
 }
 
 impl ResultFile {
-    fn write(mut self, report: &Report) -> Result<(), String> {
+    fn write(mut self, report: &impl serde::Serialize) -> Result<(), String> {
         let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())? + "\n";
         // A pipe or a device has no length to cut.
         let cut = self.file.metadata().and_then(|kind| if kind.is_file() { self.file.set_len(0) } else { Ok(()) });

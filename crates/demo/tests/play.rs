@@ -62,9 +62,15 @@ async fn a_drain_that_leaves_sessions_behind_fails_the_run() {
 #[tokio::test]
 async fn a_sidecar_that_does_not_start_is_named() {
     let redis = Redis::start().await;
-    let output = command(&redis, &["--node-binary", "/bin/false"]).output().await.unwrap();
+    let json = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(json.path(), "{\"ok\": true, \"of\": \"an earlier run\"}").unwrap();
+    let arguments = ["--node-binary", "/bin/false", "--json", json.path().to_str().unwrap()];
+    let output = command(&redis, &arguments).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(lines(&output).contains("node a: it ended at once"), "{}", lines(&output));
+    let result: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
+    assert_eq!(result["ok"], false);
+    assert!(result["failures"][0].as_str().unwrap().contains("node a: it ended at once"), "{result}");
 }
 
 #[tokio::test]

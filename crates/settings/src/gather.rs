@@ -136,9 +136,15 @@ impl Gathered {
         }
         let mut walk = Walk { lines: Some(&lines), base: origin, mistakes: Vec::new() };
         walk.table(table.get_ref(), "", &mut self.fields);
-        // What the parser made up to go on behind a syntax error is not worth a second message about the same line.
-        self.mistakes
-            .extend(walk.mistakes.into_iter().filter(|mistake| !mistake.line.is_some_and(|line| broken.contains(&line))));
+        // What the parser made up to go on behind a syntax error is not worth a second message about the same line, nor are the
+        // lines of a section whose head is broken: they seem to belong to another one.
+        let heads: Vec<u32> =
+            (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with('[')).map(|(n, _)| n).collect();
+        let is_broken = |line: u32| {
+            let head = heads.iter().rev().find(|head| **head <= line);
+            broken.contains(&line) || head.is_some_and(|head| broken.contains(head))
+        };
+        self.mistakes.extend(walk.mistakes.into_iter().filter(|mistake| !mistake.line.is_some_and(is_broken)));
     }
 
     /// Adds what the environment says.

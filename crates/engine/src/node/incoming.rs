@@ -48,11 +48,17 @@ struct Ready {
 pub(super) struct Incoming {
     targets: BTreeMap<HandoverId, Target>,
     by_session: HashMap<SessionId, HandoverId>,
+    opened: u64,
 }
 
 impl Incoming {
     pub(super) fn count(&self) -> usize {
         self.targets.len()
+    }
+
+    /// Sessions that this life has taken.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// Whether a commit of this session is under way, so that it may be ours any moment.
@@ -243,6 +249,7 @@ impl Node {
         if depends_on_others {
             self.late.depend(session.clone());
         }
+        self.incoming.opened += 1;
         turn.note(Note::Opened(handover, session.clone()));
         turn.send(from, Message::Committed { handover });
         turn.wake(&session);

@@ -1,27 +1,18 @@
-//! What comes late: fetches, streams, and the end of a handover.
+//! What comes late: fetches and streams.
 //!
 //! A variable that is elsewhere is fetched once, however many wait for it: on access (with a deadline for the reader), at once
 //! behind the handover (`streamed`), at a low rate (`deferred`, if policy lets it trickle), or because its holder leaves.
 //! It never believes a value that does not match its manifest, and never one for a variable that was overwritten meanwhile.
 //!
-//! | step 8 | who |
-//! |---|---|
-//! | no variable of a session is with H any more → the record drops H (compare-and-set, same epoch) | owner |
-//! | `Confirm(H)` | owner → holder |
-//! | free the residual of H; also when the record, read now and then, does not depend on H | holder |
+//! When nothing of a handover is elsewhere any more, `settling` ends it.
 //!
-//! The write of step 8 keeps the epoch, so one of an unknown outcome that is applied after a later one puts back handovers that
-//! are freed already. Nothing is lost by it, for the owner goes by its own list; but a residual whose confirmation was lost too
-//! would be kept. So the owner writes the record once more a while after an unknown outcome. (A new epoch would prevent it, but an
-//! outcome that is not known would then leave an open session under an epoch that its owner does not know.)
+//! Longer than 400 lines because readers and streams share one state and one way of asking.
 //!
-//! Longer than 400 lines because readers, streams and settlements share one state and one way of asking.
-//!
-//! Invariants: *never wrong data*; *planned moves lose nothing*: a residual is freed only when no record depends on it.
+//! Invariant: *never wrong data*.
 
-use super::{Effect, Input, Node, Note, Pending, Reason, Turn, Verdict};
-use crate::directory::{Compare, NextEpoch, Outcome, Transaction, Write};
-use crate::ids::{Digest, Epoch, HandoverId, Incarnation, RequestId, SessionId, Ticket};
+use super::settling::Settlements;
+use super::{Effect, Input, Node, Note, Reason, Turn, Verdict};
+use crate::ids::{Digest, HandoverId, Incarnation, RequestId, SessionId, Ticket};
 use crate::node::keeping::Residuals;
 use crate::node::message::Message;
 use crate::node::payload::{frame_room, framed};
@@ -37,10 +28,10 @@ const EXAMINED_MAX: usize = 64;
 const FETCH_VARIABLES_MAX: usize = 256;
 /// Bytes in one fetch, as far as one variable does not exceed them alone.
 const FETCH_BYTES_MAX: u64 = 1 << 20;
-/// A settlement of unknown outcome may be applied so much later; then the record is written once more.
-const DOUBT_US: u64 = 1_000_000;
 /// An answer to a fetch may still be used for so many times the reader's patience.
 const FETCH_LATE_FACTOR: u64 = 50;
+/// Ticks come every few milliseconds. If one comes so much later, this node was not running.
+const TICK_US_MAX: u64 = 25_000;
 
 /// One request on its way to a holder.
 struct Asked {
@@ -62,6 +53,7 @@ struct Fetching {
 /// One reader and how much it still waits for.
 struct Reader {
     left: usize,
+    since_us: u64,
     deadline_us: u64,
 }
 
@@ -73,9 +65,7 @@ pub(super) struct Late {
     readers: BTreeMap<Ticket, Reader>,
     dependents: VecDeque<SessionId>,
     known: HashSet<SessionId>,
-    settling: HashSet<SessionId>,
-    /// Sessions with a settlement whose outcome is unknown, and when to settle them once more.
-    doubtful: BTreeMap<SessionId, u64>,
+    pub(super) settlements: Settlements,
     background_bytes: u64,
     /// What may trickle now, in millionths of a byte, so that short ticks at low rates count; negative after a large value.
     trickle_microbytes: i64,
@@ -95,8 +85,7 @@ impl Late {
             readers: BTreeMap::new(),
             dependents: VecDeque::new(),
             known: HashSet::new(),
-            settling: HashSet::new(),
-            doubtful: BTreeMap::new(),
+            settlements: Settlements::default(),
             background_bytes: 0,
             trickle_microbytes: 0,
             ticked_us: now_us,
@@ -145,7 +134,7 @@ impl Node {
             return;
         }
         let deadline_us = turn.now.boot_us + self.settings.fetch_us_max;
-        self.late.readers.insert(ticket, Reader { left: wanted.len(), deadline_us });
+        self.late.readers.insert(ticket, Reader { left: wanted.len(), since_us: turn.now.boot_us, deadline_us });
         let mut ask = Vec::new();
         for (id, handover, size) in wanted {
             let fetching = self.late.fetching.entry((session.clone(), id.clone())).or_insert_with(|| {
@@ -357,80 +346,6 @@ impl Node {
         draining.map(|m| m.incarnation).collect()
     }
 
-    /// Drops from the record the handovers that nothing depends on any more.
-    fn settle<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
-        let found = turn.table.with(session, |slot| {
-            let resident = slot.as_ref()?;
-            let mut needed = BTreeSet::new();
-            for (_, variable) in resident.session.keys().iter().flat_map(|k| k.variables()) {
-                if let Content::Elsewhere(remote) = &variable.content {
-                    needed.insert(remote.handover);
-                }
-            }
-            Some((resident.gate, resident.location.clone(), needed.into_iter().collect::<Vec<_>>()))
-        });
-        let Some((gate, location, needed)) = found else {
-            self.late.doubtful.remove(session);
-            return false;
-        };
-        let doubt_until_us = self.late.doubtful.get(session).copied();
-        if location.depends.is_empty() && doubt_until_us.is_none() {
-            return false;
-        }
-        let complete = location.depends.iter().any(|h| !needed.contains(h));
-        let doubtful = doubt_until_us.is_some_and(|until| until <= turn.now.boot_us);
-        if gate == Gate::Open && (complete || doubtful) && self.late.settling.insert(session.clone()) {
-            if doubtful {
-                self.late.doubtful.remove(session);
-            }
-            let (group, epoch) = (location.group, location.epoch);
-            let compare = vec![Compare::Location { session: session.clone(), is: Some((group, epoch)) }];
-            let place = Write::Place {
-                session: session.clone(),
-                group,
-                epoch: NextEpoch::Keep(epoch),
-                last: location.last,
-                depends: needed.clone(),
-            };
-            let pending = Pending::Settle { session: session.clone(), epoch, needed };
-            self.transact(pending, Transaction { compare, write: vec![place] }, turn);
-        }
-        true
-    }
-
-    pub(super) fn settled<T: Table>(
-        &mut self,
-        session: SessionId,
-        epoch: Epoch,
-        needed: Vec<HandoverId>,
-        outcome: Option<Outcome>,
-        turn: &mut Turn<'_, T>,
-    ) {
-        self.late.settling.remove(&session);
-        // Refused: the session has another epoch by now, so another owner or another try settles it. Unknown: tried again.
-        if outcome.is_none() {
-            self.late.doubtful.insert(session.clone(), turn.now.boot_us + DOUBT_US);
-        }
-        let Some(Outcome::Applied { .. }) = outcome else { return };
-        let before = turn.table.with(&session, |slot| {
-            // Of a frozen one a fence may be on its way that writes the old list again; if it stays, it is settled once more.
-            let resident = slot.as_mut().filter(|r| r.location.epoch == epoch && r.gate == Gate::Open)?;
-            Some(std::mem::replace(&mut resident.location.depends, needed.clone()))
-        });
-        for handover in before.unwrap_or_default().into_iter().filter(|h| !needed.contains(h)) {
-            self.confirm(handover, turn, Message::Confirm { handover });
-        }
-    }
-
-    /// Tells a holder that its residual is over.
-    pub(super) fn confirm<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>, message: Message) {
-        if handover.origin == self.me.incarnation {
-            self.confirmed(handover, turn);
-        } else {
-            turn.send(handover.origin, message);
-        }
-    }
-
     /// A fetch that nobody answered is sent again while a reader waits for it, so that no reader misses the answer; without one it
     /// may be asked for again later. An answer to the first one is still welcome for a while.
     fn fetch_again<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
@@ -468,6 +383,11 @@ impl Node {
         let rate = self.settings.trickle_bytes_per_s;
         let earned = i64::try_from(rate.saturating_mul(passed_us)).unwrap_or(i64::MAX);
         self.late.trickle_microbytes = self.late.trickle_microbytes.saturating_add(earned).min(microbytes(rate));
+        // What this node overslept is not the holder's: the answer may have come and wait to be heard.
+        let overslept_us = passed_us.saturating_sub(TICK_US_MAX);
+        for reader in self.late.readers.values_mut() {
+            reader.deadline_us += overslept_us.min(now.saturating_sub(reader.since_us));
+        }
         let late: Vec<Ticket> = self.late.readers.iter().filter(|(_, r)| r.deadline_us <= now).map(|(t, _)| *t).collect();
         for ticket in late {
             self.late.readers.remove(&ticket);

@@ -10,7 +10,8 @@
 //! | `outgoing` | handovers that this node gives |
 //! | `payload` | what crosses in them |
 //! | `incoming` | handovers that it takes |
-//! | `late` | fetches and streams, and when a handover is settled |
+//! | `late` | fetches and streams |
+//! | `settling` | when a handover is over |
 //! | `keeping` | the residuals of what it gave |
 //! | `check_out` | sessions that are loaded from the upstream |
 //! | `write_behind` | what goes to the upstream, and when |
@@ -32,6 +33,7 @@ mod moves;
 mod outgoing;
 mod payload;
 mod port;
+mod settling;
 mod standing;
 mod write_behind;
 
@@ -330,6 +332,7 @@ impl Node {
             handovers_out: self.outgoing.count(),
             handovers_queued: self.outgoing.moves.queued(),
             handovers_in: self.incoming.count(),
+            handovers_over: self.outgoing.over() + self.incoming.opened(),
             residuals: self.late.residuals.count(),
             residual_bytes: self.late.residuals.bytes(),
             dependents: self.late.dependent_count(),
@@ -377,6 +380,8 @@ pub struct NodeStatus {
     pub handovers_queued: usize,
     /// Handovers that it is taking.
     pub handovers_in: usize,
+    /// How often sessions have come or left, or could not leave.
+    pub handovers_over: u64,
     /// Handovers whose values it still keeps.
     pub residuals: usize,
     /// Bytes of those.

@@ -23,6 +23,17 @@ struct Gift {
     failed: u64,
 }
 
+/// What became of one session of a gift.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Given {
+    /// It is where it should go.
+    Moved,
+    /// It is still here.
+    Failed,
+    /// When its turn came it was not here to be given: it has ended, rests, or follows its clients to somebody.
+    Gone,
+}
+
 struct Queued {
     session: SessionId,
     to: Incarnation,
@@ -58,13 +69,13 @@ impl Moves {
 }
 
 impl Node {
-    /// One session of a gift has moved, or could not.
-    pub(super) fn count_gift<T: Table>(&mut self, batch: Option<u64>, moved: bool, turn: &mut Turn<'_, T>) {
+    /// What became of one session of a gift.
+    pub(super) fn count_gift<T: Table>(&mut self, batch: Option<u64>, given: Given, turn: &mut Turn<'_, T>) {
         let Some(batch) = batch else { return };
         let Some(gift) = self.outgoing.moves.gifts.get_mut(&batch) else { return };
         gift.left = gift.left.saturating_sub(1);
-        gift.moved += u64::from(moved);
-        gift.failed += u64::from(!moved);
+        gift.moved += u64::from(given == Given::Moved);
+        gift.failed += u64::from(given == Given::Failed);
         if gift.left == 0 {
             let (moved, failed) = (gift.moved, gift.failed);
             self.outgoing.moves.gifts.remove(&batch);

@@ -7,6 +7,7 @@
 //! Invariants: *one owner* (the gate closes before the manifest is made, and opens only by the table); *planned moves lose
 //! nothing* (the values are kept until the target has confirmed).
 
+use super::moves::Given;
 use super::{Node, Note, Pending, Reason, Turn, Verdict};
 use crate::directory::{Compare, NextEpoch, Outcome, Transaction, Write};
 use crate::handover::origin::{Action, Event, State, step};
@@ -55,6 +56,7 @@ pub(super) struct Outgoing {
     last_serial: u64,
     origins: BTreeMap<HandoverId, Origin>,
     moving: HashMap<SessionId, HandoverId>,
+    over: u64,
     /// The policy for moves when residuals are full.
     carry_all: Arc<Policy>,
     pub(super) moves: Moves,
@@ -65,11 +67,16 @@ impl Outgoing {
         let default = Treatment { class: Class::Carried, ..policy.default };
         let carry_all = Arc::new(Policy { rules: Vec::new(), default });
         let (origins, moving) = (BTreeMap::new(), HashMap::new());
-        Outgoing { me, last_serial: 0, origins, moving, carry_all, moves: Moves::default() }
+        Outgoing { me, last_serial: 0, origins, moving, over: 0, carry_all, moves: Moves::default() }
     }
 
     pub(super) fn count(&self) -> usize {
         self.origins.len()
+    }
+
+    /// Handovers of this life that are over, one way or another.
+    pub(super) fn over(&self) -> u64 {
+        self.over
     }
 
     pub(super) fn is_moving(&self, session: &SessionId) -> bool {
@@ -78,7 +85,7 @@ impl Outgoing {
 }
 
 impl Node {
-    /// Step 1. Does nothing if the session cannot leave now; a gift then counts it as failed.
+    /// Step 1. Does nothing if the session cannot leave now; a gift then counts it as failed, unless it is leaving anyway.
     pub(super) fn propose<T: Table>(
         &mut self,
         session: SessionId,
@@ -87,22 +94,26 @@ impl Node {
         batch: Option<u64>,
         turn: &mut Turn<'_, T>,
     ) {
+        let leaves = self.outgoing.moving.contains_key(&session);
         let willing = to != self.me.incarnation
             && self.lease.is_valid(turn.now.boot_us)
             && self.view.accepting().any(|m| m.incarnation == to)
-            && !self.outgoing.moving.contains_key(&session);
+            && !leaves;
         let policy = self.move_policy();
         let budget = self.budget();
-        let mut crosses = true;
+        let (mut crosses, mut is_here) = (true, false);
         let made = turn.table.with(&session, |slot| {
-            let resident = slot.as_ref().filter(|r| willing && r.gate == Gate::Open && !r.session.is_empty())?;
+            is_here = slot.as_ref().is_some_and(|r| r.gate == Gate::Open && !r.session.is_empty()) && !leaves;
+            let resident = slot.as_ref().filter(|_| willing && is_here)?;
             crosses = can_cross(resident, budget);
             crosses.then(|| (summarize(resident, &policy, budget), Known::default().unhashed(resident)))
         });
         if !crosses {
             self.unsendable(session.clone(), turn);
         }
-        let Some((summary, unhashed)) = made else { return self.count_gift(batch, false, turn) };
+        let Some((summary, unhashed)) = made else {
+            return self.count_gift(batch, if is_here { Given::Failed } else { Given::Gone }, turn);
+        };
         let mut known = Known::default();
         known.learn(unhashed);
         self.outgoing.last_serial += 1;
@@ -263,10 +274,11 @@ impl Node {
     fn origin_over<T: Table>(&mut self, handover: HandoverId, state: State, turn: &mut Turn<'_, T>) {
         let Some(origin) = self.outgoing.origins.remove(&handover) else { return };
         self.outgoing.moving.remove(&origin.session);
+        self.outgoing.over += 1;
         if state != State::Gone {
             turn.note(Note::Aborted(handover, origin.session));
         }
-        self.count_gift(origin.batch, state == State::Gone, turn);
+        self.count_gift(origin.batch, if state == State::Gone { Given::Moved } else { Given::Failed }, turn);
     }
 
     /// Steps 4 and 5: closes the gate, and sends what changed and the manifest.

@@ -3,7 +3,7 @@
 use crate::clients::{Seen, long, value};
 use crate::requests::Ask;
 use crate::world::{FETCH_US, PROPOSE_US, RETRY_US, STAGE_US, SWEEP_US, World};
-use wayfarer_engine::node::{Note, Purpose, Reason, Verdict};
+use wayfarer_engine::node::{Input, Note, Purpose, Reason, Verdict};
 use wayfarer_engine::residence::Gate;
 
 fn three() -> [(&'static str, bytes::Bytes); 3] {
@@ -105,6 +105,31 @@ fn an_origin_that_dies_after_the_commit_takes_only_what_was_not_carried() {
     assert_eq!(w.record().depends, [], "nothing depends on the dead");
     w.hand_over(b, c);
     assert_eq!(w.read(c, "streamed"), Seen::Lost, "a lost variable stays lost where the session goes");
+}
+
+/// Its process was not running: the answer has come, but is heard after the tick.
+#[test]
+fn a_reader_does_not_blame_the_holder_for_what_its_own_node_overslept() {
+    let (mut w, [a, b, c]) = World::start();
+    w.bear(a, &three());
+    w.hand_over(a, b);
+    let reader = w.need(b, "deferred");
+    w.deliver(b, a, "Fetch");
+    w.deliver(b, a, "Fetch");
+    w.wait(10 * FETCH_US);
+    w.feed(b, Input::Tick);
+    assert_eq!(w.verdict(reader), None);
+    w.deliver(a, b, "Fetched");
+    w.deliver(a, b, "Fetched");
+    assert_eq!((w.verdict(reader), w.read(b, "deferred")), (Some(Verdict::Fetched), value('d')));
+    // A reader that nobody answers while its node runs waits no longer for it.
+    w.hand_over(b, c);
+    let reader = w.need(c, "deferred");
+    w.wait(10 * FETCH_US);
+    w.feed(c, Input::Tick);
+    assert_eq!(w.verdict(reader), None);
+    w.pass(FETCH_US);
+    assert_eq!(w.verdict(reader), Some(Verdict::TryAgain(Reason::Holder)));
 }
 
 #[test]
