@@ -167,7 +167,7 @@ impl Node {
         while self.outgoing.count() < self.settings.at_once_max || !self.modes.owns() {
             let Some(next) = self.outgoing.moves.queue.pop_front() else { return };
             if !self.modes.owns() {
-                self.count_gift(next.batch, false, turn);
+                self.count_gift(next.batch, Given::Failed, turn);
                 continue;
             }
             self.propose(next.session, next.to, next.proposer, next.batch, turn);
