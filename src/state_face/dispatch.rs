@@ -9,8 +9,9 @@
 //! | of no session, upstream | relay | relay |
 //! | of no session, no upstream | error | error, or unknown command |
 //!
-//! Between MULTI and EXEC commands are queued ([`super::transaction`]).
-//! Invariant: a key of a session is never sent to the upstream.
+//! Between MULTI and EXEC commands are queued ([`super::transaction`]). While the mode is `observe`, commands on sessions go
+//! through ([`super::through`]).
+//! Invariant: a key of a session is never sent to the upstream from here.
 
 use super::Sessions;
 use super::connection::Client;
@@ -20,6 +21,7 @@ use super::sifting::Sifting;
 use super::subscriptions::Channels;
 use super::transaction::Watch;
 use super::upstream::{Event, Link, is_blocking};
+use crate::passage::Pass;
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -87,6 +89,15 @@ impl<S: Sessions> Client<S> {
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            command if self.face.passage.is_upstream() && self.session_of(&command).is_some() => return self.through(command),
+            command => return self.by_owner(command),
+        }
+        None
+    }
+
+    /// A command on sessions that have owners, or on none.
+    pub(super) fn by_owner(&mut self, command: Parsed) -> Option<Parsed> {
+        match command {
             Parsed::Foreign(foreign) if effect(&foreign) == Effect::Transaction => {
                 return self.transactional(foreign).map(Parsed::Foreign);
             }
@@ -299,12 +310,19 @@ impl<S: Sessions> Client<S> {
         if self.is_about_channels(&command) {
             return self.about_channels(command);
         }
-        let (effect, database) = (effect(&command), self.connection.db);
-        let of_session = command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
-        if of_session {
+        let database = self.connection.db;
+        if command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.count_unknown(&command);
+            self.error(errors::unknown_command(&command.args));
+            return None;
         }
-        if effect == Effect::NotRelayed || of_session {
+        self.nobodys(command)
+    }
+
+    /// A command that goes to the upstream whatever it names. Given back if it has to wait.
+    pub(super) fn nobodys(&mut self, command: Foreign) -> Option<Foreign> {
+        let effect = effect(&command);
+        if effect == Effect::NotRelayed {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
@@ -332,17 +350,26 @@ impl<S: Sessions> Client<S> {
     }
 
     pub(super) fn relay(&mut self, args: &[Bytes]) {
+        self.relay_with(args, None);
+    }
+
+    /// Relays a command whose pass is held until its reply comes.
+    pub(super) fn relay_with(&mut self, args: &[Bytes], pass: Option<Pass>) {
         let unit = self.replies.due();
-        self.send(args, unit);
+        self.send_with(args, unit, pass);
     }
 
     pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
+        self.send_with(args, unit, None);
+    }
+
+    pub(super) fn send_with(&mut self, args: &[Bytes], unit: Unit, pass: Option<Pass>) {
         self.face.metrics.upstream.increment(1);
         self.open_link();
         // Within a transaction nothing blocks.
         let blocks = self.queue.is_none() && is_blocking(args);
         match &mut self.link {
-            Some(link) => link.send(args, unit, blocks),
+            Some(link) => link.send(args, unit, blocks, pass),
             None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),
         }
     }
@@ -351,7 +378,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
-            Event::Push(frame) if self.tunnel => self.from_tunnel(frame),
+            Event::Push(frame) if self.tunnel => self.tunnelled(frame),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {
