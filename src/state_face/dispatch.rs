@@ -180,6 +180,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn is_too_long(&mut self, op: &Op) -> bool {
         let too_long = op.is_write() && op.args().iter().any(|arg| arg.len() > self.face.state.value_bytes_max);
         if too_long {
+            metrics::counter!(names::BOUNDS_HIT, "bound" => "value_bytes_max").increment(1);
             self.error(errors::VALUE_TOO_LONG);
         }
         too_long
