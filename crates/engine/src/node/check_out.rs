@@ -119,11 +119,12 @@ impl Node {
         loaded: Loaded,
         turn: &mut Turn<'_, T>,
     ) {
+        let is_still = |slot: Option<&Resident>| slot.is_some_and(|r| r.location.epoch == epoch && r.gate == Gate::Open);
         let verdict = match loaded {
             Loaded::Keys(keys) => {
                 turn.table.with(session, |slot| {
                     // What was loaded for another epoch, or twice, or is written by now, is older than what is here.
-                    let Some(resident) = slot.as_mut().filter(|r| r.location.epoch == epoch && r.gate == Gate::Open) else {
+                    let Some(resident) = slot.as_mut().filter(|r| is_still(Some(r))) else {
                         return;
                     };
                     let Some(mut rest) = resident.rest.take() else { return };
@@ -137,6 +138,8 @@ impl Node {
                 Verdict::Fetched
             }
             Loaded::Unfit => Verdict::TryAgain(Reason::Unfit),
+            // It has moved on while its key was looked for: the operation looks for it where it is now.
+            Loaded::Refused if !turn.table.with(session, |slot| is_still(slot.as_ref())) => Verdict::Fetched,
             Loaded::Refused => {
                 turn.note(Note::Stale(session.clone()));
                 Verdict::TryAgain(Reason::Upstream)

@@ -237,6 +237,7 @@ impl Node {
 
     fn heard<T: Table>(&mut self, from: Incarnation, message: message::Message, turn: &mut Turn<'_, T>) {
         use message::Message as M;
+        self.late.heard(from, turn.now.boot_us);
         match message {
             M::Propose { handover, session, summary, .. } => self.proposed(from, handover, session, summary, turn),
             M::Accept { handover, group, have } => self.accepted(from, handover, group, have, turn),

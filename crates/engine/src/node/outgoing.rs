@@ -319,22 +319,26 @@ impl Node {
             turn.note(Note::Demoted(demoted));
         }
         turn.note(Note::Froze(handover, origin.session.clone()));
-        // An operation that ran before the freeze and waits for the upstream is answered first.
+        // What ran before the freeze and must be in the upstream before it is acknowledged is written first.
         let session = origin.session.clone();
-        if self.behind.is_waited_for(&session) {
+        if self.must_write_first(&session, turn) {
             return self.behind.schedule(&session, now.boot_us);
         }
         // No group has replicas yet: all of them, none, are prepared.
         self.origin_event(handover, Event::Prepared, turn);
     }
 
-    /// Nobody waits any more for a critical write of a session that may be frozen.
+    /// Nothing critical of a session that may be frozen is unwritten any more, or the upstream does not take it.
     pub(super) fn wrote_frozen<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) {
-        if let Some(handover) = self.outgoing.moving.get(session).copied()
-            && self.outgoing.origins.get(&handover).is_some_and(|o| o.state == State::Preparing)
-        {
+        if let Some(handover) = self.outgoing.moving.get(session).copied().filter(|_| self.is_preparing(session)) {
             self.origin_event(handover, Event::Prepared, turn);
         }
+    }
+
+    /// Whether a session is frozen and its stage is not sent yet.
+    pub(super) fn is_preparing(&self, session: &SessionId) -> bool {
+        let origin = self.outgoing.moving.get(session).and_then(|handover| self.outgoing.origins.get(handover));
+        origin.is_some_and(|origin| origin.state == State::Preparing)
     }
 
     fn send_stage<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {
