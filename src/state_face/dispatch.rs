@@ -352,7 +352,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
-            Event::Push(frame) if self.tunnel => self.from_tunnel(frame),
+            Event::Push(frame) if self.tunnel => self.through_tunnel(frame),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {

@@ -94,7 +94,7 @@ fn channels_are_those_of_redis_across_members() {
             assert_eq!(ours, theirs, "{hello}");
         }
         assert_eq!(a.client().say("CONFIG SET notify-keyspace-events xE").error(), "");
-        assert_eq!(a.client().say("CONFIG SET notify-keyspace-events EMPTY").error().is_empty(), false);
+        assert!(!a.client().say("CONFIG SET notify-keyspace-events EMPTY").error().is_empty());
         // For the next protocol, as it was.
         let cleared = a.client().call(&["CONFIG", "SET", "notify-keyspace-events", ""]);
         assert_eq!(cleared, Reply::ok());
