@@ -311,19 +311,12 @@ impl<S: Sessions> Client<S> {
         if self.is_about_channels(&command) {
             return self.about_channels(command);
         }
-        let database = self.connection.db;
-        if command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+        let (effect, database) = (effect(&command), self.connection.db);
+        let of_session = command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
+        if of_session {
             self.count_unknown(&command);
-            self.error(errors::unknown_command(&command.args));
-            return None;
         }
-        self.nobodys(command)
-    }
-
-    /// A command that goes to the upstream whatever it names. Given back if it has to wait.
-    pub(super) fn nobodys(&mut self, command: Foreign) -> Option<Foreign> {
-        let effect = effect(&command);
-        if effect == Effect::NotRelayed {
+        if effect == Effect::NotRelayed || of_session {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();

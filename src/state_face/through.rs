@@ -66,7 +66,10 @@ impl<S: Sessions> Client<S> {
             Parsed::Foreign(foreign) if foreign.name == Some("watch") => {
                 return self.watch_through(Parsed::Foreign(foreign), &args, pass);
             }
-            Parsed::Foreign(foreign) if effect(&foreign) != Effect::None => return self.nobodys(foreign).map(Parsed::Foreign),
+            // Channels have names that may look like keys.
+            Parsed::Foreign(foreign) if effect(&foreign) != Effect::None || self.is_about_channels(&foreign) => {
+                return self.by_owner(Parsed::Foreign(foreign));
+            }
             _ => {}
         }
         match &mut self.queue {
