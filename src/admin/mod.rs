@@ -12,14 +12,19 @@
 //! | `GET /api/v1/sessions?limit=N` | sessions of this node |
 //! | `GET /api/v1/moves?after=SEQ` | the latest moves |
 //! | `POST /api/v1/checkin` | every session of this node goes to rest: how many went, how many did not |
+//! | `GET /api/v1/mode` | [`view::ModeStatus`] |
+//! | `POST /api/v1/mode?to=own`, `?to=observe` | orders that mode for the whole cluster: 202, and the status then |
 //! | `POST /api/v1/rebalance`, `/api/v1/cordon?on=BOOL` | |
 //! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
 //! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
 
+mod mode;
+mod outlook;
 pub mod view;
 
 use crate::control::BytesSent;
 use crate::driver::{Handle, Journal, clock, state_word};
+use crate::operations::Operations;
 use crate::rebalance::Rebalancer;
 use crate::store::Store;
 use crate::telemetry::names;
@@ -34,7 +39,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
-use wayfarer_engine::directory::MemberState;
+use wayfarer_engine::directory::{Directory, MemberState};
 use wayfarer_engine::node::{Input, NodeStatus};
 use wayfarer_engine::residence::Table;
 
@@ -79,6 +84,14 @@ pub struct Admin {
     pub journal: Arc<Journal>,
     /// Gives members their shares.
     pub rebalancer: Arc<Rebalancer>,
+    /// Where the mode of the cluster is.
+    pub directory: Arc<dyn Directory>,
+    /// What has been seen of sessions while nobody owns them.
+    pub operations: Arc<Operations>,
+    /// What may be carried of one session while it is paused.
+    pub carried_bytes_max: u64,
+    /// The last estimate of what owners would do, and when it was made.
+    pub kept_outlook: std::sync::Mutex<Option<(u64, view::Outlook)>>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
     /// Whether sessions are at rest in an upstream.
@@ -139,6 +152,7 @@ impl Admin {
     pub async fn status(self: &Arc<Self>) -> Option<view::Status> {
         let node = self.driver.status().await.ok()?;
         let loads = self.rebalancer.loads().await;
+        let outlook = self.outlook().await;
         let (value_bytes, missing_variables) = self.store.totals();
         let totals = &self.journal.totals;
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
@@ -178,6 +192,8 @@ impl Admin {
             variables_lost: count(&totals.lost),
             residuals: node.residuals as u64,
             residual_bytes: node.residual_bytes,
+            mode: Some(self.mode_of(&loads)),
+            outlook,
             rest: self.rest(&node),
             members: members.collect(),
         })
@@ -193,6 +209,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/rebalance", post(rebalance))
         .route("/api/v1/cordon", post(cordon))
         .route("/api/v1/checkin", post(check_in))
+        .route("/api/v1/mode", get(mode::show).post(mode::order))
         .route("/api/v1/drain", post(drain))
         .route("/drain", post(drain))
         .with_state(admin.clone())

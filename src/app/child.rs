@@ -84,7 +84,20 @@ pub(super) fn can_be_found(command: &[OsString]) -> Result<(), String> {
     let places = std::env::var_os("PATH").unwrap_or_default();
     let found =
         if is_path { Path::new(program).is_file() } else { std::env::split_paths(&places).any(|p| p.join(program).is_file()) };
-    if found { Ok(()) } else { Err(format!("{program:?} is not found; give the command after -- as you would in a shell")) }
+    if !found {
+        return Err(format!("{program:?} is not found; give the command after -- as you would in a shell"));
+    }
+    // One in PATH that cannot be executed is passed over by the system, and the next one may do.
+    if is_path && !may_be_executed(Path::new(program)) {
+        return Err(format!("{program:?} is not executable: chmod +x, or name its interpreter before it"));
+    }
+    Ok(())
+}
+
+/// Whether anybody may execute it. Whether this process may is seen when it does.
+fn may_be_executed(program: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(program).is_ok_and(|kind| kind.permissions().mode() & 0o111 != 0)
 }
 
 impl Instance {

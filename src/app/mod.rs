@@ -12,12 +12,15 @@
 //! | 5 start the instance; ready when it accepts connections | 5 the instance ends; the state face closes |
 //! | | 6 farewell: nobody forwards to here any more; the member leaves the directory |
 
+mod channels;
 mod child;
 mod leave;
+mod memory;
 mod resting;
 mod signals;
 mod start;
 mod survey;
+mod told;
 mod traffic;
 mod upkeep;
 
@@ -43,7 +46,7 @@ use wayfarer_settings::{LogFormat, Settings, Word};
 /// How long the first lease may take before the start counts as failed.
 const FIRST_LEASE: Duration = Duration::from_secs(20);
 /// How often expired sessions are looked for.
-const EXPIRY_PERIOD: Duration = Duration::from_millis(250);
+const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// Why the sidecar could not start.
 #[derive(Debug)]

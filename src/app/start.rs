@@ -6,13 +6,18 @@
 //! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
 //! taken.
 
+use super::memory::keep_within;
 use super::resting::check_in_unused;
+use super::told::{adoption_rule, http_settings, node_settings};
 use super::upkeep::keep_small;
-use super::{Running, StartError, cannot, expire, first_lease, live, serve_admin, traffic};
+use super::{Running, StartError, cannot, channels, expire, first_lease, live, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
+use crate::bus::{Bus, Sieve};
 use crate::control::{Control, ControlSettings};
 use crate::driver::{Driver, Handle, Journal, Parked, Parts};
 use crate::operations::{Forwards, OperationLimits, Operations};
+use crate::passage::Passage;
+use crate::passage::direct::Direct;
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
 use crate::rest::AtRest;
@@ -29,12 +34,9 @@ use tokio::task::JoinSet;
 use wayfarer_directory::{SqliteDirectory, SqliteOptions};
 use wayfarer_engine::directory::{Directory, MemberDraft, Role};
 use wayfarer_engine::ids::{IdKey, Incarnation};
-use wayfarer_engine::lease::LeaseTimes;
-use wayfarer_engine::node::NodeSettings;
-use wayfarer_engine::residence::AdoptionRule;
-use wayfarer_engine::rest::RestSettings;
+use wayfarer_engine::mode::{Goal, Phase};
 use wayfarer_http_face as http;
-use wayfarer_settings::{DirectoryPlace, Settings};
+use wayfarer_settings::{BeginsAs, DirectoryPlace, Settings, State};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -62,6 +64,10 @@ pub(super) async fn start(
         driver: node.driver.clone(),
         journal: node.journal,
         rebalancer: talk.rebalancer,
+        directory: node.directory.clone(),
+        operations: talk.operations.clone(),
+        carried_bytes_max: settings.handover.carried_bytes_max,
+        kept_outlook: std::sync::Mutex::default(),
         sent: Box::new(move || for_bytes.bytes()),
         metrics,
         draining: draining.clone(),
@@ -130,66 +136,17 @@ async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
 
 /// The faces are bound when the node has its lease; that their ports are taken is found out before it registers.
 async fn faces_can_listen(settings: &Settings) -> Result<(), StartError> {
+    let more = settings.state.served_listeners().map(|more| (settings.state.enabled, more.listen, "state.listener"));
     for (enabled, address, setting) in
         [(settings.state.enabled, settings.state.listen, "state"), (settings.http.enabled, settings.http.listen, "http")]
+            .into_iter()
+            .chain(more)
     {
         if enabled {
             drop(listen(address, setting).await?);
         }
     }
     Ok(())
-}
-
-fn adoption_rule(settings: &Settings) -> AdoptionRule {
-    AdoptionRule {
-        arrivals: u32::try_from(settings.handover.arrivals_to_adopt).unwrap_or(u32::MAX),
-        gap_us: settings.handover.arrival_gap_ms * 1000,
-        residence_us_min: settings.handover.residence_ms_min * 1000,
-    }
-}
-
-fn lease_times(settings: &Settings) -> LeaseTimes {
-    LeaseTimes {
-        length_us: settings.cluster.lease_ms * 1000,
-        margin_us: settings.cluster.lease_margin_ms * 1000,
-        lost_after_us: settings.cluster.lost_after_ms.map(|ms| ms * 1000),
-    }
-}
-
-fn node_settings(settings: &Settings) -> NodeSettings {
-    let handover = &settings.handover;
-    NodeSettings {
-        lease: lease_times(settings),
-        policy: Arc::new(settings.policy.clone()),
-        carried_bytes_max: handover.carried_bytes_max,
-        pause_bytes_max: handover.carried_bytes_max,
-        at_once_max: handover.at_once_max,
-        propose_us_max: handover.propose_ms_max * 1000,
-        stage_us_max: (handover.stage_ms_max + handover.commit_ms_max) * 1000,
-        retry_us: 50_000,
-        fetch_us_max: settings.state.fetch_ms_max * 1000,
-        stream_bytes_max: 1 << 20,
-        trickle_bytes_per_s: if handover.trickle { handover.trickle_bytes_per_s } else { 0 },
-        drain_residuals: true,
-        residual_bytes_max: handover.residual_bytes_max,
-        sweep_us: 5_000_000,
-        frame_bytes_max: settings.cluster.frame_bytes_max as u64,
-        waiting_max: settings.state.parked_operations_max,
-        rest: settings.rest_upstream().map(|_| rest_settings(settings)),
-    }
-}
-
-fn rest_settings(settings: &Settings) -> RestSettings {
-    let rest = &settings.rest;
-    RestSettings {
-        high_us: rest.high_ms * 1000,
-        medium_us: rest.medium_ms * 1000,
-        low_us: rest.low_ms * 1000,
-        in_flight_max: rest.batches_max,
-        pause_us: 50_000,
-        pause_us_max: 2_000_000,
-        check_ins_max: rest.batches_max,
-    }
 }
 
 /// Where sessions are at rest, if anywhere.
@@ -199,6 +156,12 @@ fn at_rest(settings: &Settings, directory: &SqliteDirectory) -> Result<Option<Ar
     let keys = settings.state.keys.clone();
     let rest = AtRest::new(upstream, keys, directory.made_unix_ms(), settings.state.value_bytes_max, patience);
     Ok(Some(Arc::new(rest.map_err(cannot("[state] upstream cannot be used"))?)))
+}
+
+/// Where clients' channels are. What the settings say of events holds until a client says otherwise.
+fn bus(settings: &Settings) -> Bus {
+    let numbering = settings.state.upstream.as_ref().map(|upstream| upstream.numbering()).unwrap_or_default();
+    Bus::new(settings.state.notify_keyspace_events, numbering)
 }
 
 /// This node as a member: registered, its driver running.
@@ -211,27 +174,47 @@ struct Joined {
     driver: Handle,
     lives: watch::Receiver<Option<Incarnation>>,
     rest: Option<Arc<AtRest>>,
+    bus: Arc<Bus>,
+    passage: Arc<Passage>,
+}
+
+/// A node whose sessions cannot rest would leave its clients without an answer where the upstream answers for sessions.
+async fn can_follow(settings: &Settings, directory: &SqliteDirectory) -> Result<(), StartError> {
+    let view = directory.view().await.map_err(cannot("[cluster] directory does not say in which mode the cluster is"))?;
+    if view.mode.phase.goal() == Goal::Observe && settings.rest_upstream().is_none() {
+        let what = "the cluster is in mode observe, where the upstream answers for sessions".to_owned();
+        return Err(StartError { what, why: "set [state] upstream, and leave [rest] enabled on".to_owned() });
+    }
+    Ok(())
 }
 
 /// Registers in the directory and runs the driver.
 async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()>) -> Result<Joined, StartError> {
     let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
-    let directory =
-        SqliteDirectory::open(path, SqliteOptions { cluster: settings.cluster.name.clone(), ..SqliteOptions::default() })
-            .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
+    let begins = match settings.cluster.mode {
+        BeginsAs::Own => Phase::Own,
+        BeginsAs::Observe => Phase::Observe,
+    };
+    let options = SqliteOptions { cluster: settings.cluster.name.clone(), begins, ..SqliteOptions::default() };
+    let directory = SqliteDirectory::open(path, options)
+        .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
     let directory = Arc::new(directory);
     let store = Store::new(adoption_rule(settings)).with_value_bytes_max(settings.state.value_bytes_max);
     let store = match settings.rest_upstream() {
         Some(_) => store.with_rest(Arc::new(settings.policy.clone()), settings.rest.unwritten_bytes_max),
         None => store,
     };
-    let store = Arc::new(store);
+    let store = settings.state.max_memory.into_iter().fold(store, Store::with_memory_max);
+    let bus = Arc::new(bus(settings));
+    let store = Arc::new(store.with_happened(bus.happened().clone()));
     let key = settings.admin.id_key.as_ref().map_or_else(random_key, |key| Ok(IdKey(key.0)))?;
     let journal = Arc::new(Journal::new(key));
     let (lives_in, lives) = watch::channel(None);
     let mail = Arc::new(traffic::Mail { control: control.clone(), lives: lives_in.clone() });
     let parked = Arc::new(Parked::default());
     let rest = at_rest(settings, &directory)?;
+    let passage = Arc::new(Passage::default());
+    can_follow(settings, &directory).await?;
     let parts = Parts {
         parked: parked.clone(),
         directory: directory.clone() as Arc<dyn Directory>,
@@ -241,6 +224,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         directory_ms_max: settings.handover.commit_ms_max,
         journal: journal.clone(),
         rest: rest.clone(),
+        passage: passage.clone(),
     };
     let draft = MemberDraft {
         name: settings.cluster.node.clone(),
@@ -255,7 +239,9 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
     lives_in.send_replace(Some(driver.me()));
     tasks.spawn(loop_.run());
-    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest })
+    let for_sieve = (store.clone(), directory.clone() as Arc<dyn Directory>);
+    bus.set_sieve(Sieve { store: for_sieve.0, directory: for_sieve.1, standing: driver.standing(), rest: rest.clone() });
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage })
 }
 
 /// What talks to other nodes.
@@ -280,7 +266,15 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     let forwards = Arc::new(Forwards::new(sender, limits.park + FORWARD_SLACK));
     let (policy, rest) = (Arc::new(settings.policy.clone()), node.rest.clone());
     let parked = node.parked.clone();
-    let operations = Arc::new(Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits));
+    let direct = settings.rest_upstream().map(|upstream| {
+        let patience = Duration::from_millis(settings.rest.upstream_ms_max);
+        Direct::new(upstream.clone(), patience, settings.state.output_bytes_max)
+    });
+    let operations = Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits);
+    let operations = operations.with_bus(node.bus.clone()).with_passage(node.passage.clone(), direct);
+    let operations = Arc::new(operations);
+    tasks.spawn(channels::spread(node.bus.clone(), node.control.clone(), stopping.clone()));
+    tasks.spawn(channels::keep_told(operations.clone(), stopping.clone()));
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), node.directory.clone(), store.clone(), sender()));
     let (work, working) = traffic::Tasks::new();
     tasks.spawn(working);
@@ -295,6 +289,7 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     if settings.rest_upstream().is_some() {
         tasks.spawn(check_in_unused(store.clone(), driver.clone(), settings.rest.after_ms, stopping.clone()));
     }
+    tasks.spawn(keep_within(store.clone(), driver.clone(), stopping.clone()));
     tasks.spawn(expire(store, driver, stopping.clone()));
     Talk { operations, rebalancer, work }
 }
@@ -317,13 +312,20 @@ async fn open_faces(
     let (state_tasks, http_tasks) = (JoinSet::new(), JoinSet::new());
     let mut faces = Faces { state_address: None, state_tasks, http_draining: None, http_tasks };
     if settings.state.enabled {
-        let face = StateFace::bind(settings.state.clone(), arrivals.operations.clone())
-            .await
-            .map_err(cannot(format!("[state] cannot listen on {}", settings.state.listen)))?;
-        faces.state_address = Some(face.local_addr().map_err(cannot("[state] the listener has no address"))?);
-        let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
-        let stopping = stop_state.subscribe();
-        faces.state_tasks.spawn(async move { face.run(stopping).await });
+        let more = settings.state.served_listeners().map(|more| more.listen);
+        for listens in [settings.state.listen].into_iter().chain(more) {
+            let state = State { listen: listens, ..settings.state.clone() };
+            let face = StateFace::bind(state, arrivals.operations.clone())
+                .await
+                .map_err(cannot(format!("[state] cannot listen on {listens}")))?;
+            let face = face.with_bus(arrivals.operations.bus().clone());
+            let address = face.local_addr().map_err(cannot("[state] the listener has no address"))?;
+            faces.state_address.get_or_insert(address);
+            let face = face.with_passage(arrivals.operations.passage().clone());
+            let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
+            let stopping = stop_state.subscribe();
+            faces.state_tasks.spawn(async move { face.run(stopping).await });
+        }
     }
     if settings.http.enabled {
         let face = http::bind(http_settings(settings), Arc::new(arrivals))
@@ -346,25 +348,4 @@ fn random_key() -> Result<IdKey, StartError> {
     let mut key = [0; 16];
     getrandom::fill(&mut key).map_err(cannot("the system gives no random bytes"))?;
     Ok(IdKey(key))
-}
-
-fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
-    let from = &settings.http;
-    http::HttpFaceSettings {
-        close_ms_max: from.close_ms_max,
-        session: from.session.clone(),
-        websocket_close_ms: from.websocket_close_ms,
-        connections_max: from.connections_max,
-        idle_ms_max: from.idle_ms_max,
-        header_ms_max: from.header_ms_max,
-        header_bytes_max: from.header_bytes_max,
-        stalled_ms_max: from.stalled_ms_max,
-        body_bytes_per_s_min: from.body_bytes_per_s_min,
-        request_ms_max: from.request_ms_max,
-        connect_ms_max: from.connect_ms_max,
-        trusted_proxies: from.trusted_proxies.clone(),
-        proxy_protocol: from.proxy_protocol,
-        access_log: from.access_log.clone(),
-        ..http::HttpFaceSettings::new(from.listen, settings.app.address)
-    }
 }

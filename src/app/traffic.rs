@@ -4,9 +4,11 @@
 //! set is full, an operation is answered so at once: to wait for a place would hold up the messages behind it, and one of those
 //! may be the very commit that the operations in the set wait for. Gifts have places of their own.
 
-use super::survey;
+use super::{channels, survey};
+use crate::bus::question;
 use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
+use crate::operations::seen;
 use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
@@ -32,6 +34,7 @@ const TASKS_MAX: usize = 4096;
 const QUEUE_MAX: usize = 1024;
 /// Gifts that members may ask for at once: each rebalancing asks for at most one from a node to another.
 const GIFTS_MAX: usize = 256;
+const UNKNOWN_QUESTION: &[u8] = b"-ERR wayfarer: this member does not know the question\r\n";
 
 /// What may take long.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -141,6 +144,7 @@ impl Inbound for Traffic {
                     self.rebalancer.refuse(from, id, count);
                 }
             }
+            ControlMessage::Happened { events } => self.operations.bus().tell(&events),
             ControlMessage::Leaving { id } => self.operations.forwards().farewell_of(from, id),
             ControlMessage::LeavingHeard { id } => self.operations.forwards().farewell_heard(from, id),
             message @ (ControlMessage::Load { .. } | ControlMessage::Given { .. }) => self.rebalancer.answered(from, message),
@@ -170,6 +174,14 @@ impl Traffic {
         let Origin::Node { from, .. } = origin else { return None };
         if arguments.first().is_some_and(|name| name.as_ref() == survey::NAME) {
             return self.surveyed(from, id, &arguments);
+        }
+        if let Some(asked) = question::arguments(&arguments) {
+            // At once, so that what one member publishes is heard in order.
+            let answer = self.operations.bus().asked(Some(from), asked);
+            return Some(answer.map_or(Forwarded::Failed(Bytes::from_static(UNKNOWN_QUESTION)), Forwarded::Reply));
+        }
+        if arguments.first().is_some_and(|name| name.as_ref() == seen::NAME) {
+            return Some(Forwarded::Reply(seen::here(&self.operations)));
         }
         let Some(op) = self.understand(&session, arguments) else {
             let line = Bytes::from_static(
@@ -204,8 +216,7 @@ impl Traffic {
     /// A question about the keys of all sessions of this node.
     fn surveyed(&self, from: Incarnation, id: u64, arguments: &[Bytes]) -> Option<Forwarded> {
         let Some(asked) = survey::understand(arguments) else {
-            let line = Bytes::from_static(b"-ERR wayfarer: this member does not know the question\r\n");
-            return Some(Forwarded::Failed(line));
+            return Some(Forwarded::Failed(Bytes::from_static(UNKNOWN_QUESTION)));
         };
         let (operations, control) = (self.operations.clone(), self.control.clone());
         let task = Box::pin(async move { reply(&control, from, id, Forwarded::Reply(survey::here(operations, asked).await)) });
@@ -248,6 +259,9 @@ impl StateSessions for Operations {
     }
 
     async fn slow(self: Arc<Self>, session: SessionId, op: Op, protocol: Protocol) -> Bytes {
+        if question::arguments(op.args()).is_some() {
+            return channels::everywhere(self, op, protocol).await;
+        }
         match self.run(&session, &op, protocol, Origin::Client).await {
             Ran::Reply(bytes) | Ran::Failed(bytes) => bytes,
             // Only forwarded operations end so.
@@ -269,6 +283,10 @@ pub(super) struct Arrivals {
 
 impl wayfarer_http_face::Sessions for Arrivals {
     fn arriving(&self, session: &[u8]) {
+        // Where nobody owns a session there is nobody to ask.
+        if !self.operations.passage().is_owners() {
+            return;
+        }
         let store = self.operations.store();
         if let Some(wanted) = store.wanted_early(session) {
             if !wanted.is_empty() {

@@ -14,6 +14,7 @@ mod check;
 mod configuration;
 mod init;
 mod instance;
+mod mode;
 mod named;
 mod taken;
 
@@ -60,6 +61,8 @@ enum Command {
     Rebalance(ask::AskArgs),
     /// Send every session of a sidecar to rest in the upstream; they come back when they are used
     Checkin(ask::CheckInArgs),
+    /// The mode of the cluster: observe (the upstream answers for sessions), own (their owners do); without one, show it
+    Mode(mode::ModeArgs),
     /// Take no more sessions (--off: take them again)
     Cordon(ask::CordonArgs),
     /// Give every session away and end
@@ -113,6 +116,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if let Command::Run(run) = &cli.command
+        && run.command.is_empty()
+        && std::env::args_os().next_back().is_some_and(|last| last == "--")
+    {
+        eprintln!("wayfarer: no command after --: give one, or leave -- out to run the sidecar alone");
+        return ExitCode::from(USAGE);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -135,6 +145,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Sessions(args) => ask::sessions(args).await,
         Command::Rebalance(args) => ask::rebalance(args).await,
         Command::Checkin(args) => ask::check_in(args).await,
+        Command::Mode(args) => mode::mode(args).await,
         Command::Cordon(args) => ask::cordon(args).await,
         Command::Drain(args) => ask::drain(args).await,
     }

@@ -19,6 +19,8 @@
 
 use super::lanes::Lanes;
 use super::replies::{Replies, Unit};
+use super::sifting::Sifting;
+use super::subscriptions::Channels;
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, close, stopped};
@@ -67,6 +69,9 @@ pub(super) struct Client<S> {
     pub(super) changes: HashMap<Unit, Then>,
     /// No later command is begun before this reply has come.
     pub(super) barrier: Option<Unit>,
+    /// What it listens to.
+    pub(super) channels: Channels,
+    pub(super) sifting: Sifting,
     /// After SUBSCRIBE and the like: everything is the upstream's.
     pub(super) tunnel: bool,
     /// Takes no more commands, and closes when the replies are sent.
@@ -87,6 +92,10 @@ enum Woken {
     Wrote(std::io::Result<usize>),
     Finished(Result<(SessionId, Unit, Bytes), JoinError>),
     Upstream(Event),
+    /// Something has come for a subscriber.
+    News,
+    /// What the upstream said to a subscriber may go on, or was dropped.
+    Sifted(Option<Bytes>),
     Shutdown,
     Stalled,
     /// The upstream has been silent for too long, and its client is gone.
@@ -111,6 +120,8 @@ impl<S: Sessions> Client<S> {
             watch: Watch::default(),
             changes: HashMap::new(),
             barrier: None,
+            channels: Channels::default(),
+            sifting: Sifting::default(),
             tunnel: false,
             closing: false,
             held: None,
@@ -171,13 +182,18 @@ impl<S: Sessions> Client<S> {
                     self.input.reserve(self.read_bytes);
                 }
                 let looks = owed && !may_read && !self.gone;
-                let (relays, runs, stopping) = (self.link.is_some() && !self.is_over(), !self.slow.is_empty(), self.closing);
+                let sifts = !self.sifting.is_empty();
+                let held_up = self.is_over() || self.sifting.is_full(self.face.state.output_bytes_max);
+                let (relays, runs, stopping) = (self.link.is_some() && !held_up, !self.slow.is_empty(), self.closing);
+                let (takes, listens) = (self.channels.takes(self.replies.out.len()), self.channels.listens());
                 let (mut reader, mut writer) = stream.split();
                 tokio::select! {
                     read = reader.read_buf(&mut self.input), if may_read => Woken::Read(read),
                     wrote = writer.write_buf(&mut self.replies.out), if !self.replies.out.is_empty() => Woken::Wrote(wrote),
                     Some(finished) = self.slow.join_next(), if runs => Woken::Finished(finished),
                     event = next(&mut self.link), if relays => Woken::Upstream(event),
+                    sifted = self.sifting.next(&self.face.bus), if sifts => Woken::Sifted(sifted),
+                    () = self.channels.ready(takes), if listens => Woken::News,
                     () = stopped(shutdown), if !stopping => Woken::Shutdown,
                     () = &mut stalled, if timing => Woken::Stalled,
                     () = &mut overdue, if owing => Woken::Overdue,
@@ -207,12 +223,20 @@ impl<S: Sessions> Client<S> {
                 tracing::debug!(kind = ?error.kind(), "a client's connection broke");
                 return false;
             }
-            Woken::Finished(Ok((session, unit, reply))) => self.finished(session, unit, reply),
+            Woken::Finished(Ok((session, unit, reply))) => {
+                // What a client publishes to itself comes before the count of who got it.
+                if !self.hear_news() {
+                    return false;
+                }
+                self.finished(session, unit, reply);
+            }
             Woken::Finished(Err(_)) => {
                 tracing::error!("an operation ended in a panic: a bug, please report it; its client is disconnected");
                 return false;
             }
             Woken::Upstream(event) => self.upstream_event(event),
+            Woken::Sifted(frame) => frame.iter().for_each(|frame| self.replies.out.extend_from_slice(frame)),
+            Woken::News => return self.hear_news(),
             Woken::Shutdown => self.closing = true,
             Woken::Overdue => {
                 tracing::debug!("the upstream does not answer a client that has gone");
@@ -226,6 +250,15 @@ impl<S: Sessions> Client<S> {
             }
         }
         true
+    }
+
+    /// Something has come for a subscriber. False: it reads too slowly.
+    fn hear_news(&mut self) -> bool {
+        let taken = self.take_news();
+        if taken.is_err() {
+            tracing::info!("a subscriber that does not read is disconnected ([state] output_bytes_max)");
+        }
+        taken.is_ok()
     }
 
     /// The client is gone and the upstream's replies are not waited for.
@@ -248,6 +281,13 @@ impl<S: Sessions> Client<S> {
             }
             self.parser.set_stranger(!self.connection.authenticated);
             match self.parser.next(&mut self.input) {
+                Ok(Some(args)) if is_http(&args) => {
+                    tracing::warn!(
+                        "a client spoke HTTP to the state face: its connection is closed, for a web page may be behind it"
+                    );
+                    metrics::counter!(names::STATE_PROTOCOL_ERRORS).increment(1);
+                    self.closing = true;
+                }
                 Ok(Some(args)) => self.held = self.dispatch(wayfarer_engine::command::parse(args)),
                 Ok(None) => {
                     self.closing |= self.end_of_input;
@@ -294,6 +334,7 @@ impl<S: Sessions> Client<S> {
         let outgoing = self.link.as_ref().map_or(0, Link::outgoing_bytes);
         let in_flight = self.replies.slots().max(self.slow.len());
         self.barrier.is_some()
+            || !self.sifting.is_empty()
             || in_flight >= self.face.state.pipeline_depth_max
             || self.is_over()
             || outgoing > self.face.state.output_bytes_max
@@ -334,4 +375,10 @@ fn is_read_closed(stream: &TcpStream) -> bool {
 #[allow(clippy::disallowed_methods, reason = "a deadline of tokio's own timer needs tokio's own clock")]
 fn after(pause: Duration) -> Instant {
     Instant::now() + pause
+}
+
+/// Whether this is a line of an HTTP request. A page that a browser of this machine shows can send one with commands as its body,
+/// so nothing behind it is executed; Redis does the same.
+fn is_http(args: &[Bytes]) -> bool {
+    args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
 }

@@ -9,15 +9,20 @@
 //! | of no session, upstream | relay | relay |
 //! | of no session, no upstream | error | error, or unknown command |
 //!
-//! Between MULTI and EXEC commands are queued ([`super::transaction`]).
-//! Invariant: a key of a session is never sent to the upstream.
+//! Between MULTI and EXEC commands are queued ([`super::transaction`]). While the mode is `observe`, commands on sessions go
+//! through ([`super::through`]).
+//! Invariant: a key of a session is never sent to the upstream from here.
 
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
 use super::replies::Unit;
+use super::sifting::Sifting;
+use super::subscriptions::Channels;
 use super::transaction::Watch;
 use super::upstream::{Event, Link, is_blocking};
+use crate::passage::Pass;
+use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
@@ -72,12 +77,27 @@ impl<S: Sessions> Client<S> {
         if self.tunnel {
             return self.in_tunnel(command);
         }
+        if self.is_listening_only() {
+            return self.while_listening(command);
+        }
         match command {
             Parsed::Connection(command) if command.name() == "reset" && self.replies.slots() > 0 => {
                 return Some(Parsed::Connection(command));
             }
+            Parsed::Connection(command) if self.queue.is_none() && self.asks_for_events(&command) => {
+                self.ask_for_events(command.args());
+            }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            command if self.face.passage.is_upstream() && self.session_of(&command).is_some() => return self.through(command),
+            command => return self.by_owner(command),
+        }
+        None
+    }
+
+    /// A command on sessions that have owners, or on none.
+    pub(super) fn by_owner(&mut self, command: Parsed) -> Option<Parsed> {
+        match command {
             Parsed::Foreign(foreign) if effect(&foreign) == Effect::Transaction => {
                 return self.transactional(foreign).map(Parsed::Foreign);
             }
@@ -95,6 +115,11 @@ impl<S: Sessions> Client<S> {
     pub(super) fn error(&mut self, text: impl AsRef<[u8]>) {
         self.face.metrics.refused.increment(1);
         self.replies.write(self.connection.protocol, |reply| reply.error(text));
+    }
+
+    /// Names a command on a session's key that is not served: for the operator who wonders what a library needs.
+    pub(super) fn count_unknown(&self, command: &Foreign) {
+        metrics::counter!(names::STATE_UNKNOWN, "command" => command.name.unwrap_or("other")).increment(1);
     }
 
     pub(super) fn has_upstream(&self) -> bool {
@@ -117,11 +142,15 @@ impl<S: Sessions> Client<S> {
             port: face.port,
             uptime_s: face.started.elapsed().as_secs(),
             clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
+            events: face.bus.classes(),
         };
         let (protocol, db) = (self.connection.protocol, self.connection.db);
         match self.connection.run(command, facts, out) {
             After::Close => self.closing = true,
-            After::Reset => (self.link, self.queue, self.watch) = (None, None, Watch::default()),
+            After::Reset => {
+                (self.link, self.queue, self.watch) = (None, None, Watch::default());
+                (self.channels, self.sifting) = (Channels::default(), Sifting::default());
+            }
             After::Continue => {
                 let now = &self.connection;
                 if let (Some(link), Some(upstream)) = (&mut self.link, &self.face.state.upstream) {
@@ -162,6 +191,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn is_too_long(&mut self, op: &Op) -> bool {
         let too_long = op.is_write() && op.args().iter().any(|arg| arg.len() > self.face.state.value_bytes_max);
         if too_long {
+            metrics::counter!(names::BOUNDS_HIT, "bound" => "value_bytes_max").increment(1);
             self.error(errors::VALUE_TOO_LONG);
         }
         too_long
@@ -218,6 +248,9 @@ impl<S: Sessions> Client<S> {
 
     /// An operation under way has ended: its reply, and those behind it in its lane as far as they need not wait.
     pub(super) fn finished(&mut self, session: SessionId, unit: Unit, reply: Bytes) {
+        if unit == Unit::NOBODYS {
+            return self.were_told();
+        }
         self.settle(unit, reply);
         while let Some(waiting) = self.lanes.next(&session) {
             let mut out = BytesMut::new();
@@ -275,14 +308,21 @@ impl<S: Sessions> Client<S> {
 
     /// A command that is not executed here. Given back if it has to wait.
     fn foreign(&mut self, command: Foreign) -> Option<Foreign> {
+        if self.is_about_channels(&command) {
+            return self.about_channels(command);
+        }
         let (effect, database) = (effect(&command), self.connection.db);
-        if effect == Effect::NotRelayed || command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+        let of_session = command.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key));
+        if of_session {
+            self.count_unknown(&command);
+        }
+        if effect == Effect::NotRelayed || of_session {
             self.error(errors::unknown_command(&command.args));
         } else if !self.has_upstream() {
             let on_keys = command.name.is_some() && !command.keys.is_empty();
             if on_keys { self.error(NO_UPSTREAM) } else { self.error(errors::unknown_command(&command.args)) }
         } else if effect == Effect::Tunnel {
-            if self.replies.slots() > 0 {
+            if self.replies.slots() > 0 || self.must_be_told(&command) {
                 return Some(command);
             }
             self.tunnel = true;
@@ -304,17 +344,26 @@ impl<S: Sessions> Client<S> {
     }
 
     pub(super) fn relay(&mut self, args: &[Bytes]) {
+        self.relay_with(args, None);
+    }
+
+    /// Relays a command whose pass is held until its reply comes.
+    pub(super) fn relay_with(&mut self, args: &[Bytes], pass: Option<Pass>) {
         let unit = self.replies.due();
-        self.send(args, unit);
+        self.send_with(args, unit, pass);
     }
 
     pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
+        self.send_with(args, unit, None);
+    }
+
+    pub(super) fn send_with(&mut self, args: &[Bytes], unit: Unit, pass: Option<Pass>) {
         self.face.metrics.upstream.increment(1);
         self.open_link();
         // Within a transaction nothing blocks.
         let blocks = self.queue.is_none() && is_blocking(args);
         match &mut self.link {
-            Some(link) => link.send(args, unit, blocks),
+            Some(link) => link.send(args, unit, blocks, pass),
             None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),
         }
     }
@@ -323,6 +372,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
+            Event::Push(frame) if self.tunnel => self.through_tunnel(frame),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {

@@ -17,20 +17,24 @@
 //! | `keys` | which session and variable a key is |
 //! | `connection` | one client: its loop, its bounds |
 //! | `dispatch` | what becomes of one command |
+//! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
 //! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
 //! | `survey` | SCAN, KEYS, DBSIZE, FLUSHDB |
-//! | `tunnel` | after SUBSCRIBE and MONITOR |
+//! | `subscriptions`, `asking` | SUBSCRIBE, PUBLISH and their sisters |
+//! | `tunnel` | after MONITOR, and SUBSCRIBE at an upstream |
+//! | `sifting` | what the upstream tells of session keys |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
-//! untouched*; a key of a session never goes upstream.
+//! untouched*; a key of a session never goes upstream but where the mode says so.
 
+mod asking;
 mod connection;
 mod dispatch;
 mod exec;
@@ -39,7 +43,10 @@ mod lanes;
 mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
+mod sifting;
+mod subscriptions;
 mod survey;
+mod through;
 mod transaction;
 mod tunnel;
 mod understand;
@@ -48,6 +55,8 @@ mod upstream;
 pub use keys::SessionKeys;
 pub use understand::Understanding;
 
+use crate::bus::Bus;
+use crate::passage::Passage;
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use connection::Client;
@@ -63,9 +72,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::ids::SessionId;
 use wayfarer_engine::wire::resp::Protocol;
-use wayfarer_settings::State;
+use wayfarer_settings::{State, Upstream};
 
 /// A client whose unread replies exceed their bound, or who is to be let go, must read something within this time.
 const STALL: Duration = Duration::from_secs(10);
@@ -129,6 +139,8 @@ struct Face<S> {
     understanding: Understanding,
     sessions: Arc<S>,
     stall: Duration,
+    /// The way of operations on sessions.
+    passage: Arc<Passage>,
     /// Names in the upstream that begin with this are not shown.
     hidden: Option<&'static [u8]>,
     port: u16,
@@ -136,6 +148,7 @@ struct Face<S> {
     clients: AtomicUsize,
     next_id: AtomicU64,
     metrics: Metrics,
+    bus: Arc<Bus>,
 }
 
 /// Handles that the hot path need not look up.
@@ -190,17 +203,21 @@ impl<S: Sessions> StateFace<S> {
         let listener = TcpListener::bind(state.listen).await?;
         let port = listener.local_addr()?.port();
         let understanding = Understanding::new(&state);
+        let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
+        let bus = Arc::new(Bus::new(Classes::NONE, numbering));
         let face = Face {
             state,
             understanding,
             sessions,
             stall: STALL,
+            passage: Arc::default(),
             hidden: None,
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             metrics: Metrics::new(),
+            bus,
         };
         Ok(StateFace { listener, face: Arc::new(face) })
     }
@@ -214,6 +231,22 @@ impl<S: Sessions> StateFace<S> {
     pub fn with_hidden(mut self, prefix: &'static [u8]) -> StateFace<S> {
         if let Some(face) = Arc::get_mut(&mut self.face) {
             face.hidden = Some(prefix);
+        }
+        self
+    }
+
+    /// Its clients' channels are those of this bus. Without it they are the face's own.
+    pub fn with_bus(mut self, bus: Arc<Bus>) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.bus = bus;
+        }
+        self
+    }
+
+    /// Operations on sessions go the way that this says; else always to their owners.
+    pub fn with_passage(mut self, passage: Arc<Passage>) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.passage = passage;
         }
         self
     }

@@ -26,6 +26,11 @@ pub(super) struct Unit {
     part: usize,
 }
 
+impl Unit {
+    /// Of what no client waits for.
+    pub(super) const NOBODYS: Unit = Unit { command: u64::MAX, part: usize::MAX };
+}
+
 /// How the parts of one reply become it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Whole {

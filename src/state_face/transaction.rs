@@ -18,9 +18,11 @@
 use super::Sessions;
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
+use crate::passage::Pass;
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, Target, errors};
 use wayfarer_engine::ids::SessionId;
 
@@ -68,6 +70,8 @@ pub(super) struct Queue {
     /// The upstream has been sent MULTI, and holds its commands.
     pub(super) upstream: bool,
     selects: bool,
+    /// It has keys of sessions that have no owners: held until EXEC is answered.
+    pub(super) pass: Option<Pass>,
     /// The database that a queued SELECT will have chosen.
     database: u8,
 }
@@ -79,6 +83,8 @@ pub(super) struct Watch {
     /// WATCHes whose stamps have not come yet.
     pub(super) pending: usize,
     pub(super) upstream: bool,
+    /// Keys of sessions are among those, in this turn of the way.
+    pub(super) through: Option<u64>,
     /// What the upstream watched it has forgotten.
     pub(super) broken: bool,
 }
@@ -93,6 +99,8 @@ pub(super) enum Then {
     GoOnUpstream,
     /// A scan of the upstream: mark its cursor.
     MarkUpstream,
+    /// The upstream says which events it tells, or has taken what it was told.
+    LearnEvents(Option<Classes>),
 }
 
 impl<S: Sessions> Client<S> {
@@ -129,6 +137,7 @@ impl<S: Sessions> Client<S> {
                     failed: false,
                     upstream: false,
                     selects: false,
+                    pass: None,
                     database: self.connection.db,
                 });
                 self.say_ok();
@@ -254,6 +263,7 @@ impl<S: Sessions> Client<S> {
         let connection_wide = effect(foreign) != Effect::None;
         let database = self.database();
         if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
+            self.count_unknown(foreign);
             self.refuse(errors::unknown_command(&foreign.args));
         } else if connection_wide || Self::is_survey(foreign) {
             self.refuse(NOT_INSIDE);

@@ -14,6 +14,8 @@
 
 use super::Sessions;
 use super::connection::Client;
+use super::sifting::Sifting;
+use super::subscriptions::Channels;
 use bytes::Bytes;
 use wayfarer_engine::command::Parsed;
 use wayfarer_engine::wire::resp::frame::elements;
@@ -115,12 +117,14 @@ impl<S: Sessions> Client<S> {
             Parsed::Connection(command) if matches!(command.name(), "quit" | "reset") => {
                 // Redis forgets all subscriptions; the connection to it goes with them.
                 self.tunnel = false;
+                (self.channels, self.sifting) = (Channels::default(), Sifting::default());
                 self.about_connection(&command);
             }
             command if self.link.as_ref().is_some_and(|link| link.is_asked()) => return Some(command),
             Parsed::Connection(command) if command.name() == "ping" => {
                 self.link.iter_mut().for_each(|link| link.send_through(command.args()));
             }
+            Parsed::Foreign(command) if self.must_be_told(&command) => return Some(Parsed::Foreign(command)),
             Parsed::Foreign(command)
                 if !command.keys.iter().any(|key| self.face.understanding.keys.is_session(self.connection.db, key)) =>
             {

@@ -12,12 +12,17 @@
 //! says nothing about what was read in this one. A reply that was made without a lease is thrown away, and its operator is told
 //! to try again.
 
+mod happened;
+mod memory;
 mod schedule;
 mod unwritten;
+
+pub use happened::Happened;
 
 use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use memory::{Memory, Weight};
 use schedule::{NEVER, Schedule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -88,6 +93,7 @@ struct Held {
     resident: Resident,
     /// When it is to be looked at, as the schedule has it: never later than the expiry of its next key.
     due_ms: u64,
+    weight: Weight,
 }
 
 /// See the head of this file.
@@ -105,6 +111,10 @@ pub struct Store {
     value_bytes_max: usize,
     /// What the upstream lacks; `None`: sessions are never at rest.
     unwritten: Option<Unwritten>,
+    /// What subscribers are to be told; `None`: nobody is.
+    happened: Option<Arc<Happened>>,
+    /// What sessions use of memory; `None`: they may use all.
+    memory: Option<Memory>,
 }
 
 impl Store {
@@ -120,6 +130,8 @@ impl Store {
             rule,
             value_bytes_max: usize::MAX,
             unwritten: None,
+            happened: None,
+            memory: None,
         }
     }
 
@@ -199,9 +211,9 @@ impl Store {
             let (id, held) = held.pair_mut();
             let resident = &mut held.resident;
             let was = unwritten.map(|_| Unwritten::before(resident, op));
-            let limits = command::Limits { value_bytes_max: self.value_bytes_max };
-            let mut wrote_something = false;
-            let tried = match command::execute_within(limits, &mut resident.session, op, unix_ms, protocol, out) {
+            let limits = self.limits(op);
+            let (mut wrote_something, mut events) = (false, self.events());
+            let tried = match command::execute_noting(limits, &mut resident.session, op, unix_ms, protocol, out, &mut events) {
                 Executed::Missing(missing) => return Tried::Missing(missing),
                 Executed::Done { wrote } if wrote && may_end && resident.session.is_empty() => {
                     resident.gate = Gate::Ending;
@@ -214,6 +226,10 @@ impl Store {
             };
             // Behind the access: this one stamp serves the lease and the arrival.
             let boot_us = clock.boot_us();
+            self.tell(events.into_noted(), life, boot_us);
+            if let Some(memory) = self.memory.as_ref().filter(|_| wrote_something || matches!(tried, Tried::Ended)) {
+                memory.weigh(&mut held.weight, &resident.session, op.size_bytes() as u64);
+            }
             let adopt = from.filter(|_| resident.arrived(from, boot_us, &self.rule));
             if from.is_none() {
                 resident.arrived(None, boot_us, &self.rule);
@@ -285,16 +301,20 @@ impl Store {
 
     /// Removes expired keys of the sessions that are due; those that have ended by it, their gates closed. Touches no other.
     pub fn expire(&self, now: Now) -> Vec<SessionId> {
-        let mut ended = Vec::new();
+        let (mut ended, life) = (Vec::new(), self.life());
         for (due_ms, id) in self.schedule.take_due(now.unix_ms, EXPIRE_AT_ONCE_MAX) {
             let Some(mut held) = self.residents.get_mut(&id) else { continue };
             // Scheduled anew meanwhile, or another session of this id.
             if held.due_ms != due_ms {
                 continue;
             }
-            let resident = &mut held.resident;
+            let Held { resident, weight, .. } = held.value_mut();
             if resident.gate == Gate::Open {
-                resident.session.expire(now.unix_ms);
+                let gone = resident.session.expire(now.unix_ms);
+                if let Some(memory) = self.memory.as_ref().filter(|_| !gone.is_empty()) {
+                    memory.weigh(weight, &resident.session, 0);
+                }
+                self.tell_expired(gone, life, now.boot_us);
                 if resident.session.is_empty() {
                     resident.gate = Gate::Ending;
                 }
@@ -341,6 +361,7 @@ impl Store {
         self.residents.clear();
         self.schedule.clear();
         self.unwritten.iter().for_each(Unwritten::clear);
+        self.memory.iter().for_each(Memory::clear);
         self.count.store(0, Ordering::Release);
         self.lost.fetch_add(lost, Ordering::AcqRel);
     }
@@ -381,6 +402,9 @@ impl Table for Store {
                         let due = resident.gate == Gate::Ending || !was_empty || !resident.session.is_empty();
                         let held = occupied.get_mut();
                         held.resident = resident;
+                        if let Some(memory) = &self.memory {
+                            memory.weigh(&mut held.weight, &held.resident.session, 0);
+                        }
                         if due {
                             self.reschedule(id, held);
                         }
@@ -388,6 +412,7 @@ impl Table for Store {
                     None => {
                         let (_, held) = occupied.remove_entry();
                         self.schedule.move_to(id, held.due_ms, NEVER);
+                        self.memory.iter().for_each(|memory| memory.forget(held.weight));
                         self.count.fetch_sub(1, Ordering::AcqRel);
                     }
                 }
@@ -401,7 +426,10 @@ impl Table for Store {
                         unwritten.moved(0, bytes_of(&resident));
                     }
                     let opens_without_key = resident.session.is_empty() && resident.gate != Gate::Ending;
-                    let mut held = Held { resident, due_ms: NEVER };
+                    let mut held = Held { resident, due_ms: NEVER, weight: Weight::default() };
+                    if let Some(memory) = &self.memory {
+                        memory.weigh(&mut held.weight, &held.resident.session, 0);
+                    }
                     if !opens_without_key {
                         self.reschedule(id, &mut held);
                     }

@@ -255,3 +255,82 @@ fn what_removes_a_critical_variable_is_not_acknowledged_before_it_is_written() {
     }
     assert!(store.unwritten_bytes() > 0 && store.unwritten_since().0[1].is_some());
 }
+
+#[test]
+fn memory_is_counted_as_sessions_come_grow_shrink_and_go() {
+    let (store, clock) = (store().with_value_bytes_max(1 << 20).with_memory_max(1 << 20), Still::default());
+    let used = || store.memory().unwrap().0;
+    let sum = || store.list(usize::MAX, |_, resident| resident.session.memory_bytes()).into_iter().sum::<u64>();
+    let ids: Vec<SessionId> = (0..50).map(|n| open(&store, &format!("s{n}"))).collect();
+    for (n, id) in ids.iter().enumerate() {
+        for field in 0..n {
+            say(&store, &clock, id, &format!("HSET h f{field} {}", "v".repeat(field)));
+        }
+        say(&store, &clock, id, "SET k v PX 100");
+        say(&store, &clock, id, "HDEL h f1");
+        assert_eq!(used(), sum());
+    }
+    store.expire(at(1_000));
+    assert_eq!(used(), sum());
+    // A large one is counted anew now and then, and by its commands in between.
+    for n in 0..2_000 {
+        say(&store, &clock, &ids[1], &format!("RPUSH l v{}", "v".repeat(n % 50)));
+    }
+    let (about, exact) = (used(), sum());
+    assert!(about.abs_diff(exact) < exact / 4, "{about} instead of {exact}");
+    for id in &ids {
+        store.with(id, |slot| *slot = None);
+    }
+    assert_eq!(used(), 0);
+}
+
+#[test]
+fn a_full_store_refuses_what_grows_and_nothing_else() {
+    let (store, clock) = (store().with_value_bytes_max(1 << 20).with_memory_max(4096), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "HSET h f v");
+    say(&store, &clock, &id, &format!("SET k {}", "v".repeat(4000)));
+    assert!(store.is_full());
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    for command in ["SET k v", "HSET h g v", "INCR n", "APPEND k v", "RPUSH l v", "LSET l 0 v", "COPY k k2", "SADD s a"] {
+        assert_eq!(say(&store, &clock, &id, command), oom, "{command}");
+    }
+    for (command, reply) in
+        [("HGET h f", "$1\r\nv\r\n"), ("EXPIRE h 100", ":1\r\n"), ("HDEL h g", ":0\r\n"), ("STRLEN k", ":4000\r\n")]
+    {
+        assert_eq!(say(&store, &clock, &id, command), reply, "{command}");
+    }
+    let both = [op("GET h"), op("SET k2 v")];
+    let transaction = Op::transaction(both.to_vec(), Vec::new());
+    let mut out = BytesMut::new();
+    let call = Call { session: &id.0, op: &transaction, protocol: Protocol::Resp2, from: None, may_end: true };
+    store.execute(call, &clock, &mut out);
+    assert!(out.ends_with(oom.as_bytes()), "{out:?}");
+    assert_eq!(say(&store, &clock, &id, "DEL k"), ":1\r\n");
+    assert_eq!(say(&store, &clock, &id, "SET k v"), "+OK\r\n");
+}
+
+#[test]
+fn what_happens_is_told_only_while_this_node_may_answer() {
+    use std::sync::atomic::AtomicUsize;
+    use wayfarer_engine::command::events::Classes;
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counts = woken.clone();
+    let happened = Arc::new(Happened::new(Box::new(move || {
+        counts.fetch_add(1, Ordering::SeqCst);
+    })));
+    let (store, clock) = (store().with_happened(happened.clone()), Still::default());
+    let id = open(&store, "one");
+    say(&store, &clock, &id, "SET k v");
+    assert!(happened.take().is_empty(), "nobody wants it");
+    happened.set_wanted(Classes::parse(b"KA").unwrap());
+    say(&store, &clock, &id, "SET k v PX 100");
+    say(&store, &clock, &id, "GET k");
+    let names = || happened.take().into_iter().map(|event| event.name).collect::<Vec<_>>();
+    assert_eq!((names(), woken.load(Ordering::SeqCst)), (vec!["set", "expire"], 1));
+    store.expire(at(1_000));
+    assert_eq!(names(), ["expired"]);
+    store.set_lease_until_us(0);
+    store.tell_expired(vec!["k".into()], store.life(), 0);
+    assert!(names().is_empty(), "without a lease others may have it");
+}

@@ -6,7 +6,7 @@
 //! Invariant: *everything is bounded*: at most one entry a session and impact, and bytes up to `bytes_max`; beyond it writes are
 //! refused before they run.
 
-use super::{Held, Store};
+use super::Store;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wayfarer_engine::command::Op;
@@ -140,22 +140,5 @@ impl Store {
     pub fn unused_since(&self, boot_us: u64, max: usize) -> Vec<SessionId> {
         let unused = |r: &Resident| r.used_us <= boot_us && r.gate == Gate::Open && r.rest.is_some();
         self.residents.iter().filter(|held| unused(&held.resident)).take(max).map(|held| held.key().clone()).collect()
-    }
-
-    /// The sessions that were not used for longest and hold `bytes` of names and values together: to let go of, under pressure.
-    pub fn least_used(&self, bytes: u64) -> Vec<SessionId> {
-        let open = |held: &Held| held.resident.gate == Gate::Open && held.resident.rest.is_some();
-        let all = self.residents.iter().filter(|held| open(held));
-        let mut all: Vec<_> =
-            all.map(|held| (held.resident.used_us, held.resident.session.size_bytes(), held.key().clone())).collect();
-        all.sort_unstable();
-        let mut left = bytes;
-        let enough = |size: u64| {
-            let goes = left > 0;
-            left = left.saturating_sub(size);
-            goes
-        };
-        let mut enough = enough;
-        all.into_iter().take_while(|(_, size, _)| enough(*size)).map(|(.., id)| id).collect()
     }
 }

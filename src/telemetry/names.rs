@@ -90,5 +90,27 @@ pub const STATE_CONNECTIONS: &str = "wayfarer_state_connections";
 pub const STATE_CONNECTIONS_REFUSED: &str = "wayfarer_state_connections_refused_total";
 /// Clients that were disconnected because they did not read their replies.
 pub const STATE_CLIENTS_STALLED: &str = "wayfarer_state_clients_stalled_total";
+/// Bytes of memory that sessions use, about; shown where `[state] max_memory` is set.
+pub const MEMORY: &str = "wayfarer_session_memory_bytes";
+/// Bytes of memory that sessions may use.
+pub const MEMORY_MAX: &str = "wayfarer_session_memory_max_bytes";
+/// Operations that were refused, in whole or in part, because sessions use as much memory as they may.
+pub const MEMORY_REFUSED: &str = "wayfarer_memory_refused_total";
+/// Sessions that went to rest to make room.
+pub const MEMORY_CHECK_INS: &str = "wayfarer_memory_check_ins_total";
+/// Times that a bound was hit, by `bound`: the setting, without its section.
+pub const BOUNDS_HIT: &str = "wayfarer_bounds_hit_total";
+/// Commands on session keys that are not served, by `command`: Redis's name of it, or `other`.
+pub const STATE_UNKNOWN: &str = "wayfarer_state_unknown_commands_total";
+/// Events of keys that were not told, because too many waited or a message to another member was lost.
+pub const EVENTS_DROPPED: &str = "wayfarer_key_events_dropped_total";
+/// Events of keys of sessions owned here, that somebody wants to hear of.
+pub const EVENTS: &str = "wayfarer_key_events_total";
+/// Channels and patterns that clients of this node have subscribed to in the cluster.
+pub const SUBSCRIPTIONS: &str = "wayfarer_subscriptions";
+/// Subscribers that were disconnected because they did not read what was told them.
+pub const SUBSCRIBERS_OVERFLOWED: &str = "wayfarer_subscribers_overflowed_total";
+/// Events of session keys from the upstream that were not passed on, by `reason`: `owned`, `flushed`, `unknown`.
+pub const EVENTS_WITHHELD: &str = "wayfarer_upstream_events_withheld_total";
 /// Clients that were disconnected because what they sent is not RESP or beyond the limits.
 pub const STATE_PROTOCOL_ERRORS: &str = "wayfarer_state_protocol_errors_total";

@@ -83,6 +83,12 @@ impl Service {
         }
     }
 
+    /// What a script of node needs to find this library.
+    pub fn node_environment(&self) -> Vec<(&'static str, String)> {
+        let Program::Express { client } = self.program else { return Vec::new() };
+        vec![("CLIENT", client.to_owned()), ("NODE_APP_DIR", installed().join("node").display().to_string())]
+    }
+
     /// The session's id in its cookie `sid=…`.
     pub fn session_id(&self, cookie: &str) -> Vec<u8> {
         let value = cookie.strip_prefix("sid=").expect("a cookie named sid");

@@ -2,7 +2,7 @@
 
 use crate::harness::Cluster;
 use crate::harness::resp::Reply;
-use crate::harness::{Node, free_port, http, until};
+use crate::harness::{Node, free_port, http, until, wayfarer};
 use crate::hset;
 use rustix::process::Signal;
 use std::path::Path;
@@ -53,6 +53,12 @@ fn the_exit_status_is_that_of_the_child() {
     let (code, log) = ended("none", &["/no/such/program"]);
     assert_eq!(code, Some(1));
     assert!(log.contains("the instance cannot be started"), "{log}");
+    let (code, log) = ended("text", &["/etc/passwd"]);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("\"/etc/passwd\" is not executable"), "{log}");
+    let nothing = wayfarer(&["run", "--"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("no command after --"));
 }
 
 #[test]

@@ -16,11 +16,13 @@ mod harness;
 
 mod admin;
 mod adopt;
+mod channels;
 mod commands;
 mod instance;
 mod lazy;
 mod leave;
 mod life;
+mod memory;
 mod private;
 mod scale;
 mod starting;

@@ -93,6 +93,20 @@ fn what_is_no_resp_gets_a_protocol_error_and_is_disconnected() {
     assert!(victim.node.metric("wayfarer_state_protocol_errors_total") >= 13.0);
 }
 
+/// A browser of this machine can be made to send such a request, with commands as its body.
+#[test]
+fn a_request_of_a_web_page_executes_nothing() {
+    let mut victim = Victim::new(&[]);
+    let state = victim.node.state;
+    let request = format!("POST / HTTP/1.1\r\nHost: {state}\r\nContent-Type: text/plain\r\n\r\nHSET s:good v stolen\r\n");
+    assert_eq!(String::from_utf8_lossy(&victim.answers(state, request.as_bytes())), "");
+    let late = format!("GET / HTTP/1.1\r\nhost: {state}\r\n\r\nHSET s:good v stolen\r\n");
+    let answer = String::from_utf8_lossy(&victim.answers(state, late.as_bytes())).into_owned();
+    assert!(answer.starts_with("-ERR wrong number of arguments") && answer.lines().count() == 1, "{answer}");
+    victim.is_unharmed("a request of a web page");
+    assert!(victim.node.log_text().contains("spoke HTTP"));
+}
+
 #[test]
 fn half_frames_wait_and_cost_nobody_anything() {
     let mut victim = Victim::new(&[]);

@@ -18,6 +18,8 @@ pub enum Reply {
     Bulk(Vec<u8>),
     Nil,
     Array(Vec<Reply>),
+    /// What comes unasked, in RESP3.
+    Push(Vec<Reply>),
 }
 
 impl Reply {
@@ -33,6 +35,18 @@ impl Reply {
     /// The text of an error; the empty string if it is none.
     pub fn error(&self) -> &str {
         if let Reply::Error(text) = self { text } else { "" }
+    }
+
+    /// The texts of a list, in order; numbers as they are written.
+    pub fn texts(&self) -> Vec<String> {
+        let (Reply::Array(items) | Reply::Push(items)) = self else { return Vec::new() };
+        let text = |item: &Reply| match item {
+            Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Reply::Simple(text) | Reply::Error(text) => text.clone(),
+            Reply::Int(number) => number.to_string(),
+            _ => String::new(),
+        };
+        items.iter().map(text).collect()
     }
 
     /// Whether it is the error that says: nobody knows now, ask again.
@@ -103,6 +117,7 @@ impl Client {
                 Reply::Bulk(value)
             }
             "*" => Reply::Array((0..number()?).map(|_| self.read()).collect::<Result<_>>()?),
+            ">" => Reply::Push((0..number()?).map(|_| self.read()).collect::<Result<_>>()?),
             "%" => Reply::Array((0..number()? * 2).map(|_| self.read()).collect::<Result<_>>()?),
             _ => return Err(bad()),
         })

@@ -49,6 +49,29 @@ fn unused_sessions_go_to_rest_and_come_back() {
 }
 
 #[test]
+fn memory_is_freed_by_sending_unused_sessions_to_rest() {
+    let Some(redis) = Redis::start() else { return };
+    let node = cluster(&redis).set(&["state.max_memory=1048576"]).start("a", &[]);
+    let mut client = node.client();
+    let value = "x".repeat(10_000);
+    // Three times what fits: those of before make room, as soon as they are not in use.
+    for n in 0..300 {
+        crate::until("room", || {
+            let reply = client.call(&["HSET", &format!("s:{n}"), "f", &value]);
+            (reply == Reply::Int(1)).then_some(()).or_else(|| {
+                assert!(reply.error().starts_with("OOM "), "{reply:?}");
+                None
+            })
+        });
+    }
+    assert!(node.metric("wayfarer_memory_check_ins_total") > 100.0);
+    assert!(node.metric("wayfarer_session_memory_bytes") <= 1_048_576.0 * 1.1);
+    for n in 0..300 {
+        assert_eq!(settled(&mut client, &["HSTRLEN", &format!("s:{n}"), "f"]), Reply::Int(10_000));
+    }
+}
+
+#[test]
 fn a_session_that_moves_takes_its_debts_along() {
     let Some(redis) = Redis::start() else { return };
     let cluster = cluster(&redis).set(&["rest.medium_ms=600", "handover.residence_ms_min=0", "policy.class=deferred"]);

@@ -160,6 +160,9 @@ struct ResultFile {
 
 /// Opens the file for the result, which keeps what it holds until there is a result.
 fn open_result(path: &Path) -> Result<ResultFile, String> {
+    if path.as_os_str() == "-" {
+        return Err("--json wants a file, and standard output shows the demonstration; /dev/fd/3 is one, for example".to_owned());
+    }
     let file = File::options().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(|error| format!("cannot write --json {}: {error}", path.display()))?;
     Ok(ResultFile { path: path.to_owned(), file })

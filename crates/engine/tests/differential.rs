@@ -9,6 +9,9 @@
 //! | SPOP, SRANDMEMBER, HRANDFIELD | by their shape; what came is looked up, what was popped is removed here too |
 //! | OBJECT | by their shape: an encoding depends on a key's past |
 //! | everything else | byte by byte |
+//!
+//! What Redis tells of its keys (`notify-keyspace-events`) is compared too, event by event, but for `expired`: it comes when Redis finds
+//! the time to look.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)]
 
 #[path = "differential/server.rs"]
@@ -19,9 +22,10 @@ mod words;
 use bytes::{Bytes, BytesMut};
 use server::Redis;
 use std::collections::HashSet;
-use wayfarer_engine::command::compound::in_database;
+use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::connection::{Connection, ServerFacts};
-use wayfarer_engine::command::{Executed, Parsed, errors, execute, parse};
+use wayfarer_engine::command::events::{Classes, Event, Events};
+use wayfarer_engine::command::{Executed, Limits, Parsed, errors, execute_noting, parse};
 use wayfarer_engine::ids::Version;
 use wayfarer_engine::session::{Layout, Session};
 use wayfarer_engine::wire::resp::{Protocol, Reply};
@@ -33,13 +37,18 @@ const PIPELINE: usize = 40;
 const TOLERANCE_MS: i64 = 5_000;
 const LAYOUTS: [Layout; 6] = [Layout::Key, Layout::Json, Layout::Opaque, Layout::Hash, Layout::Msgpack, Layout::Php];
 
-/// What the engine answers. The layouts of keys differ from run to run.
-fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) -> Bytes {
+/// What the engine answers, and what it tells of keys. The layouts of keys differ from run to run.
+fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) -> (Bytes, Vec<Event>) {
     let mut out = BytesMut::new();
+    let mut events = Events::of(Classes::parse(b"A").unwrap());
     let protocol = connection.protocol;
     match parse(args) {
         Parsed::Connection(command) => {
-            connection.run(&command, ServerFacts { password: None, port: 1, uptime_s: 1, clients: 1 }, &mut out);
+            connection.run(
+                &command,
+                ServerFacts { password: None, port: 1, uptime_s: 1, clients: 1, events: Classes::NONE },
+                &mut out,
+            );
         }
         Parsed::Keyed(mut op) => {
             for target in op.targets_mut() {
@@ -48,7 +57,7 @@ fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) 
                 target.key = in_database(connection.db, &target.key);
             }
             let before = session.clone();
-            match execute(session, &op, unix_ms(), protocol, &mut out) {
+            match execute_noting(Limits::default(), session, &op, unix_ms(), protocol, &mut out, &mut events) {
                 Executed::Missing(_) => panic!("nothing is elsewhere"),
                 Executed::Done { wrote: false } => assert!(same_values(&before, session), "a change was not said: {op:?}"),
                 Executed::Done { wrote: true } => assert!(before.last_version() < session.last_version(), "{op:?}"),
@@ -57,7 +66,7 @@ fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) 
         Parsed::Refused(refused) => Reply::new(&mut out, protocol).error(refused.error),
         Parsed::Foreign(foreign) => Reply::new(&mut out, protocol).error(errors::unknown_command(&foreign.args)),
     }
-    out.freeze()
+    (out.freeze(), events.into_noted())
 }
 
 /// Whether two sessions differ in nothing but the counts of reads.
@@ -167,6 +176,42 @@ fn was_there(before: &Session, database: u8, shown: &[String], ours: &Value) -> 
     names.iter().all(|name| key.variable(name).is_some()) && (repeats || different.len() == names.len())
 }
 
+/// Someone who hears what the server tells of its keys.
+struct Listener(server::Client);
+
+impl Listener {
+    fn new(redis: &Redis) -> Listener {
+        let words = |text: &str| text.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect::<Vec<_>>();
+        let mut client = redis.connect();
+        client.send(&[words("CONFIG SET notify-keyspace-events KA"), words("PSUBSCRIBE __keyspace@*__:*")]);
+        assert_eq!(client.reply(), "+OK\r\n");
+        client.reply();
+        Listener(client)
+    }
+
+    /// All that it has heard up to now, as (channel, event).
+    fn heard(&mut self) -> Vec<(String, String)> {
+        self.0.send(&[vec![Bytes::from_static(b"PING")]]);
+        let mut heard = Vec::new();
+        loop {
+            let mut words = Value::of(&self.0.reply()).bulks();
+            if words.len() < 4 {
+                return heard;
+            }
+            let mut text = || String::from_utf8_lossy(&words.pop().unwrap()).into_owned();
+            let (event, channel) = (text(), text());
+            heard.push((channel, event));
+        }
+    }
+}
+
+fn told(events: Vec<Event>) -> impl Iterator<Item = (String, String)> {
+    events.into_iter().map(|event| {
+        let (database, key) = database_of(&event.key);
+        (format!("__keyspace@{database}__:{}", String::from_utf8_lossy(&key)), event.name.to_owned())
+    })
+}
+
 fn shorten(reply: &[u8]) -> String {
     String::from_utf8_lossy(reply).chars().take(400).collect()
 }
@@ -193,16 +238,19 @@ fn compare(redis: &Redis, protocol: Protocol, seed: u64) {
         connection.protocol = protocol;
     }
     let mut history: Vec<Vec<String>> = Vec::new();
+    let mut listener = Listener::new(redis);
     for round in 0..COMMANDS / PIPELINE {
         let commands: Vec<Vec<String>> = (0..PIPELINE).map(|_| words::command(&mut random)).collect();
         let bytes = |words: &Vec<String>| words.iter().map(|w| Bytes::from(w.clone())).collect::<Vec<_>>();
         client.send(&commands.iter().map(bytes).collect::<Vec<_>>());
+        let mut events = Vec::new();
         for (index, shown) in commands.into_iter().enumerate() {
             let theirs = client.reply();
             let name = shown.first().cloned().unwrap_or_default();
             history.push(shown.clone());
             let before = session.clone();
-            let ours = answer(&mut connection, &mut session, bytes(&shown));
+            let (ours, ours_told) = answer(&mut connection, &mut session, bytes(&shown));
+            events.extend(told(ours_told));
             let by_chance = ["spop", "srandmember", "hrandfield"].contains(&name.to_ascii_lowercase().as_str());
             let fine =
                 agree(&name, &ours, &theirs) && (!by_chance || was_there(&before, connection.db, &shown, &Value::of(&ours)));
@@ -220,9 +268,17 @@ fn compare(redis: &Redis, protocol: Protocol, seed: u64) {
                 let popped = Value::of(&theirs).bulks();
                 let removal = ["SREM", &shown[1]].map(|w| Bytes::copy_from_slice(w.as_bytes()));
                 let removal = removal.into_iter().chain(popped.iter().map(|m| Bytes::copy_from_slice(m))).collect();
-                assert_eq!(integer(&answer(&mut connection, &mut session, removal)), Some(popped.len() as i64), "{shown:?}");
+                assert_eq!(integer(&answer(&mut connection, &mut session, removal).0), Some(popped.len() as i64), "{shown:?}");
             }
         }
+        let mut theirs = listener.heard();
+        theirs.retain(|(_, event)| event != "expired");
+        events.retain(|(_, event)| event != "expired");
+        assert!(
+            events == theirs,
+            "WAYFARER_SEED={seed} {protocol:?} round {round}:\n ours   {events:?}\n theirs {theirs:?}\n {:?}",
+            &history[history.len() - PIPELINE..]
+        );
     }
 }
 

@@ -11,8 +11,9 @@ use crate::reader::Reader;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Settings, State};
 use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{LogFormat, LogLevel};
+use crate::words::{BeginsAs, LogFormat, LogLevel};
 use std::path::PathBuf;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 use wayfarer_engine::session::Class;
 
@@ -82,9 +83,20 @@ fn state(read: &mut Reader<'_>) -> State {
         operation_ms_max: read.number("state.operation_ms_max"),
         open: read.flag("state.open"),
         flush: read.flag("state.flush"),
+        max_memory: read.optional_number("state.max_memory"),
+        notify_keyspace_events: read.parsed("state.notify_keyspace_events", events).unwrap_or_default(),
         script_ms_max: read.number("state.script_ms_max"),
         script_memory_bytes_max: read.count("state.script_memory_bytes_max"),
     }
+}
+
+fn events(text: &str) -> Result<Classes, Complaint> {
+    let unknown = || Complaint::new("has a letter that Redis does not know", "write letters of Ag$lshzxeKEtmdn, such as Egx");
+    let classes = Classes::parse(text.as_bytes()).ok_or_else(unknown)?;
+    if classes.tells_something() || text.is_empty() {
+        return Ok(classes);
+    }
+    Err(Complaint::new("tells nobody anything", "write K or E, and the letters of classes beside it, such as Egx"))
 }
 
 fn cluster(read: &mut Reader<'_>, host_name: &str) -> Cluster {
@@ -102,6 +114,8 @@ fn cluster(read: &mut Reader<'_>, host_name: &str) -> Cluster {
         lease_ms: read.number("cluster.lease_ms"),
         lease_margin_ms: read.number("cluster.lease_margin_ms"),
         lost_after_ms: read.optional_number("cluster.lost_after_ms"),
+        mode: read.choice("cluster.mode").unwrap_or(BeginsAs::Own),
+        mode_ms_max: read.number("cluster.mode_ms_max"),
         frame_bytes_max: read.count("cluster.frame_bytes_max"),
     }
 }

@@ -7,6 +7,7 @@ use crate::gather::{Fields, Layer, Origin};
 use crate::keys::KeyPattern;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
+use crate::words::BeginsAs;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -27,6 +28,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     bounds(settings, &mut checks);
     addresses(settings, &mut checks);
     strangers(settings, &mut checks);
+    modes(settings, &mut checks);
     checks.found
 }
 
@@ -148,6 +150,15 @@ fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
     }
 }
 
+/// What a cluster needs that begins with the upstream answering for sessions.
+fn modes(settings: &Settings, checks: &mut Checks<'_>) {
+    if settings.cluster.mode == BeginsAs::Observe && settings.rest_upstream().is_none() {
+        let message = "mode observe needs an upstream that answers for sessions".to_owned();
+        let remedy = "set state.upstream (and leave rest.enabled on), or write cluster.mode = \"own\"";
+        checks.report(&["cluster.mode", "state.upstream", "state.upstream_file", "rest.enabled"], message, remedy);
+    }
+}
+
 /// Whether a listener on `a` and one on `b` would be in each other's way.
 fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
@@ -180,9 +191,9 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
-        if !state.listeners.is_empty() {
-            let message = "is read and checked, but this version opens state.listen alone";
-            warn("state.listener", message, "point clients at state.listen");
+        if state.served_listeners().count() < state.listeners.len() {
+            let message = "one with sessions = \"all\" is read and checked, but not opened by this version";
+            warn("state.listener", message, "leave `sessions` out, and give state.keys patterns for its keys");
         }
         let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
         for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {

@@ -137,10 +137,18 @@ impl Gathered {
                 .push(origin.of("", Some(*line)).mistake(message, "text stands in quotes, a section in [ ], one setting a line"));
         }
         let mut walk = Walk { lines: Some(&lines), base: origin, mistakes: Vec::new(), is_one: false };
-        walk.table(table.get_ref(), "", &mut self.fields);
-        // What the parser made up to go on behind a syntax error is not worth a second message about the same line.
-        self.mistakes
-            .extend(walk.mistakes.into_iter().filter(|mistake| !mistake.line.is_some_and(|line| broken.contains(&line))));
+        let mut fields = Fields::new();
+        walk.table(table.get_ref(), "", &mut fields);
+        // What the parser made up to go on behind a syntax error is worth no second message about its line, nor are the lines of a
+        // section whose head is broken: they seem to belong to another one.
+        let heads: Vec<u32> =
+            (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with('[')).map(|(n, _)| n).collect();
+        let is_broken = |line: u32| {
+            let head = heads.iter().rev().find(|head| **head <= line);
+            broken.contains(&line) || head.is_some_and(|head| broken.contains(head))
+        };
+        self.mistakes.extend(walk.mistakes.into_iter().filter(|mistake| !mistake.line.is_some_and(is_broken)));
+        self.fields.extend(fields.into_iter().filter(|(_, located)| !located.origin.line.is_some_and(is_broken)));
     }
 
     /// Adds what the environment says.
@@ -361,10 +369,8 @@ fn unknown(key: &str, origin: &Origin) -> Mistake {
     }
     let (section, leaf) = key.rsplit_once('.').unwrap_or(("", key));
     let mut siblings = names_in(section);
-    if siblings.is_empty() {
-        // The list of one entry, without its brackets.
-        siblings = names_in(&format!("{section}[]"));
-    }
+    // The list of one entry is written without its brackets.
+    siblings.extend(names_in(&format!("{section}[]")));
     let spelt = |name: &str| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
     let remedy = if siblings.contains(&leaf) {
         format!("set the whole list: {}", section.trim_end_matches("[]"))

@@ -82,6 +82,8 @@ pub enum Kind {
     Upstream,
     /// `sqlite:PATH`.
     Directory,
+    /// Letters of classes of key events, as Redis has them.
+    Events,
     /// Text that is never shown.
     Secret,
     /// 32 hexadecimal digits that are never shown.

@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
     /// The text of a pattern or glob, which has a reader of its own.
     pub(crate) fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Option<T> {
         self.optional(key, |raw, kind| match kind {
-            Kind::Pattern | Kind::Glob | Kind::Directory => Some(values::text(raw).and_then(&parse)),
+            Kind::Pattern | Kind::Glob | Kind::Directory | Kind::Events => Some(values::text(raw).and_then(&parse)),
             _ => None,
         })
     }

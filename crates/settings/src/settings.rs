@@ -8,10 +8,11 @@ use crate::keys::KeyMatcher;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{ListenerSessions, LogFormat, LogLevel};
+use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::Policy;
 use wayfarer_identity::Identity;
 
@@ -93,6 +94,8 @@ pub struct State {
     pub operation_ms_max: u64,
     pub open: bool,
     pub flush: bool,
+    pub notify_keyspace_events: Classes,
+    pub max_memory: Option<u64>,
     pub script_ms_max: u64,
     pub script_memory_bytes_max: usize,
 }
@@ -121,6 +124,8 @@ pub struct Cluster {
     pub lease_ms: u64,
     pub lease_margin_ms: u64,
     pub lost_after_ms: Option<u64>,
+    pub mode: BeginsAs,
+    pub mode_ms_max: u64,
     pub frame_bytes_max: usize,
 }
 
@@ -194,6 +199,13 @@ pub struct Probe {
 pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
+}
+
+impl State {
+    /// The listeners beside [`State::listen`] that are served: those with the keys of all.
+    pub fn served_listeners(&self) -> impl Iterator<Item = &StateListener> {
+        self.listeners.iter().filter(|listener| listener.sessions == ListenerSessions::Keys)
+    }
 }
 
 impl Settings {

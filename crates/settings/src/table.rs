@@ -7,7 +7,7 @@
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
 pub use crate::kind::{Kind, Setting, Shape, Unit};
-use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};
+use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -250,6 +250,20 @@ pub static TABLE: &[Setting] = &[
         Some("false"),
         "Whether FLUSHDB and FLUSHALL end the service's sessions and are passed on to the upstream. Without it they are refused.",
     ),
+    row(
+        "state.notify_keyspace_events",
+        Kind::Events,
+        None,
+        "Which events of session keys subscribers are told until a client says otherwise (CONFIG SET): the letters of Redis's setting, \
+         such as Egx. Not set: none. An upstream that says what it tells is followed.",
+    ),
+    row(
+        "state.max_memory",
+        bytes(MIB, 1 << 50),
+        None,
+        "Memory of all sessions here, about. Near it unused sessions go to rest; at it births and growing writes get Redis's OOM error. \
+         Not set: no limit.",
+    ),
     row("state.script_ms_max", ms(1, 60_000), Some("200"), "Longest run of a Lua script on a session; then it is undone."),
     row(
         "state.script_memory_bytes_max",
@@ -289,6 +303,18 @@ pub static TABLE: &[Setting] = &[
         ms(1, 720 * HOUR_MS),
         None,
         "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead.",
+    ),
+    row(
+        "cluster.mode",
+        words::<BeginsAs>(),
+        Some("own"),
+        "What the first node of a new directory begins with: own, or observe (everything goes to the upstream). `wayfarer mode` changes it.",
+    ),
+    row(
+        "cluster.mode_ms_max",
+        ms(50, 60_000),
+        Some("1000"),
+        "How long operations may wait for all nodes to confirm the mode own, before the change is taken back; at most half of state.operation_ms_max.",
     ),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
     row("handover.at_once_max", count(1, 4096), Some("16"), "Sessions that this node moves at the same time."),

@@ -227,6 +227,8 @@ fn broken_toml_is_named_with_its_line_and_does_not_hide_the_rest() {
     {
         assert!(found.contains(line), "{line} in\n{found}");
     }
+    assert_eq!(found.lines().count(), 4, "what stands in a broken section is not blamed:\n{found}");
+    assert_eq!(mistakes("[http\nlisten = \"127.0.0.1:1\"\n").lines().count(), 1);
     assert!(mistakes("a = 1\na = 2").contains("w.toml:2: is not TOML: duplicate key"));
 }
 

@@ -90,6 +90,8 @@ fn state() -> State {
         operation_ms_max: 1,
         open: false,
         flush: false,
+        notify_keyspace_events: Classes::NONE,
+        max_memory: None,
         script_ms_max: 1000,
         script_memory_bytes_max: 8 << 20,
     }

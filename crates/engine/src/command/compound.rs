@@ -17,8 +17,9 @@
 //! Invariant: *an operation either runs whole on values that are here, or changes nothing*; so what may meet a missing value, or
 //! the bound of a reply, runs on a copy.
 
+use super::events::Events;
 pub use super::scripts::{Calls, Script, ScriptCall, Stop, script_call, targets};
-use super::{Executed, Limits, Op, Target, errors, execute, execute_within, scripts, table};
+use super::{Executed, Limits, Op, Target, errors, execute, execute_noting, scripts, table};
 use crate::ids::Digest;
 use crate::session::{Key, Missing, Session};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
@@ -44,6 +45,22 @@ const FEW: usize = 64;
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A stamp is the first bytes of a digest; a key that is not there has an empty one.
 const STAMP_BYTES: usize = 16;
+
+/// What an operation is, for whoever performs it somewhere else.
+#[derive(Clone, Copy)]
+pub enum Form<'a> {
+    /// Its arguments are a command.
+    Single,
+    /// Several commands as one.
+    Transaction {
+        /// Keys with the stamps that they must still have.
+        watched: &'a [(Target, Bytes)],
+        /// The commands.
+        ops: &'a [Op],
+    },
+    /// The stamps of its keys.
+    Stamps,
+}
 
 /// What an operation consists of, if it is more than one command.
 #[derive(Clone)]
@@ -107,6 +124,15 @@ impl Op {
             Some(Body::Script(_)) => true,
             Some(Body::Transaction { ops, .. }) => ops.iter().any(Op::is_script),
             Some(Body::Stamps) | None => false,
+        }
+    }
+
+    /// What it is.
+    pub fn form(&self) -> Form<'_> {
+        match self.body.as_deref() {
+            Some(Body::Transaction { watched, ops }) => Form::Transaction { watched, ops },
+            Some(Body::Stamps) => Form::Stamps,
+            Some(Body::Script(_)) | None => Form::Single,
         }
     }
 
@@ -180,16 +206,23 @@ fn count(text: &[u8]) -> Option<usize> {
     parse_integer(text).and_then(|n| usize::try_from(n).ok())
 }
 
-pub(super) fn run(session: &mut Session, op: &Op, body: &Body, at: (Limits, u64, Protocol), out: &mut BytesMut) -> Executed {
+pub(super) fn run(
+    session: &mut Session,
+    op: &Op,
+    body: &Body,
+    at: (Limits, u64, Protocol),
+    out: &mut BytesMut,
+    events: &mut Events,
+) -> Executed {
     match body {
-        Body::Transaction { watched, ops } => transaction(session, watched, ops, at, out),
+        Body::Transaction { watched, ops } => transaction(session, watched, ops, at, out, events),
         Body::Stamps => {
             let mut reply = Reply::new(out, at.2);
             reply.array(op.targets.len());
             op.targets.iter().for_each(|target| reply.bulk(&stamp(session, target, at.1)));
             Executed::Done { wrote: false }
         }
-        Body::Script(script) => scripts::run(session, op, script.as_ref(), at, out),
+        Body::Script(script) => scripts::run(session, op, script.as_ref(), at, out, events),
     }
 }
 
@@ -199,27 +232,30 @@ fn transaction(
     ops: &[Op],
     (limits, unix_ms, protocol): (Limits, u64, Protocol),
     out: &mut BytesMut,
+    events: &mut Events,
 ) -> Executed {
     if watched.iter().any(|(target, seen)| stamp(session, target, unix_ms) != *seen) {
         Reply::new(out, protocol).null_array();
         return Executed::Done { wrote: false };
     }
-    let before = out.len();
+    let (before, mark) = (out.len(), events.mark());
     let bound = if ops.len() > FEW { before.saturating_add(limits.value_bytes_max.max(REPLY_BYTES_MAX)) } else { usize::MAX };
     let mut copy = (session.missing_count() > 0 || ops.len() > FEW).then(|| session.clone());
     let on = copy.as_mut().unwrap_or(session);
     Reply::new(out, protocol).array(ops.len());
     let mut wrote = false;
     for (at, op) in ops.iter().enumerate() {
-        match execute_within(limits, on, op, unix_ms, protocol, out) {
+        match execute_noting(limits, on, op, unix_ms, protocol, out, events) {
             Executed::Done { wrote: changed } => wrote |= changed,
             Executed::Missing(missing) => {
                 out.truncate(before);
+                events.undo(mark);
                 return Executed::Missing(with_later(missing, session, ops.get(at..).unwrap_or_default(), unix_ms));
             }
         }
         if out.len() > bound {
             out.truncate(before);
+            events.undo(mark);
             Reply::new(out, protocol).error(errors::TRANSACTION_REPLY_TOO_LONG);
             return Executed::Done { wrote: false };
         }

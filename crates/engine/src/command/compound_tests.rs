@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::command::{Parsed, execute, parse};
+use crate::command::{Parsed, execute, execute_within, parse};
 use crate::ids::{Epoch, HandoverId, Incarnation, Version};
 use crate::session::{Class, Content, Layout, Remote, VariableId};
 
@@ -200,7 +200,7 @@ fn the_replies_of_a_transaction_have_a_bound_and_beyond_it_nothing_is_done() {
     let mut session = Session::new(Version(0));
     let value = Bytes::from(vec![b'v'; 1 << 20]);
     session.write_string(b"s", Layout::Opaque, b"", value);
-    let limits = Limits { value_bytes_max: 1 << 20 };
+    let limits = Limits { value_bytes_max: 1 << 20, full: false };
     let mut run = |commands: &[&str]| {
         let before = session.clone();
         let mut out = BytesMut::new();

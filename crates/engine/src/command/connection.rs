@@ -11,6 +11,7 @@
 //! subcommands of `CLIENT` that would change how replies come (`REPLY`, `TRACKING`) do not exist.
 //! Invariant: nothing but AUTH and HELLO makes a connection authenticated.
 
+use super::events::Classes;
 use super::{errors, server};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
 use bytes::{Bytes, BytesMut};
@@ -117,6 +118,8 @@ pub struct ServerFacts<'a> {
     pub uptime_s: u64,
     /// How many clients it has.
     pub clients: usize,
+    /// Which events of keys it tells.
+    pub events: Classes,
 }
 
 /// What the caller does after the reply.
@@ -192,7 +195,7 @@ impl Connection {
             (Kind::Ping, _) => reply.simple("PONG"),
             (Kind::Client, [_, subcommand, rest @ ..]) => self.client(subcommand, rest, &mut reply),
             (Kind::Info, [_, sections @ ..]) => reply.verbatim(*b"txt", server::info(sections, facts).as_bytes()),
-            (Kind::ConfigGet, [_, _, patterns @ ..]) => server::config_get(patterns, &mut reply),
+            (Kind::ConfigGet, [_, _, patterns @ ..]) => server::config_get(patterns, facts.events, &mut reply),
             (Kind::Command, [_, rest @ ..]) => server::listing(rest, &mut reply),
             _ => reply.error(errors::arity(command.name())),
         }

@@ -80,6 +80,8 @@ pub(crate) const DECREMENT_OVERFLOW: &str = "ERR decrement would overflow";
 pub(crate) const STRING_TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 /// A value would exceed [`super::Limits::value_bytes_max`].
 pub const VALUE_TOO_LONG: &str = "ERR string exceeds maximum allowed size ([state] value_bytes_max)";
+/// What Redis says where its memory is full.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 /// `EXPIRE … NX` with another option.
 pub(crate) const EXPIRE_NX: &str = "ERR NX and XX, GT or LT options at the same time are not compatible";
 /// `EXPIRE … GT LT`.

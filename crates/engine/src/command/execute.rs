@@ -17,6 +17,7 @@
 //! Invariant: what is needed is looked for before anything is changed.
 
 use super::action::{Action, Set};
+use super::events::{Classes, Events};
 use super::lists::{self, ListAction};
 use super::pieces::PieceAction;
 use super::{Executed, Limits, Op, STRING_BYTES_MAX, Target, errors};
@@ -32,22 +33,26 @@ pub(super) struct Run<'a> {
     pub(super) limits: Limits,
     pub(super) reply: Reply<'a>,
     pub(super) wrote: bool,
+    events: &'a mut Events,
 }
 
 pub(super) fn execute(
-    limits: Limits,
+    (limits, now, protocol): (Limits, u64, Protocol),
     session: &mut Session,
     op: &Op,
-    now: u64,
-    protocol: Protocol,
     out: &mut BytesMut,
+    events: &mut Events,
 ) -> Executed {
+    if limits.full && op.grows() {
+        Reply::new(out, protocol).error(errors::OUT_OF_MEMORY);
+        return Executed::Done { wrote: false };
+    }
     if session.missing_count() > 0
         && let Some(missing) = missing(session, op, now)
     {
         return Executed::Missing(missing);
     }
-    let mut run = Run { session, op, now, limits, reply: Reply::new(out, protocol), wrote: false };
+    let mut run = Run { session, op, now, limits, reply: Reply::new(out, protocol), wrote: false, events };
     if op.is_write() {
         if !op.args.iter().all(|arg| run.fits(arg.len())) {
             return Executed::Done { wrote: false };
@@ -209,7 +214,21 @@ impl<'a> Run<'a> {
             if expired {
                 self.session.remove(&target.key, self.now);
                 self.wrote = true;
+                self.events.note(Classes::EXPIRED, "expired", &target.key);
             }
+        }
+    }
+
+    /// Something has happened to a key.
+    pub(super) fn note(&mut self, class: Classes, event: &'static str, key: &[u8]) {
+        self.events.note(class, event, key);
+    }
+
+    /// A part of a key was removed; the key goes with the last one.
+    pub(super) fn note_removal(&mut self, class: Classes, event: &'static str, key: &[u8]) {
+        self.note(class, event, key);
+        if self.session.held(key).is_none() {
+            self.note(Classes::GENERIC, "del", key);
         }
     }
 

@@ -6,6 +6,7 @@
 //! Invariant: fields come back in the order in which they were first written, as Redis keeps it for small hashes.
 
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use super::strings::NOT_HERE;
 use crate::session::{Kind, Session};
@@ -126,6 +127,7 @@ impl<'a> Run<'a> {
                 new += usize::from(self.write_field(field, value));
             }
         }
+        self.note(Classes::HASH, "hset", &self.target().key);
         if answers_ok { self.reply.simple("OK") } else { self.reply.count(new) }
     }
 
@@ -136,6 +138,7 @@ impl<'a> Run<'a> {
         let new = !self.has_field(self.arg(2));
         if new {
             self.write_field(self.arg(2), self.arg(3));
+            self.note(Classes::HASH, "hset", &self.target().key);
         }
         self.reply.integer(i64::from(new));
     }
@@ -156,6 +159,7 @@ impl<'a> Run<'a> {
         let text = digits.format(after).as_bytes();
         if self.fits(text.len()) {
             self.write_field(self.arg(2), text);
+            self.note(Classes::HASH, "hincrby", &self.target().key);
             self.reply.integer(after);
         }
     }
@@ -168,7 +172,10 @@ impl<'a> Run<'a> {
         for field in self.rest() {
             removed += usize::from(self.session.remove_field(&self.target().key, field, self.now));
         }
-        self.wrote |= removed > 0;
+        if removed > 0 {
+            self.wrote = true;
+            self.note_removal(Classes::HASH, "hdel", &self.target().key);
+        }
         self.reply.count(removed);
     }
 }

@@ -7,6 +7,7 @@
 
 use super::action::{Action, ExpireIf, TimeUnit};
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use crate::session::{Content, Key, Kind};
 use crate::wire::resp::parse_integer;
@@ -89,7 +90,10 @@ impl Run<'_> {
     pub(super) fn delete(&mut self) {
         let mut removed = 0;
         for target in &self.op.targets {
-            removed += usize::from(self.session.remove(&target.key, self.now));
+            if self.session.remove(&target.key, self.now) {
+                removed += 1;
+                self.note(Classes::GENERIC, "del", &target.key);
+            }
         }
         self.wrote |= removed > 0;
         self.reply.count(removed);
@@ -113,6 +117,9 @@ impl Run<'_> {
         let key = self.session.key_mut(&self.target().key, self.now);
         let had = key.is_some_and(|k| k.expires_at_ms.take().is_some());
         self.wrote |= had;
+        if had {
+            self.note(Classes::GENERIC, "persist", &self.target().key);
+        }
         self.reply.integer(i64::from(had));
     }
 
@@ -129,9 +136,16 @@ impl Run<'_> {
             && (!condition.greater || current.is_some_and(|now| at > now))
             && (!condition.less || current.is_none_or(|now| at < now));
         if allowed {
-            self.set_expiry(Some(u64::try_from(at).unwrap_or(0)));
+            self.set_expiry_noting(u64::try_from(at).unwrap_or(0));
         }
         self.reply.integer(i64::from(allowed));
+    }
+
+    /// The same as [`Run::set_expiry`], told as `EXPIRE` is.
+    pub(super) fn set_expiry_noting(&mut self, at_ms: u64) {
+        self.set_expiry(Some(at_ms));
+        let event = if at_ms <= self.now { "del" } else { "expire" };
+        self.note(Classes::GENERIC, event, &self.target().key);
     }
 
     /// Gives the key another expiry; one in the past ends it.
@@ -179,6 +193,8 @@ impl Run<'_> {
         let taken = self.session.key(to, self.now).is_some();
         if from != to && !(if_none && taken) {
             self.transfer(false);
+            self.note(Classes::GENERIC, "rename_from", from);
+            self.note(Classes::GENERIC, "rename_to", to);
         }
         if if_none { self.reply.integer(i64::from(!taken)) } else { self.reply.simple("OK") }
     }
@@ -192,6 +208,7 @@ impl Run<'_> {
         let copies = self.key().is_some() && (replace || !taken);
         if copies {
             self.transfer(true);
+            self.note(Classes::GENERIC, "copy_to", to);
         }
         self.reply.integer(i64::from(copies));
     }

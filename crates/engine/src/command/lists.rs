@@ -11,6 +11,7 @@
 //! Invariant: a list without elements does not exist.
 
 use super::action::{Action, integer};
+use super::events::Classes;
 use super::execute::Run;
 use super::ranges::places;
 use super::strings::NOT_HERE;
@@ -150,6 +151,14 @@ fn is(variable: &Variable, value: &[u8]) -> bool {
     matches!(&variable.content, Content::Here(here) if here.as_ref() == value)
 }
 
+fn push_event(end: End) -> &'static str {
+    if matches!(end, End::Left) { "lpush" } else { "rpush" }
+}
+
+fn pop_event(end: End) -> &'static str {
+    if matches!(end, End::Left) { "lpop" } else { "rpop" }
+}
+
 impl Run<'_> {
     pub(super) fn of_list(&mut self, action: ListAction) {
         let Some(exists) = self.of_kind(Kind::List) else { return };
@@ -171,6 +180,9 @@ impl Run<'_> {
                 let kept = places(first, last, self.elements());
                 let removed = self.session.retain_elements(&self.target().key, self.now, |at, _| kept.contains(&at));
                 self.wrote |= removed > 0;
+                if exists {
+                    self.note_removal(Classes::LIST, "ltrim", &self.target().key);
+                }
                 self.reply.simple("OK");
             }
         }
@@ -206,6 +218,7 @@ impl Run<'_> {
         let Some(at) = place(index, self.elements()) else { return self.reply.error(errors::INDEX_OUT_OF_RANGE) };
         let value = Bytes::copy_from_slice(self.arg(3));
         self.wrote |= self.session.write_element(&self.target().key, at, value, self.now);
+        self.note(Classes::LIST, "lset", &self.target().key);
         self.reply.simple("OK");
     }
 
@@ -215,13 +228,19 @@ impl Run<'_> {
             length = self.session.push_element(&self.target().key, end, Bytes::copy_from_slice(element), self.now);
             self.wrote = true;
         }
+        if allowed {
+            self.note(Classes::LIST, push_event(end), &self.target().key);
+        }
         self.reply.count(length);
     }
 
     fn list_pop(&mut self, end: End, count: Option<usize>, exists: bool) {
         let Some(count) = count else {
             let value = self.session.pop_element(&self.target().key, end, self.now);
-            self.wrote |= value.is_some();
+            if value.is_some() {
+                self.wrote = true;
+                self.note_removal(Classes::LIST, pop_event(end), &self.target().key);
+            }
             return self.reply.bulk_or_null(value);
         };
         if !exists {
@@ -232,7 +251,10 @@ impl Run<'_> {
         let (list, reply) = (self.target(), &mut self.reply);
         let popped = self.session.pop_elements(&list.key, end, count, self.now, |value| reply.bulk(value));
         (popped..count).for_each(|_| self.reply.error(NOT_HERE));
-        self.wrote |= popped > 0;
+        if popped > 0 {
+            self.wrote = true;
+            self.note_removal(Classes::LIST, pop_event(end), &list.key);
+        }
     }
 
     fn list_insert(&mut self, after: bool) {
@@ -242,6 +264,7 @@ impl Run<'_> {
         let (at, value) = (at.saturating_add(usize::from(after)), Bytes::copy_from_slice(value));
         let length = self.session.insert_element(&self.target().key, at, value, self.now);
         self.wrote = true;
+        self.note(Classes::LIST, "linsert", &self.target().key);
         self.reply.count(length);
     }
 
@@ -263,7 +286,10 @@ impl Run<'_> {
             left -= 1;
             false
         });
-        self.wrote |= removed > 0;
+        if removed > 0 {
+            self.wrote = true;
+            self.note_removal(Classes::LIST, "lrem", &self.target().key);
+        }
         self.reply.count(removed);
     }
 
@@ -303,10 +329,14 @@ impl Run<'_> {
         self.wrote = true;
         if source == target && self.elements() == 1 {
             // Taking its only element away would end the list, and its expiry with it.
+            self.note(Classes::LIST, push_event(to), target);
+            self.note(Classes::LIST, pop_event(from), source);
             return self.reply_element(0);
         }
         let Some(value) = self.session.pop_element(source, from, self.now) else { return self.reply.error(NOT_HERE) };
         self.reply.bulk(&value);
         self.session.push_element(target, to, value, self.now);
+        self.note(Classes::LIST, push_event(to), target);
+        self.note_removal(Classes::LIST, pop_event(from), source);
     }
 }

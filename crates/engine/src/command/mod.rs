@@ -23,6 +23,7 @@
 //! | `numbers`, `long_double`, [`glob`] | numbers with fractions and patterns, as Redis reads them |
 //! | [`connection`], `server` | commands about the connection itself, and what it is told about the server |
 //! | [`errors`] | the texts of Redis |
+//! | [`events`] | what subscribers are told of keys |
 //!
 //! Invariant: an operation either runs whole on values that are here, or changes nothing.
 
@@ -30,6 +31,7 @@ mod action;
 pub mod compound;
 pub mod connection;
 pub mod errors;
+pub mod events;
 mod execute;
 mod foreign;
 pub mod glob;
@@ -56,6 +58,7 @@ use crate::wire::resp::Protocol;
 use action::Action;
 use bytes::{Bytes, BytesMut};
 use connection::ConnectionCommand;
+use events::Events;
 use table::{Join, Row};
 
 /// The longest string, as in Redis; [`Limits`] usually set a lower one.
@@ -110,6 +113,11 @@ impl Op {
     /// Whether it can only make the session smaller.
     pub fn only_removes(&self) -> bool {
         matches!(self.action, Action::Delete | Action::HashDelete | Action::GetDelete)
+    }
+
+    /// Whether it may make its session larger: what Redis refuses where its memory is full.
+    pub fn grows(&self) -> bool {
+        self.row.may_create || matches!(self.row.name, "copy" | "linsert" | "lmove" | "lset" | "rpoplpush")
     }
 
     /// Whether it may create a key where there is none: only then a session is born by it.
@@ -261,12 +269,14 @@ pub enum Executed {
 pub struct Limits {
     /// Bytes of one value, at most: what comes as an argument, and what an operation makes of a value that is there.
     pub value_bytes_max: usize,
+    /// Whether there is no memory for what makes a session larger.
+    pub full: bool,
 }
 
 impl Default for Limits {
     /// Those of Redis.
     fn default() -> Limits {
-        Limits { value_bytes_max: STRING_BYTES_MAX }
+        Limits { value_bytes_max: STRING_BYTES_MAX, full: false }
     }
 }
 
@@ -284,9 +294,22 @@ pub fn execute_within(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Executed {
+    execute_noting(limits, session, op, unix_ms, protocol, out, &mut Events::default())
+}
+
+/// The same; what happens to keys is noted in `events`.
+pub fn execute_noting(
+    limits: Limits,
+    session: &mut Session,
+    op: &Op,
+    unix_ms: u64,
+    protocol: Protocol,
+    out: &mut BytesMut,
+    events: &mut Events,
+) -> Executed {
     match op.body.as_deref() {
-        None => execute::execute(limits, session, op, unix_ms, protocol, out),
-        Some(body) => compound::run(session, op, body, (limits, unix_ms, protocol), out),
+        None => execute::execute((limits, unix_ms, protocol), session, op, out, events),
+        Some(body) => compound::run(session, op, body, (limits, unix_ms, protocol), out, events),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Invariant: a string never grows beyond what a value may have ([`super::Limits`]).
 
 use super::action::{Action, integer};
+use super::events::Classes;
 use super::execute::Run;
 use super::long_double::{self, LongDouble, Number};
 use super::ranges::places;
@@ -114,7 +115,11 @@ impl Run<'_> {
             PieceAction::IncrementByFloat => self.increment_by_float(before.as_deref()),
             PieceAction::SetBit { offset, on } => {
                 let was = before.as_ref().and_then(|value| value.get(offset / 8)).is_some_and(|b| b >> (7 - offset % 8) & 1 == 1);
-                let stored = self.overwrite(before, offset / 8, 1, |byte| {
+                if was == on && before.as_ref().is_some_and(|value| offset / 8 < value.len()) {
+                    // Nothing changes, and Redis tells nobody.
+                    return self.reply.integer(i64::from(was));
+                }
+                let stored = self.overwrite(before, offset / 8, 1, "setbit", |byte| {
                     let mask = 0x80 >> (offset % 8);
                     byte.iter_mut().for_each(|byte| *byte = if on { *byte | mask } else { *byte & !mask });
                 });
@@ -127,7 +132,8 @@ impl Run<'_> {
                 if value.is_empty() {
                     return self.reply.count(before.map_or(0, |b| b.len()));
                 }
-                if let Some(length) = self.overwrite(before, offset, value.len(), |part| part.copy_from_slice(value)) {
+                if let Some(length) = self.overwrite(before, offset, value.len(), "setrange", |part| part.copy_from_slice(value))
+                {
                     self.reply.count(length);
                 }
             }
@@ -142,6 +148,7 @@ impl Run<'_> {
         before: Option<Bytes>,
         offset: usize,
         length: usize,
+        event: &'static str,
         change: impl FnOnce(&mut [u8]),
     ) -> Option<usize> {
         let before = before.unwrap_or_default();
@@ -154,7 +161,7 @@ impl Run<'_> {
         after.get_mut(..before.len())?.copy_from_slice(&before);
         change(after.get_mut(offset..end)?);
         let expires_at_ms = self.expiry();
-        self.store(after.freeze(), expires_at_ms);
+        self.store(after.freeze(), expires_at_ms, event);
         Some(whole)
     }
 
@@ -199,7 +206,7 @@ impl Run<'_> {
             Ok(sum) => {
                 let expires_at_ms = self.expiry();
                 self.reply.bulk(sum.as_bytes());
-                self.store(sum.into(), expires_at_ms);
+                self.store(sum.into(), expires_at_ms, "incrbyfloat");
             }
             Err(error) => self.reply.error(error),
         }
@@ -214,6 +221,7 @@ impl Run<'_> {
         for (target, value) in targets.iter().zip(values) {
             self.session.write_string(&target.key, target.layout, &target.label, Bytes::copy_from_slice(value));
             self.wrote = true;
+            self.note(Classes::STRING, "set", &target.key);
         }
         if if_none { self.reply.integer(1) } else { self.reply.simple("OK") }
     }
@@ -236,6 +244,7 @@ impl Run<'_> {
             Ok(sum) => {
                 self.reply.bulk(sum.as_bytes());
                 self.write_field(self.arg(2), sum.as_bytes());
+                self.note(Classes::HASH, "hincrbyfloat", &self.target().key);
             }
             Err(error) => self.reply.error(error),
         }

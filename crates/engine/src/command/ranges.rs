@@ -13,6 +13,7 @@
 
 use super::action::{Action, integer};
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use super::numbers::parse_bound;
 use super::sorted_sets::SortedAction;
@@ -243,6 +244,14 @@ impl Run<'_> {
         let members = ranked.get(self.places_of(&ranked, span, false)).unwrap_or_default();
         for (_, member) in members {
             self.wrote |= self.session.remove_field(&self.target().key, member, self.now);
+        }
+        if !members.is_empty() {
+            let event = match span {
+                Span::Rank { .. } => "zremrangebyrank",
+                Span::Score { .. } => "zremrangebyscore",
+                Span::Member { .. } => "zremrangebylex",
+            };
+            self.note_removal(Classes::SORTED_SET, event, &self.target().key);
         }
         self.reply.count(members.len());
     }

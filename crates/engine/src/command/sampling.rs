@@ -13,6 +13,7 @@
 
 use super::action::Action;
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use crate::session::{Content, Kind};
 use crate::wire::resp::{Protocol, parse_integer};
@@ -115,6 +116,7 @@ impl Run<'_> {
             let one = self.entry(draw.below(size), false).map(|(name, _)| name);
             if let Some(name) = one.as_ref().filter(|_| sample.removes) {
                 self.wrote |= self.session.remove_field(&self.target().key, name, self.now);
+                self.note_removal(Classes::SET, "spop", &self.target().key);
             }
             return self.reply.bulk_or_null(one);
         };
@@ -147,6 +149,9 @@ impl Run<'_> {
             if sample.removes {
                 self.wrote |= self.session.remove_field(&self.target().key, name, self.now);
             }
+        }
+        if sample.removes && !found.is_empty() {
+            self.note_removal(Classes::SET, "spop", &self.target().key);
         }
     }
 

@@ -14,7 +14,8 @@
 
 use super::compound::database_of;
 use super::connection::ConnectionCommand;
-use super::{Executed, Limits, Op, Parsed, Target, errors, execute_within, parse};
+use super::events::Events;
+use super::{Executed, Limits, Op, Parsed, Target, errors, execute_noting, parse};
 use crate::session::{Layout, Missing, Session};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
 use bytes::{Bytes, BytesMut};
@@ -44,6 +45,7 @@ pub struct Calls<'a> {
     unix_ms: u64,
     wrote: bool,
     missing: Option<Missing>,
+    events: &'a mut Events,
 }
 
 impl Calls<'_> {
@@ -78,7 +80,7 @@ impl Calls<'_> {
             };
             *target = Target::clone(known);
         }
-        match execute_within(self.limits, self.session, &op, self.unix_ms, protocol, out) {
+        match execute_noting(self.limits, self.session, &op, self.unix_ms, protocol, out, self.events) {
             Executed::Done { wrote } => {
                 self.wrote |= wrote;
                 Ok(())
@@ -118,20 +120,25 @@ pub(super) fn run(
     script: &dyn Script,
     (limits, unix_ms, protocol): (Limits, u64, Protocol),
     out: &mut BytesMut,
+    events: &mut Events,
 ) -> Executed {
     if let Some(missing) = missing_of_keys(session, op) {
         return Executed::Missing(missing);
     }
-    let before = out.len();
+    let (before, mark) = (out.len(), events.mark());
     // A script that is stopped leaves nothing behind.
     let mut copy = session.clone();
     let targets = op.targets.iter().map(|target| (database_of(&target.key).1, target)).collect();
-    let mut calls = Calls { session: &mut copy, targets, limits, unix_ms, wrote: false, missing: None };
+    let mut calls = Calls { session: &mut copy, targets, limits, unix_ms, wrote: false, missing: None, events: &mut *events };
     let counts = script.run(&mut calls, protocol, out);
     let Calls { wrote, missing, .. } = calls;
     if let Some(missing) = missing {
         out.truncate(before);
+        events.undo(mark);
         return Executed::Missing(missing);
+    }
+    if !counts {
+        events.undo(mark);
     }
     if counts && wrote {
         *session = copy;

@@ -4,22 +4,20 @@
 //! Invariant: nothing of a session and no setting of Wayfarer appears here.
 
 use super::connection::{REDIS_VERSION, ServerFacts};
+use super::events::Classes;
 use super::{errors, table};
 use crate::wire::resp::Reply;
 use bytes::Bytes;
 
+/// The parameter whose value is the cluster's.
+const EVENTS: &str = "notify-keyspace-events";
+
 /// What `CONFIG GET` knows: what clients ask for when they connect. Redis answers other parameters with nothing.
-const PARAMETERS: [(&str, &str); 6] = [
-    ("appendonly", "no"),
-    ("databases", "16"),
-    ("maxmemory", "0"),
-    ("notify-keyspace-events", ""),
-    ("save", ""),
-    ("timeout", "0"),
-];
+const PARAMETERS: [(&str, &str); 6] =
+    [("appendonly", "no"), ("databases", "16"), ("maxmemory", "0"), (EVENTS, ""), ("save", ""), ("timeout", "0")];
 
 /// `CONFIG GET`: a parameter by its whole name, or all for `*`.
-pub(super) fn config_get(patterns: &[Bytes], reply: &mut Reply<'_>) {
+pub(super) fn config_get(patterns: &[Bytes], events: Classes, reply: &mut Reply<'_>) {
     if patterns.is_empty() {
         return reply.error(errors::arity("config|get"));
     }
@@ -28,7 +26,7 @@ pub(super) fn config_get(patterns: &[Bytes], reply: &mut Reply<'_>) {
     reply.map(found.len());
     for (name, value) in found {
         reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        if *name == EVENTS { reply.bulk(events.text().as_bytes()) } else { reply.bulk(value.as_bytes()) }
     }
 }
 

@@ -6,6 +6,7 @@
 //! Invariant: a set without members does not exist.
 
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use crate::session::{Kind, Session};
 use bytes::Bytes;
@@ -54,12 +55,18 @@ impl<'a> Run<'a> {
         match action {
             SetAction::Add => {
                 let added = members.iter().filter(|member| self.add_member(&self.target().key, member)).count();
+                if added > 0 {
+                    self.note(Classes::SET, "sadd", &self.target().key);
+                }
                 self.reply.count(added);
             }
             SetAction::Remove => {
                 let key = &self.target().key;
                 let removed = members.iter().filter(|m| self.session.remove_field(key, m, self.now)).count();
-                self.wrote |= removed > 0;
+                if removed > 0 {
+                    self.wrote = true;
+                    self.note_removal(Classes::SET, "srem", key);
+                }
                 self.reply.count(removed);
             }
             SetAction::AreMembers => {
@@ -105,7 +112,10 @@ impl<'a> Run<'a> {
         let is = source.variable(member).is_some();
         if is && from != to {
             self.wrote |= self.session.remove_field(from, member, self.now);
-            self.add_member(to, member);
+            self.note_removal(Classes::SET, "srem", from);
+            if self.add_member(to, member) {
+                self.note(Classes::SET, "sadd", to);
+            }
         }
         self.reply.integer(i64::from(is));
     }

@@ -7,6 +7,7 @@
 
 use super::action::Action;
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use super::numbers::parse_double;
 use super::ranges::{Range, Span};
@@ -118,7 +119,10 @@ impl Run<'_> {
                 let members = self.op.args().get(2..).unwrap_or_default();
                 let key = &self.target().key;
                 let removed = members.iter().filter(|m| self.session.remove_field(key, m, self.now)).count();
-                self.wrote |= removed > 0;
+                if removed > 0 {
+                    self.wrote = true;
+                    self.note_removal(Classes::SORTED_SET, "zrem", key);
+                }
                 self.reply.count(removed);
             }
             SortedAction::RemoveWithin(span) => self.remove_within(span),
@@ -149,6 +153,7 @@ impl Run<'_> {
 
     fn add_scored(&mut self, add: Add) {
         let (mut added, mut changed, mut last) = (0, 0, None);
+        let event = if add.increments { "zincr" } else { "zadd" };
         for pair in self.op.args().get(add.first..).unwrap_or_default().chunks_exact(2) {
             let [score, member] = pair else { continue };
             let Some(mut score) = parse_double(score) else { return self.reply.error(errors::NOT_A_FLOAT) };
@@ -159,6 +164,9 @@ impl Run<'_> {
                 Some(before) => {
                     score = if add.increments { before + score } else { score };
                     if score.is_nan() {
+                        if added + changed > 0 {
+                            self.note(Classes::SORTED_SET, event, &self.target().key);
+                        }
                         return self.reply.error(errors::NAN_SCORE);
                     }
                     if (add.only_less && score >= before) || (add.only_greater && score <= before) {
@@ -176,6 +184,9 @@ impl Run<'_> {
                 if is_new { added += 1 } else { changed += 1 }
             }
         }
+        if added + changed > 0 {
+            self.note(Classes::SORTED_SET, event, &self.target().key);
+        }
         match (add.increments, last) {
             (true, Some(score)) => self.reply.double(score),
             (true, None) => self.reply.null(),
@@ -192,6 +203,7 @@ impl Run<'_> {
         // Only RESP3 has pairs, and only where several could come.
         let pairs = self.reply.protocol() == Protocol::Resp3 && count.is_some();
         self.reply.array(if pairs { ranked.len() } else { ranked.len().saturating_mul(2) });
+        let pops = !ranked.is_empty();
         for (score, member) in ranked {
             if pairs {
                 self.reply.array(2);
@@ -199,6 +211,9 @@ impl Run<'_> {
             self.reply.bulk(&member);
             self.reply.double(score);
             self.wrote |= self.session.remove_field(&self.target().key, &member, self.now);
+        }
+        if pops {
+            self.note_removal(Classes::SORTED_SET, if greatest { "zpopmax" } else { "zpopmin" }, &self.target().key);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use super::action::{Expiry, Set, SetIf};
 use super::errors;
+use super::events::Classes;
 use super::execute::Run;
 use crate::session::{Key, Kind};
 use crate::wire::resp::parse_integer;
@@ -26,10 +27,11 @@ impl Run<'_> {
     }
 
     /// Stores a string under the target's key. The value must own its bytes.
-    pub(super) fn store(&mut self, value: Bytes, expires_at_ms: Option<u64>) {
+    pub(super) fn store(&mut self, value: Bytes, expires_at_ms: Option<u64>, event: &'static str) {
         let target = self.target();
         self.session.write_string(&target.key, target.layout, &target.label, value);
         self.set_expiry(expires_at_ms);
+        self.note(Classes::STRING, event, &target.key);
     }
 
     pub(super) fn expiry(&self) -> Option<u64> {
@@ -93,7 +95,14 @@ impl Run<'_> {
         };
         if allowed {
             let expires_at_ms = if set.keep_ttl { self.expiry() } else { expiry };
-            self.store(Bytes::copy_from_slice(self.arg(set.value)), expires_at_ms);
+            self.store(Bytes::copy_from_slice(self.arg(set.value)), expires_at_ms, "set");
+            if let Some(at_ms) = expiry.filter(|_| !set.keep_ttl) {
+                let key = &self.target().key;
+                self.note(Classes::GENERIC, "expire", key);
+                if at_ms <= self.now {
+                    self.note(Classes::EXPIRED, "expired", key);
+                }
+            }
         }
         match (set.get, allowed) {
             (true, _) => self.reply.bulk_or_null(before),
@@ -105,7 +114,7 @@ impl Run<'_> {
     pub(super) fn set_if_new(&mut self) {
         let new = self.key().is_none();
         if new {
-            self.store(Bytes::copy_from_slice(self.arg(2)), None);
+            self.store(Bytes::copy_from_slice(self.arg(2)), None, "set");
         }
         self.reply.integer(i64::from(new));
     }
@@ -113,7 +122,7 @@ impl Run<'_> {
     pub(super) fn get_set(&mut self) {
         match self.string(&self.target().key) {
             Ok(before) => {
-                self.store(Bytes::copy_from_slice(self.arg(2)), None);
+                self.store(Bytes::copy_from_slice(self.arg(2)), None, "set");
                 self.reply.bulk_or_null(before);
             }
             Err(error) => self.reply.error(error),
@@ -124,7 +133,10 @@ impl Run<'_> {
         let target = self.target();
         match self.string(&target.key) {
             Ok(value) => {
-                self.wrote |= self.session.remove(&target.key, self.now);
+                if self.session.remove(&target.key, self.now) {
+                    self.wrote = true;
+                    self.note(Classes::GENERIC, "del", &target.key);
+                }
                 self.reply.bulk_or_null(value);
             }
             Err(error) => self.reply.error(error),
@@ -139,8 +151,11 @@ impl Run<'_> {
         };
         match expiry.map(|e| e.resolve(&self.op.args, self.now, self.op.name())).transpose() {
             Err(error) => return self.reply.error(error),
-            Ok(Some(at)) => self.set_expiry(Some(at)),
-            Ok(None) if persist && self.expiry().is_some() => self.set_expiry(None),
+            Ok(Some(at)) => self.set_expiry_noting(at),
+            Ok(None) if persist && self.expiry().is_some() => {
+                self.set_expiry(None);
+                self.note(Classes::GENERIC, "persist", &self.target().key);
+            }
             Ok(None) => {}
         }
         self.reply.bulk(&value);
@@ -161,7 +176,9 @@ impl Run<'_> {
             joined.extend_from_slice(&before);
             joined.extend_from_slice(added);
             let expires_at_ms = self.expiry();
-            self.store(joined.freeze(), expires_at_ms);
+            self.store(joined.freeze(), expires_at_ms, "append");
+        } else {
+            self.note(Classes::STRING, "append", &self.target().key);
         }
         self.reply.count(length);
     }
@@ -179,7 +196,7 @@ impl Run<'_> {
         let text = digits.format(after).as_bytes();
         if self.fits(text.len()) {
             let expires_at_ms = self.expiry();
-            self.store(Bytes::copy_from_slice(text), expires_at_ms);
+            self.store(Bytes::copy_from_slice(text), expires_at_ms, "incrby");
             self.reply.integer(after);
         }
     }

@@ -107,12 +107,13 @@ impl Node {
             && !self.outgoing.is_moving(&session)
             && !self.check_ins.under_way.contains_key(&session);
         // An ended one is on its way out, and one that is gone is where it should be.
+        let mut gone = Vec::new();
         let closed = turn.table.with(&session, |slot| {
             let Some(resident) = slot.as_mut() else { return Some(false) };
             if !may || resident.gate != Gate::Open || resident.rest.is_none() {
                 return None;
             }
-            resident.session.expire(now.unix_ms);
+            gone = resident.session.expire(now.unix_ms);
             if resident.session.is_empty() {
                 resident.gate = Gate::Ending;
                 return Some(true);
@@ -120,6 +121,7 @@ impl Node {
             resident.gate = Gate::Resting;
             None
         });
+        turn.expired(gone);
         if let Some(ends) = closed {
             if ends {
                 self.end(session, None, turn);
@@ -158,7 +160,7 @@ impl Node {
             Action::RemoveAgain => check_in.deadline_us = turn.now.boot_us + self.settings.retry_us,
             Action::Forget => self.forget_resting(session, state == State::AtRest, turn),
             Action::Open => {
-                turn.note(Note::CheckInFailed);
+                turn.note(Note::CheckInFailed(session.clone()));
                 turn.table.with(session, |slot| {
                     if let Some(resident) = slot.as_mut().filter(|r| r.gate == Gate::Resting) {
                         resident.gate = Gate::Open;

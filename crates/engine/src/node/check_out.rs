@@ -18,6 +18,7 @@ use super::{Effect, Node, Note, Pending, Purpose, Reason, Turn, Verdict};
 use crate::command::Target;
 use crate::directory::{Location, Placement};
 use crate::ids::{Epoch, SessionId, Ticket};
+use crate::mode::Mode;
 use crate::residence::{Gate, Resident, Table};
 use crate::rest::change::{Loaded, LoadedKey};
 use crate::rest::copy::{KNOWN_ABSENT_MAX, KeyCopy, RestCopy};
@@ -30,16 +31,16 @@ impl Node {
         if has_record || self.is_wanted(&session, |purpose| purpose == Purpose::Create) {
             return self.bear(session, placement, Claim::AtRest, turn);
         }
-        let request = self.request(Pending::Look(session.clone()));
+        let request = self.request(Pending::Look(session.clone(), placement.mode));
         turn.effects.push(Effect::Look { request, session });
     }
 
-    pub(super) fn looked<T: Table>(&mut self, session: SessionId, found: Option<bool>, turn: &mut Turn<'_, T>) {
+    pub(super) fn looked<T: Table>(&mut self, session: SessionId, mode: Mode, found: Option<bool>, turn: &mut Turn<'_, T>) {
         if let Some(verdict) = self.known(&session, turn) {
             return self.conclude(&session, turn, |_| Some(verdict));
         }
         match found {
-            Some(true) => self.bear(session, &Placement::default(), Claim::AtRest, turn),
+            Some(true) => self.bear(session, &Placement { mode, ..Placement::default() }, Claim::AtRest, turn),
             Some(false) => self.conclude(&session, turn, |_| Some(Verdict::Absent)),
             None => {
                 turn.note(Note::UpstreamFailed);
@@ -119,11 +120,12 @@ impl Node {
         loaded: Loaded,
         turn: &mut Turn<'_, T>,
     ) {
+        let is_still = |slot: Option<&Resident>| slot.is_some_and(|r| r.location.epoch == epoch && r.gate == Gate::Open);
         let verdict = match loaded {
             Loaded::Keys(keys) => {
                 turn.table.with(session, |slot| {
                     // What was loaded for another epoch, or twice, or is written by now, is older than what is here.
-                    let Some(resident) = slot.as_mut().filter(|r| r.location.epoch == epoch && r.gate == Gate::Open) else {
+                    let Some(resident) = slot.as_mut().filter(|r| is_still(Some(r))) else {
                         return;
                     };
                     let Some(mut rest) = resident.rest.take() else { return };
@@ -137,6 +139,8 @@ impl Node {
                 Verdict::Fetched
             }
             Loaded::Unfit => Verdict::TryAgain(Reason::Unfit),
+            // It has moved on while its key was looked for: the operation looks for it where it is now.
+            Loaded::Refused if !turn.table.with(session, |slot| is_still(slot.as_ref())) => Verdict::Fetched,
             Loaded::Refused => {
                 turn.note(Note::Stale(session.clone()));
                 Verdict::TryAgain(Reason::Upstream)

@@ -30,6 +30,8 @@ const FETCH_VARIABLES_MAX: usize = 256;
 const FETCH_BYTES_MAX: u64 = 1 << 20;
 /// An answer to a fetch may still be used for so many times the reader's patience.
 const FETCH_LATE_FACTOR: u64 = 50;
+/// A reader waits for a holder that lives, but does not answer, for so many times its patience.
+const SLOW_FACTOR: u64 = 20;
 /// Ticks come every few milliseconds. If one comes so much later, this node was not running.
 const TICK_US_MAX: u64 = 25_000;
 
@@ -45,6 +47,7 @@ struct Asked {
 
 /// One variable that is being fetched.
 struct Fetching {
+    holder: Incarnation,
     sent_us: u64,
     waiters: Vec<Ticket>,
     on_access: bool,
@@ -63,6 +66,8 @@ pub(super) struct Late {
     asked: BTreeMap<RequestId, Asked>,
     fetching: BTreeMap<(SessionId, VariableId), Fetching>,
     readers: BTreeMap<Ticket, Reader>,
+    /// When each node sent something last, as long as anything is being fetched.
+    heard: BTreeMap<Incarnation, u64>,
     dependents: VecDeque<SessionId>,
     known: HashSet<SessionId>,
     pub(super) settlements: Settlements,
@@ -83,6 +88,7 @@ impl Late {
             asked: BTreeMap::new(),
             fetching: BTreeMap::new(),
             readers: BTreeMap::new(),
+            heard: BTreeMap::new(),
             dependents: VecDeque::new(),
             known: HashSet::new(),
             settlements: Settlements::default(),
@@ -101,6 +107,36 @@ impl Late {
         if self.known.insert(session.clone()) {
             self.dependents.push_back(session);
         }
+    }
+
+    /// Another node has sent something: it lives.
+    pub(super) fn heard(&mut self, from: Incarnation, now_us: u64) {
+        if self.fetching.is_empty() {
+            self.heard.clear();
+        } else {
+            self.heard.insert(from, now_us);
+        }
+    }
+
+    /// The readers, taken out, that have waited long enough. A holder that is silent has so much time; one that has sent something
+    /// else meanwhile lives and is only slow, and its readers are told nothing for [`SLOW_FACTOR`] times as long: a move is no
+    /// reason for an error.
+    fn out_of_patience(&mut self, now_us: u64, patience_us: u64) -> Vec<Ticket> {
+        if self.readers.values().all(|reader| reader.deadline_us > now_us) {
+            return Vec::new();
+        }
+        for fetching in self.fetching.values() {
+            let Some(heard_us) = self.heard.get(&fetching.holder) else { continue };
+            for ticket in &fetching.waiters {
+                if let Some(reader) = self.readers.get_mut(ticket) {
+                    let last_us = reader.since_us.saturating_add(patience_us.saturating_mul(SLOW_FACTOR));
+                    reader.deadline_us = reader.deadline_us.max(last_us.min(heard_us.saturating_add(patience_us)));
+                }
+            }
+        }
+        let late: Vec<Ticket> = self.readers.iter().filter(|(_, r)| r.deadline_us <= now_us).map(|(t, _)| *t).collect();
+        self.readers.retain(|_, reader| reader.deadline_us > now_us);
+        late
     }
 
     pub(super) fn give_up(&mut self, inputs: &mut Vec<Input>) {
@@ -137,9 +173,10 @@ impl Node {
         self.late.readers.insert(ticket, Reader { left: wanted.len(), since_us: turn.now.boot_us, deadline_us });
         let mut ask = Vec::new();
         for (id, handover, size) in wanted {
+            let holder = handover.origin;
             let fetching = self.late.fetching.entry((session.clone(), id.clone())).or_insert_with(|| {
                 ask.push((id, handover, size));
-                Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: true }
+                Fetching { holder, sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: true }
             });
             fetching.waiters.push(ticket);
             fetching.on_access = true;
@@ -315,7 +352,8 @@ impl Node {
             if trickles {
                 self.late.trickle_microbytes = self.late.trickle_microbytes.saturating_sub(microbytes(size));
             }
-            self.late.fetching.insert(place, Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: false });
+            let (holder, sent_us) = (handover.origin, turn.now.boot_us);
+            self.late.fetching.insert(place, Fetching { holder, sent_us, waiters: Vec::new(), on_access: false });
             ask.push((id, handover, size));
         }
         self.ask(session, ask, true, turn);
@@ -330,10 +368,11 @@ impl Node {
         turn: &mut Turn<'_, T>,
     ) {
         let mut ask = self.remote(session, turn, |id, _| choose(id));
-        ask.retain(|(id, ..)| match self.late.fetching.entry((session.clone(), id.clone())) {
+        ask.retain(|(id, handover, _)| match self.late.fetching.entry((session.clone(), id.clone())) {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
-                place.insert(Fetching { sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: false });
+                let (holder, sent_us) = (handover.origin, turn.now.boot_us);
+                place.insert(Fetching { holder, sent_us, waiters: Vec::new(), on_access: false });
                 true
             }
         });
@@ -388,12 +427,10 @@ impl Node {
         for reader in self.late.readers.values_mut() {
             reader.deadline_us += overslept_us.min(now.saturating_sub(reader.since_us));
         }
-        let late: Vec<Ticket> = self.late.readers.iter().filter(|(_, r)| r.deadline_us <= now).map(|(t, _)| *t).collect();
-        for ticket in late {
-            self.late.readers.remove(&ticket);
+        let patience_us = self.settings.fetch_us_max;
+        for ticket in self.late.out_of_patience(now, patience_us) {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Holder) });
         }
-        let patience_us = self.settings.fetch_us_max;
         self.fetch_again(turn);
         let background = &mut self.late.background_bytes;
         self.late.asked.retain(|_, a| {

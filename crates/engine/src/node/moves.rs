@@ -86,7 +86,7 @@ impl Node {
     /// One session should move to where its clients arrive. Not queued when as many leave already as may: later arrivals say it
     /// again, and by then it may be another member that they come from.
     pub(super) fn adopt<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
-        if self.outgoing.count() >= self.settings.at_once_max {
+        if self.outgoing.count() >= self.settings.at_once_max || !self.modes.owns() {
             return turn.note(Note::AdoptionSkipped);
         }
         self.propose(session, to, proposer, NO_BATCH, turn);
@@ -130,7 +130,7 @@ impl Node {
         if turn.table.count() == 0 {
             return;
         }
-        if others.is_empty() {
+        if others.is_empty() || !self.modes.owns() {
             return self.check_in_all(turn);
         }
         for session in turn.table.ids() {
@@ -164,8 +164,12 @@ impl Node {
     }
 
     fn start_queued<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        while self.outgoing.count() < self.settings.at_once_max {
+        while self.outgoing.count() < self.settings.at_once_max || !self.modes.owns() {
             let Some(next) = self.outgoing.moves.queue.pop_front() else { return };
+            if !self.modes.owns() {
+                self.count_gift(next.batch, Given::Failed, turn);
+                continue;
+            }
             self.propose(next.session, next.to, next.proposer, next.batch, turn);
         }
     }

@@ -289,10 +289,10 @@ impl Node {
         let Some(origin) = self.outgoing.origins.get_mut(&handover) else { return };
         // What was written since the pre-copy: hashed before the gate closes, for nobody answers after that.
         origin.learn(turn);
-        let mut crosses = true;
+        let (mut crosses, mut gone) = (true, Vec::new());
         let frozen = turn.table.with(&origin.session, |slot| {
             let resident = slot.as_mut().filter(|r| r.gate == Gate::Open)?;
-            resident.session.expire(now.unix_ms);
+            gone = resident.session.expire(now.unix_ms);
             crosses = can_cross(resident, budget);
             if resident.session.is_empty() || !crosses {
                 return None;
@@ -302,6 +302,7 @@ impl Node {
             let debts = resident.rest.as_ref().map(|r| Debts::of(r, &resident.session, &frozen.manifest, now.boot_us));
             Some((frozen, debts))
         });
+        turn.expired(gone);
         let Some((Frozen { location, manifest, values, demoted }, debts)) = frozen else {
             if !crosses {
                 let session = origin.session.clone();
@@ -318,22 +319,26 @@ impl Node {
             turn.note(Note::Demoted(demoted));
         }
         turn.note(Note::Froze(handover, origin.session.clone()));
-        // An operation that ran before the freeze and waits for the upstream is answered first.
+        // What ran before the freeze and must be in the upstream before it is acknowledged is written first.
         let session = origin.session.clone();
-        if self.behind.is_waited_for(&session) {
+        if self.must_write_first(&session, turn) {
             return self.behind.schedule(&session, now.boot_us);
         }
         // No group has replicas yet: all of them, none, are prepared.
         self.origin_event(handover, Event::Prepared, turn);
     }
 
-    /// Nobody waits any more for a critical write of a session that may be frozen.
+    /// Nothing critical of a session that may be frozen is unwritten any more, or the upstream does not take it.
     pub(super) fn wrote_frozen<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) {
-        if let Some(handover) = self.outgoing.moving.get(session).copied()
-            && self.outgoing.origins.get(&handover).is_some_and(|o| o.state == State::Preparing)
-        {
+        if let Some(handover) = self.outgoing.moving.get(session).copied().filter(|_| self.is_preparing(session)) {
             self.origin_event(handover, Event::Prepared, turn);
         }
+    }
+
+    /// Whether a session is frozen and its stage is not sent yet.
+    pub(super) fn is_preparing(&self, session: &SessionId) -> bool {
+        let origin = self.outgoing.moving.get(session).and_then(|handover| self.outgoing.origins.get(handover));
+        origin.is_some_and(|origin| origin.state == State::Preparing)
     }
 
     fn send_stage<T: Table>(&mut self, handover: HandoverId, turn: &mut Turn<'_, T>) {

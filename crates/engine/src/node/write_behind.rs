@@ -7,7 +7,7 @@
 //! | gate | a batch goes out when |
 //! |---|---|
 //! | open | its deadline has come, or an operation waits for it |
-//! | frozen | an operation waits for it: the stage follows |
+//! | frozen | something critical is unwritten, or an operation waits for it: the stage follows |
 //! | ending | at once: every key that may be there is removed |
 //! | resting | at once |
 //!
@@ -16,7 +16,7 @@
 
 use super::{Effect, Node, Note, Pending, Reason, Turn, Verdict};
 use crate::ids::{RequestId, SessionId, Ticket};
-use crate::residence::{Gate, Table};
+use crate::residence::{Gate, Resident, Table};
 use crate::rest::change::{Batch, Stored};
 use crate::rest::copy::{Landed, Taken};
 use crate::session::VariableId;
@@ -26,6 +26,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const FETCH_PAUSE_US: u64 = 20_000;
 /// After a batch was refused because a newer owner has been there, the next one waits so long.
 const REFUSED_PAUSE_US: u64 = 1_000_000;
+
+/// So long after an operation has run its question for the upstream may come: longer than any operation takes.
+const OWING_US: u64 = 30_000_000;
 
 /// Who waits for critical writes of one session.
 #[derive(Debug, Default)]
@@ -55,6 +58,8 @@ pub(super) struct Behind {
     /// How often in a row the upstream did not answer.
     failures: u32,
     paused_until_us: u64,
+    /// When a session last left with critical changes that are not written.
+    left_owing_us: Option<u64>,
 }
 
 impl Behind {
@@ -64,6 +69,15 @@ impl Behind {
 
     pub(super) fn fails(&self) -> bool {
         self.failures > 0
+    }
+
+    fn is_paused(&self, now_us: u64) -> bool {
+        now_us < self.paused_until_us
+    }
+
+    /// Whether some session has just left with critical changes unwritten: then nobody is told that theirs are.
+    fn has_left_owing(&self, now_us: u64) -> bool {
+        self.left_owing_us.is_some_and(|at_us| now_us < at_us + OWING_US)
     }
 
     /// Whether operations wait for a critical write of this session.
@@ -119,18 +133,41 @@ impl Node {
     /// An operation of impact `critical` has run and waits for the upstream.
     pub(super) fn flush_for<T: Table>(&mut self, session: SessionId, ticket: Ticket, turn: &mut Turn<'_, T>) {
         let now_us = turn.now.boot_us;
-        let retry_at_us = turn.table.with(&session, |slot| slot.as_ref()?.rest.as_ref().map(|rest| rest.retry_at_us()));
-        let refusal = match retry_at_us {
-            None => Some(Reason::Taken),
-            Some(_) if now_us < self.behind.paused_until_us => Some(Reason::Upstream),
-            Some(at_us) => (now_us < at_us).then_some(Reason::Refused),
+        let state = |slot: &mut Option<Resident>| {
+            let rest = slot.as_ref()?.rest.as_ref()?;
+            Some((rest.retry_at_us(), rest.since().owes_critical()))
         };
-        if let Some(reason) = refusal {
-            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(reason) });
+        let verdict = match turn.table.with(&session, state) {
+            // It has left, rests or has ended since the operation ran: after everything critical had been written.
+            None if !self.behind.has_left_owing(now_us) => Some(Verdict::Written),
+            None => Some(Verdict::TryAgain(Reason::Taken)),
+            Some((_, false)) => Some(Verdict::Written),
+            Some(_) if self.behind.is_paused(now_us) => Some(Verdict::TryAgain(Reason::Upstream)),
+            Some((at_us, true)) => (now_us < at_us).then_some(Verdict::TryAgain(Reason::Refused)),
+        };
+        if let Some(verdict) = verdict {
+            turn.effects.push(Effect::Answer { ticket, verdict });
             return;
         }
         self.behind.waiting.entry(session.clone()).or_default().next.push(ticket);
         self.rest_step(session, turn);
+    }
+
+    /// Whether a frozen session may leave only when the upstream has answered: an operation has run that waits for it, or will as
+    /// soon as its question comes. While the upstream fails, what is critical goes along unwritten, and whoever asks for it is not
+    /// told that it is written.
+    pub(super) fn must_write_first<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
+        let now_us = turn.now.boot_us;
+        let owes = |slot: &mut Option<Resident>| Some(slot.as_ref()?.rest.as_ref()?.since().owes_critical());
+        if self.behind.is_waited_for(session) {
+            return true;
+        }
+        let owes = self.is_preparing(session) && turn.table.with(session, owes) == Some(true);
+        if owes && self.behind.is_paused(now_us) {
+            self.behind.left_owing_us = Some(now_us);
+            return false;
+        }
+        owes
     }
 
     /// The next step of a session of which something is unwritten, by its gate.
@@ -139,7 +176,7 @@ impl Node {
             None => self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects),
             Some(Gate::Ending) => self.end_on(session, turn),
             Some(Gate::Resting) => self.check_in_on(session, turn),
-            Some(Gate::Frozen(_)) if !self.behind.is_waited_for(&session) => {
+            Some(Gate::Frozen(_)) if !self.must_write_first(&session, turn) => {
                 self.behind.unschedule(&session);
                 self.wrote_frozen(&session, turn);
             }

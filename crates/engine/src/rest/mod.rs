@@ -101,6 +101,11 @@ impl Since {
         }
     }
 
+    /// Whether something of impact `critical` is unwritten.
+    pub fn owes_critical(&self) -> bool {
+        self.iter().any(|(impact, at_us)| impact == Impact::Critical && at_us.is_some())
+    }
+
     /// Whether nothing is unwritten.
     pub fn is_clean(&self) -> bool {
         self.0.iter().all(Option::is_none)

@@ -25,6 +25,8 @@ use std::sync::OnceLock;
 
 /// From this many entries on look-ups go through an index: below it a linear search is faster and costs no memory.
 const INDEXED_FROM: usize = 48;
+/// What a variable of its own takes beside its name and value, about.
+const ENTRY_BYTES: u64 = 112;
 
 /// The form with an entry for each variable.
 #[derive(Clone, Default)]
@@ -189,6 +191,14 @@ impl Fields {
                 let here = |v: &Variable| if let Content::Here(value) = &v.content { value.len() } else { 0 };
                 self.iter().map(|(name, variable)| (name.len() + here(variable)) as u64).sum()
             }
+        }
+    }
+
+    /// What it takes of memory, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match &self.packed {
+            Some(packed) => packed.size_bytes(),
+            None => self.bytes_here() + ENTRY_BYTES * self.len() as u64,
         }
     }
 

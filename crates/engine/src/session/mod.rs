@@ -37,6 +37,11 @@ use bytes::{Bytes, BytesMut};
 use fields::Fields;
 use keys::Keys;
 
+/// What a session takes beside its keys, about.
+const SESSION_BYTES: u64 = 400;
+/// What a key takes beside its name and variables, about.
+const KEY_BYTES: u64 = 160;
+
 /// What a read needs and the session does not have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Missing {
@@ -158,6 +163,12 @@ impl Session {
         self.keys().iter().map(|k| k.name.len() as u64 + k.fields.bytes_here()).sum()
     }
 
+    /// What it takes of memory, about, with its place in a table.
+    pub fn memory_bytes(&self) -> u64 {
+        let of_key = |key: &Key| KEY_BYTES + key.name.len() as u64 + key.fields.memory_bytes();
+        SESSION_BYTES + self.keys().iter().map(of_key).sum::<u64>()
+    }
+
     /// The key of this name; one that has expired by `unix_ms` does not exist.
     pub fn key(&self, name: &[u8], unix_ms: u64) -> Option<&Key> {
         self.held(name).filter(|k| !k.is_expired(unix_ms))
@@ -186,16 +197,18 @@ impl Session {
         self.keys().get(at).filter(|key| !key.is_expired(unix_ms)).map(|_| at)
     }
 
-    /// Removes what has expired; true if something had.
-    pub fn expire(&mut self, unix_ms: u64) -> bool {
-        let missing = &mut self.missing;
+    /// Removes what has expired; the names of the keys that went.
+    pub fn expire(&mut self, unix_ms: u64) -> Vec<Bytes> {
+        let (missing, mut gone) = (&mut self.missing, Vec::new());
         self.keys.retain(|k| {
             let keep = !k.is_expired(unix_ms);
             if !keep {
                 *missing -= count_missing(k);
+                gone.push(k.name.clone());
             }
             keep
-        })
+        });
+        gone
     }
 
     /// When the next key expires, in ms since 1970.

@@ -119,6 +119,11 @@ fn length(name: &[u8], value: &[u8], version: Version) -> usize {
 }
 
 impl Packed {
+    /// What it takes.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         let mut at = 0;
         std::iter::from_fn(move || {

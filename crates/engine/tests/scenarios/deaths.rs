@@ -3,6 +3,7 @@
 use crate::clients::{Seen, long, value};
 use crate::requests::Ask;
 use crate::world::{FETCH_US, PROPOSE_US, RETRY_US, STAGE_US, SWEEP_US, World};
+use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Input, Note, Purpose, Reason, Verdict};
 use wayfarer_engine::residence::Gate;
 
@@ -129,6 +130,30 @@ fn a_reader_does_not_blame_the_holder_for_what_its_own_node_overslept() {
     w.feed(c, Input::Tick);
     assert_eq!(w.verdict(reader), None);
     w.pass(FETCH_US);
+    assert_eq!(w.verdict(reader), Some(Verdict::TryAgain(Reason::Holder)));
+}
+
+#[test]
+fn a_holder_that_lives_and_is_slow_is_waited_for_and_a_silent_one_is_not() {
+    let (mut w, [a, b]) = World::start();
+    w.bear(a, &three());
+    let handover = w.hand_over(a, b);
+    let reader = w.need(b, "deferred");
+    let speak = |w: &mut World| w.feed(b, Input::Message { from: a, message: Message::Confirm { handover } });
+    for _ in 0..10 {
+        w.pass(FETCH_US / 2);
+        speak(&mut w);
+        assert_eq!(w.verdict(reader), None);
+    }
+    w.pass(FETCH_US);
+    assert_eq!(w.verdict(reader), Some(Verdict::TryAgain(Reason::Holder)), "silent for as long as a reader has patience");
+    // Not for ever, though it speaks.
+    let reader = w.need(b, "deferred");
+    for _ in 0..40 {
+        w.pass(FETCH_US / 2);
+        speak(&mut w);
+    }
+    w.pass(FETCH_US / 2);
     assert_eq!(w.verdict(reader), Some(Verdict::TryAgain(Reason::Holder)));
 }
 

@@ -201,7 +201,7 @@ fn a_check_in_that_the_upstream_does_not_take_is_given_up() {
         w.pass(REST.pause_us_max);
     }
     assert_eq!((w.answerers(), w.read(a, "carried")), (vec![a], value('1')));
-    assert!(w.life(a).notes.contains(&Note::CheckInFailed));
+    assert!(w.life(a).notes.iter().any(|note| matches!(note, Note::CheckInFailed(_))));
 }
 
 #[test]
@@ -285,4 +285,52 @@ fn what_is_not_at_rest_reads_as_nothing_after_a_check_out() {
     w.put_at_rest("carried", Bytes::from_static(b"short"));
     w.check_out(a);
     assert_eq!(w.read(a, "other"), Seen::Nil);
+}
+
+/// Its operation has run, and the question whether it is written is still on its way to the node when the session is frozen.
+#[test]
+fn a_session_leaves_only_when_what_is_critical_is_written() {
+    let (mut w, [a, b]) = World::start_with(with_rest());
+    w.check_out(a);
+    w.write(a, "critical", long('1'));
+    w.propose(a, b);
+    w.deliver(a, b, "Propose");
+    w.deliver(b, a, "Accept");
+    if w.has_letter(a, b, "PreCopy") {
+        w.deliver(a, b, "PreCopy");
+        w.deliver(b, a, "PreCopied");
+    }
+    w.pass(10_000);
+    assert!(matches!(w.gate(a), Some(Gate::Frozen(_))));
+    assert!(!w.has_letter(a, b, "Stage"));
+    let store = w.asked(a, Ask::Store);
+    w.answer(store);
+    assert_eq!(w.at_rest("critical"), Some(long('1')));
+    let early = flush(&mut w, a);
+    assert_eq!(w.verdict(early), Some(Verdict::Written));
+    w.deliver(a, b, "Stage");
+    let commit = w.asked(b, Ask::Commit);
+    w.answer(commit);
+    w.deliver(b, a, "Committed");
+    assert_eq!(w.answerers(), [b]);
+    let late = flush(&mut w, a);
+    assert_eq!(w.verdict(late), Some(Verdict::Written), "although the session is elsewhere");
+}
+
+#[test]
+fn a_session_leaves_while_the_upstream_fails_and_nobody_is_told_that_it_is_written() {
+    let (mut w, [a, b]) = World::start_with(with_rest());
+    w.check_out(a);
+    w.write(a, "critical", long('1'));
+    let first = flush(&mut w, a);
+    let store = w.asked(a, Ask::Store);
+    w.lose(store);
+    assert_eq!(w.verdict(first), Some(Verdict::TryAgain(Reason::Upstream)));
+    w.hand_over(a, b);
+    let late = flush(&mut w, a);
+    assert_eq!(w.verdict(late), Some(Verdict::TryAgain(Reason::Taken)));
+    w.pass(10_000);
+    let store = w.asked(b, Ask::Store);
+    w.answer(store);
+    assert_eq!(w.at_rest("critical"), Some(long('1')), "the new owner owes it");
 }

@@ -240,6 +240,7 @@ pub(super) enum WireMessage<'a> {
     Given { id: u64, moved: u64, failed: u64 },
     Leaving { id: u64 },
     LeavingHeard { id: u64 },
+    Happened { events: List<(u8, &'a [u8], &'a [u8])> },
 }
 
 #[derive(Encode, BorrowDecodeFields)]

@@ -10,7 +10,7 @@ use super::codec::{
     ByKey, DEBTS, Later, List, WireClass, WireDebts, WireDigest, WireEntry, WireForwarded, WireHandover, WireHeld, WireKey,
     WireKind, WireLane, WireLayout, WireManifest, WireMessage, WireProposer, WireRejection, WireStage, WireSummary, decode_debts,
 };
-use super::{ControlMessage, Forwarded, Lane};
+use super::{ControlMessage, Forwarded, KeyEvent, Lane};
 use crate::directory::Location;
 use crate::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, RequestId, SessionId, Version};
 use crate::node::message::{Message, Proposer, Rejection, Stage, Summary};
@@ -80,6 +80,10 @@ pub(super) fn message_to_wire<'a>(message: &'a ControlMessage, debts: Option<&'a
         ControlMessage::Given { id, moved, failed } => WireMessage::Given { id: *id, moved: *moved, failed: *failed },
         ControlMessage::Leaving { id } => WireMessage::Leaving { id: *id },
         ControlMessage::LeavingHeard { id } => WireMessage::LeavingHeard { id: *id },
+        ControlMessage::Happened { events } => {
+            let events = events.iter().map(|event| (event.database, event.key.as_ref(), event.name.as_ref()));
+            WireMessage::Happened { events: List(events.collect()) }
+        }
     }
 }
 
@@ -266,6 +270,14 @@ pub(super) fn wire_to_message(wire: WireMessage<'_>) -> Result<ControlMessage, &
         WireMessage::Given { id, moved, failed } => Ok(ControlMessage::Given { id, moved, failed }),
         WireMessage::Leaving { id } => Ok(ControlMessage::Leaving { id }),
         WireMessage::LeavingHeard { id } => Ok(ControlMessage::LeavingHeard { id }),
+        WireMessage::Happened { events } => {
+            let event = |(database, key, name)| KeyEvent {
+                database,
+                key: Bytes::copy_from_slice(key),
+                name: Bytes::copy_from_slice(name),
+            };
+            Ok(ControlMessage::Happened { events: events.0.into_iter().map(event).collect() })
+        }
     }
 }
 

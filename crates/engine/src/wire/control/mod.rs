@@ -11,6 +11,7 @@
 //! | `Node(Fetched)` | holder → owner | bulk | late |
 //! | `Node(Fetch, Confirm)` | owner → holder | control | late |
 //! | `Node(Arrival)`, operations, load, give, leaving | both ways | control | – |
+//! | `Happened` | owner → members with subscribers | control | – |
 //!
 //! Order is kept within a lane only. *Eager* is what crosses before the session answers at its new place, *late* what follows.
 //!
@@ -154,6 +155,22 @@ pub enum ControlMessage {
         /// That of the question.
         id: u64,
     },
+    /// What happened to keys of sessions that the sender owns, in order. Only for those who have said that they want to know.
+    Happened {
+        /// See above.
+        events: Vec<KeyEvent>,
+    },
+}
+
+/// What happened to one key, for subscribers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyEvent {
+    /// Of which database.
+    pub database: u8,
+    /// The key as clients name it.
+    pub key: Bytes,
+    /// Redis's name of what happened.
+    pub name: Bytes,
 }
 
 impl fmt::Debug for ControlMessage {
@@ -201,6 +218,7 @@ pub fn kind(message: &ControlMessage) -> &'static str {
         ControlMessage::Given { .. } => "given",
         ControlMessage::Leaving { .. } => "leaving",
         ControlMessage::LeavingHeard { .. } => "leaving_heard",
+        ControlMessage::Happened { .. } => "happened",
     }
 }
 
@@ -236,6 +254,7 @@ pub fn value_bytes(message: &ControlMessage) -> usize {
         ControlMessage::Node(Message::Accept { have, .. }) => have.iter().map(|(v, _)| v.key.len() + v.name.len()).sum(),
         ControlMessage::Operation { arguments, .. } => arguments.iter().map(Bytes::len).sum(),
         ControlMessage::OperationReply { outcome: Forwarded::Reply(bytes) | Forwarded::Failed(bytes), .. } => bytes.len(),
+        ControlMessage::Happened { events } => events.iter().map(|event| event.key.len() + event.name.len()).sum(),
         _ => 0,
     }
 }

@@ -133,6 +133,8 @@ fn examples() -> Vec<ControlMessage> {
     ]);
     all.push(ControlMessage::Node(Message::Stage { handover: h, stage: Box::new(stage_of_members()) }));
     all.push(ControlMessage::Node(Message::Stage { handover: handover(4, 300), stage: Box::new(stage_with_debts()) }));
+    let event = |database, key, name| KeyEvent { database, key: Bytes::from(key), name: Bytes::from(name) };
+    all.push(ControlMessage::Happened { events: vec![event(0, "sess:s1", "expired"), event(3, "k", "del")] });
     all
 }
 
@@ -335,6 +337,7 @@ fn each_message_has_its_lane_and_phase() {
     leaving_heard Control None
     stage Bulk Some(Eager)
     stage Bulk Some(Eager)
+    happened Control None
     ");
 }
 
@@ -423,6 +426,9 @@ fn messages() -> impl Strategy<Value = ControlMessage> {
             }
         ),
         (any::<u64>(), bytes()).prop_map(|(id, reply)| ControlMessage::OperationReply { id, outcome: Forwarded::Reply(reply) }),
+        vec((any::<u8>(), bytes(), bytes()), 0..4).prop_map(|events| ControlMessage::Happened {
+            events: events.into_iter().map(|(database, key, name)| KeyEvent { database, key, name }).collect()
+        }),
     ]
 }
 
@@ -460,7 +466,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_do_no_harm(kind in 0..24u8, noise in vec(any::<u8>(), 0..200)) {
+    fn random_bytes_do_no_harm(kind in 0..25u8, noise in vec(any::<u8>(), 0..200)) {
         let mut bytes = BytesMut::from(&[u8::try_from(noise.len()).unwrap() + 1, 0, 0, 0, kind][..]);
         bytes.extend_from_slice(&noise);
         let before = bytes.len();

@@ -1,0 +1,86 @@
+//! What each part is told: the settings in the part's own terms and units.
+//!
+//! It decides nothing that is not a setting, and starts nothing. Called by `start`.
+//! Invariant: milliseconds of the settings become microseconds of the engine here and nowhere else.
+
+use std::sync::Arc;
+use wayfarer_engine::lease::LeaseTimes;
+use wayfarer_engine::node::NodeSettings;
+use wayfarer_engine::residence::AdoptionRule;
+use wayfarer_engine::rest::RestSettings;
+use wayfarer_http_face as http;
+use wayfarer_settings::Settings;
+
+pub(super) fn adoption_rule(settings: &Settings) -> AdoptionRule {
+    AdoptionRule {
+        arrivals: u32::try_from(settings.handover.arrivals_to_adopt).unwrap_or(u32::MAX),
+        gap_us: settings.handover.arrival_gap_ms * 1000,
+        residence_us_min: settings.handover.residence_ms_min * 1000,
+    }
+}
+
+fn lease_times(settings: &Settings) -> LeaseTimes {
+    LeaseTimes {
+        length_us: settings.cluster.lease_ms * 1000,
+        margin_us: settings.cluster.lease_margin_ms * 1000,
+        lost_after_us: settings.cluster.lost_after_ms.map(|ms| ms * 1000),
+    }
+}
+
+pub(super) fn node_settings(settings: &Settings) -> NodeSettings {
+    let handover = &settings.handover;
+    NodeSettings {
+        lease: lease_times(settings),
+        policy: Arc::new(settings.policy.clone()),
+        carried_bytes_max: handover.carried_bytes_max,
+        pause_bytes_max: handover.carried_bytes_max,
+        at_once_max: handover.at_once_max,
+        propose_us_max: handover.propose_ms_max * 1000,
+        stage_us_max: (handover.stage_ms_max + handover.commit_ms_max) * 1000,
+        retry_us: 50_000,
+        fetch_us_max: settings.state.fetch_ms_max * 1000,
+        stream_bytes_max: 1 << 20,
+        trickle_bytes_per_s: if handover.trickle { handover.trickle_bytes_per_s } else { 0 },
+        drain_residuals: true,
+        residual_bytes_max: handover.residual_bytes_max,
+        sweep_us: 5_000_000,
+        mode_us_max: settings.cluster.mode_ms_max.min(settings.state.operation_ms_max / 2) * 1000,
+        frame_bytes_max: settings.cluster.frame_bytes_max as u64,
+        waiting_max: settings.state.parked_operations_max,
+        rest: settings.rest_upstream().map(|_| rest_settings(settings)),
+    }
+}
+
+fn rest_settings(settings: &Settings) -> RestSettings {
+    let rest = &settings.rest;
+    RestSettings {
+        high_us: rest.high_ms * 1000,
+        medium_us: rest.medium_ms * 1000,
+        low_us: rest.low_ms * 1000,
+        in_flight_max: rest.batches_max,
+        pause_us: 50_000,
+        pause_us_max: 2_000_000,
+        check_ins_max: rest.batches_max,
+    }
+}
+
+pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
+    let from = &settings.http;
+    http::HttpFaceSettings {
+        close_ms_max: from.close_ms_max,
+        session: from.session.clone(),
+        websocket_close_ms: from.websocket_close_ms,
+        connections_max: from.connections_max,
+        idle_ms_max: from.idle_ms_max,
+        header_ms_max: from.header_ms_max,
+        header_bytes_max: from.header_bytes_max,
+        stalled_ms_max: from.stalled_ms_max,
+        body_bytes_per_s_min: from.body_bytes_per_s_min,
+        request_ms_max: from.request_ms_max,
+        connect_ms_max: from.connect_ms_max,
+        trusted_proxies: from.trusted_proxies.clone(),
+        proxy_protocol: from.proxy_protocol,
+        access_log: from.access_log.clone(),
+        ..http::HttpFaceSettings::new(from.listen, settings.app.address)
+    }
+}
