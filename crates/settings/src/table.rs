@@ -317,7 +317,12 @@ pub static TABLE: &[Setting] = &[
         "How long operations may wait for all nodes to confirm the mode own, before the change is taken back; at most half of state.operation_ms_max.",
     ),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
-    row("handover.at_once_max", count(1, 4096), Some("16"), "Sessions that this node moves at the same time."),
+    row(
+        "handover.at_once_max",
+        count(1, 4096),
+        Some("64"),
+        "Sessions that this node moves at the same time; fewer while few are to be moved.",
+    ),
     row(
         "handover.carried_bytes_max",
         bytes(0, GIB),
