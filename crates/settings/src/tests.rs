@@ -47,7 +47,7 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!((s.cluster.node.as_str(), s.cluster.groups, s.cluster.lease_ms), ("host-1", 4, 2000));
     assert_eq!((s.cluster.lease_margin_ms, s.cluster.lost_after_ms), (250, None));
     assert_eq!(s.cluster.directory, DirectoryPlace::Sqlite { path: PathBuf::from("wayfarer-directory.db") });
-    assert_eq!((s.handover.at_once_max, s.handover.carried_bytes_max, s.handover.trickle), (16, 256 * 1024, true));
+    assert_eq!((s.handover.at_once_max, s.handover.carried_bytes_max, s.handover.trickle), (64, 256 * 1024, true));
     assert_eq!((s.handover.arrivals_to_adopt, s.handover.arrival_gap_ms, s.handover.residence_ms_min), (3, 20, 1000));
     assert_eq!((s.drain.budget_ms, s.child.stop_ms_max), (30_000, 10_000));
     let default = s.policy.default;
