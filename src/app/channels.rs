@@ -165,7 +165,11 @@ pub(super) async fn keep_told(operations: Arc<Operations>, mut stopping: watch::
             let (operations, op) = (operations.clone(), question::said(said));
             telling.spawn(async move { (member, operations.ask(member, &op).await) });
         }
-        for (member, answer) in telling.join_all().await {
+        let answers = tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            answers = telling.join_all() => answers,
+        };
+        for (member, answer) in answers {
             if answer.is_some_and(|answer| answer.first() == Some(&b'+')) {
                 heard.insert(member, number);
             }

@@ -40,7 +40,7 @@ use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::{BeginsAs, Codec, DirectoryPlace, Settings};
+use wayfarer_settings::{BeginsAs, Codec, DirectoryPlace, Settings, State};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -140,8 +140,11 @@ async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
 
 /// The faces are bound when the node has its lease; that their ports are taken is found out before it registers.
 async fn faces_can_listen(settings: &Settings) -> Result<(), StartError> {
+    let more = settings.state.served_listeners().map(|more| (settings.state.enabled, more.listen, "state.listener"));
     for (enabled, address, setting) in
         [(settings.state.enabled, settings.state.listen, "state"), (settings.http.enabled, settings.http.listen, "http")]
+            .into_iter()
+            .chain(more)
     {
         if enabled {
             drop(listen(address, setting).await?);
@@ -366,15 +369,20 @@ async fn open_faces(
     let (state_tasks, http_tasks) = (JoinSet::new(), JoinSet::new());
     let mut faces = Faces { state_address: None, state_tasks, http_draining: None, http_tasks };
     if settings.state.enabled {
-        let face = StateFace::bind(settings.state.clone(), arrivals.operations.clone())
-            .await
-            .map_err(cannot(format!("[state] cannot listen on {}", settings.state.listen)))?;
-        let face = face.with_bus(arrivals.operations.bus().clone());
-        faces.state_address = Some(face.local_addr().map_err(cannot("[state] the listener has no address"))?);
-        let face = face.with_passage(arrivals.operations.passage().clone());
-        let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
-        let stopping = stop_state.subscribe();
-        faces.state_tasks.spawn(async move { face.run(stopping).await });
+        let more = settings.state.served_listeners().map(|more| more.listen);
+        for listens in [settings.state.listen].into_iter().chain(more) {
+            let state = State { listen: listens, ..settings.state.clone() };
+            let face = StateFace::bind(state, arrivals.operations.clone())
+                .await
+                .map_err(cannot(format!("[state] cannot listen on {listens}")))?;
+            let face = face.with_bus(arrivals.operations.bus().clone());
+            let address = face.local_addr().map_err(cannot("[state] the listener has no address"))?;
+            faces.state_address.get_or_insert(address);
+            let face = face.with_passage(arrivals.operations.passage().clone());
+            let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
+            let stopping = stop_state.subscribe();
+            faces.state_tasks.spawn(async move { face.run(stopping).await });
+        }
     }
     if settings.http.enabled {
         let face = http::bind(http_settings(settings), Arc::new(arrivals))

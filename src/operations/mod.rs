@@ -453,6 +453,9 @@ impl Operations {
 
 fn failed(line: &'static [u8]) -> Ran {
     metrics::counter!(names::OPERATIONS_FAILED).increment(1);
+    if let Some(bound) = replies::bound(line) {
+        metrics::counter!(names::BOUNDS_HIT, "bound" => bound).increment(1);
+    }
     Ran::Failed(Bytes::from_static(line))
 }
 

@@ -51,6 +51,12 @@ const UNFIT: &[u8] =
 const TOO_MANY_KEYS: &[u8] =
     b"-ERR wayfarer: the command names more than 1024 keys of one session that it does not have; it did not run\r\n";
 
+/// The bound that a line names, if it is one that was hit: the last word of `([section] name_max)`.
+pub(super) fn bound(line: &'static [u8]) -> Option<&'static str> {
+    let text = std::str::from_utf8(line).ok()?.trim_end().strip_suffix(')')?;
+    text.rsplit(' ').next().filter(|name| name.ends_with("_max"))
+}
+
 /// The line for a reason of the engine.
 pub(super) fn of(reason: Reason) -> &'static [u8] {
     match reason {
@@ -65,5 +71,20 @@ pub(super) fn of(reason: Reason) -> &'static [u8] {
         Reason::Full => TOO_MANY_WAIT,
         Reason::NoOwner => b"-TRYAGAIN wayfarer: no node takes new sessions\r\n",
         Reason::Taken => TAKEN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_name_their_bounds() {
+        assert_eq!(bound(TOO_MANY_WAIT), Some("parked_operations_max"));
+        assert_eq!(bound(PARKED_TOO_LONG), Some("park_ms_max"));
+        assert_eq!(bound(TOO_MUCH_UNWRITTEN), Some("unwritten_bytes_max"));
+        for other in [NO_LEASE, OUT_OF_MEMORY, LOST, of(Reason::Upstream)] {
+            assert_eq!(bound(other), None);
+        }
     }
 }

@@ -32,7 +32,9 @@ fn set_events(args: &[Bytes]) -> Option<&Bytes> {
 
 /// The classes in a reply to `CONFIG GET notify-keyspace-events`.
 fn shown_events(reply: &[u8]) -> Option<Classes> {
-    let [_, value] = <[&[u8]; 2]>::try_from(elements(reply, 2)?).ok()?;
+    // In RESP3 it is a map of one pair.
+    let list = reply.strip_prefix(b"%1").map(|pair| [b"*2", pair].concat());
+    let [_, value] = <[&[u8]; 2]>::try_from(elements(list.as_deref().unwrap_or(reply), 2)?).ok()?;
     let text = value.get(value.iter().position(|byte| *byte == b'\n')?.checked_add(1)?..)?;
     Classes::parse(text.strip_suffix(b"\r\n")?)
 }

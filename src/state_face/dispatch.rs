@@ -191,6 +191,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn is_too_long(&mut self, op: &Op) -> bool {
         let too_long = op.is_write() && op.args().iter().any(|arg| arg.len() > self.face.state.value_bytes_max);
         if too_long {
+            metrics::counter!(names::BOUNDS_HIT, "bound" => "value_bytes_max").increment(1);
             self.error(errors::VALUE_TOO_LONG);
         }
         too_long
@@ -371,7 +372,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn upstream_event(&mut self, event: Event) {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
-            Event::Push(frame) if self.tunnel => self.tunnelled(frame),
+            Event::Push(frame) if self.tunnel => self.through_tunnel(frame),
             Event::Push(push) => self.replies.out.extend_from_slice(&push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {

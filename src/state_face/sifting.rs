@@ -91,7 +91,7 @@ fn texts(frame: &Bytes) -> Option<Vec<Bytes>> {
 
 impl<S: Sessions> Client<S> {
     /// A frame has come through the tunnel.
-    pub(super) fn tunnelled(&mut self, frame: Bytes) {
+    pub(super) fn through_tunnel(&mut self, frame: Bytes) {
         let texts = texts(&frame).unwrap_or_default();
         let about = match texts.as_slice() {
             [kind, channel, payload] if kind.as_ref() == b"message" => key_of(channel, payload),

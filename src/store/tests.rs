@@ -258,7 +258,7 @@ fn what_removes_a_critical_variable_is_not_acknowledged_before_it_is_written() {
 
 #[test]
 fn memory_is_counted_as_sessions_come_grow_shrink_and_go() {
-    let (store, clock) = (store().with_memory_max(1 << 20), Still::default());
+    let (store, clock) = (store().with_value_bytes_max(1 << 20).with_memory_max(1 << 20), Still::default());
     let used = || store.memory().unwrap().0;
     let sum = || store.list(usize::MAX, |_, resident| resident.session.memory_bytes()).into_iter().sum::<u64>();
     let ids: Vec<SessionId> = (0..50).map(|n| open(&store, &format!("s{n}"))).collect();
@@ -274,7 +274,7 @@ fn memory_is_counted_as_sessions_come_grow_shrink_and_go() {
     assert_eq!(used(), sum());
     // A large one is counted anew now and then, and by its commands in between.
     for n in 0..2_000 {
-        say(&store, &clock, &ids[0], &format!("RPUSH l {}", "v".repeat(n % 50)));
+        say(&store, &clock, &ids[1], &format!("RPUSH l v{}", "v".repeat(n % 50)));
     }
     let (about, exact) = (used(), sum());
     assert!(about.abs_diff(exact) < exact / 4, "{about} instead of {exact}");
@@ -286,7 +286,7 @@ fn memory_is_counted_as_sessions_come_grow_shrink_and_go() {
 
 #[test]
 fn a_full_store_refuses_what_grows_and_nothing_else() {
-    let (store, clock) = (store().with_memory_max(4096), Still::default());
+    let (store, clock) = (store().with_value_bytes_max(1 << 20).with_memory_max(4096), Still::default());
     let id = open(&store, "one");
     say(&store, &clock, &id, "HSET h f v");
     say(&store, &clock, &id, &format!("SET k {}", "v".repeat(4000)));

@@ -98,6 +98,8 @@ pub const MEMORY_MAX: &str = "wayfarer_session_memory_max_bytes";
 pub const MEMORY_REFUSED: &str = "wayfarer_memory_refused_total";
 /// Sessions that went to rest to make room.
 pub const MEMORY_CHECK_INS: &str = "wayfarer_memory_check_ins_total";
+/// Times that a bound was hit, by `bound`: the setting, without its section.
+pub const BOUNDS_HIT: &str = "wayfarer_bounds_hit_total";
 /// Commands on session keys that are not served, by `command`: Redis's name of it, or `other`.
 pub const STATE_UNKNOWN: &str = "wayfarer_state_unknown_commands_total";
 /// Events of keys that were not told, because too many waited or a message to another member was lost.

@@ -59,3 +59,17 @@ fn usage_is_not_failure() {
     assert_eq!(wayfarer(&["run", "--app", "nowhere"]).status.code(), Some(2));
     assert_eq!(wayfarer(&["run", "-c", "/no/such/file.toml"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_second_listener_serves_the_same_sessions() {
+    let port = crate::harness::free_port();
+    let cluster = cluster().with(&format!("[[state.listener]]\nlisten = \"127.0.0.1:{port}\""));
+    let a = cluster.start("a", &[]);
+    let mut second = crate::harness::resp::Client::to(([127, 0, 0, 1], port).into());
+    assert_eq!(a.client().say("SET k:one v"), Reply::ok());
+    assert_eq!(second.say("GET k:one"), Reply::text("v"));
+    assert_eq!(second.say("SUBSCRIBE news").texts(), ["subscribe", "news", "1"]);
+    assert_eq!(a.client().say("PUBLISH news x"), Reply::Int(1), "one bus for all listeners");
+    // A second node cannot have its port, and says so before it registers.
+    assert!(refused(&cluster, "b").contains("[state.listener] cannot listen"));
+}

@@ -191,9 +191,9 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
-        if !state.listeners.is_empty() {
-            let message = "is read and checked, but this version opens state.listen alone";
-            warn("state.listener", message, "point clients at state.listen");
+        if state.served_listeners().count() < state.listeners.len() {
+            let message = "one with sessions = \"all\" is read and checked, but not opened by this version";
+            warn("state.listener", message, "leave `sessions` out, and give state.keys patterns for its keys");
         }
         let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
         for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {

@@ -192,6 +192,13 @@ pub struct Log {
     pub level: LogLevel,
 }
 
+impl State {
+    /// The listeners beside [`State::listen`] that are served: those with the keys of all.
+    pub fn served_listeners(&self) -> impl Iterator<Item = &StateListener> {
+        self.listeners.iter().filter(|listener| listener.sessions == ListenerSessions::Keys)
+    }
+}
+
 impl Settings {
     /// The upstream, if sessions are at rest there.
     pub fn rest_upstream(&self) -> Option<&Upstream> {
