@@ -135,9 +135,10 @@ impl Gathered {
                 .push(origin.of("", Some(*line)).mistake(message, "text stands in quotes, a section in [ ], one setting a line"));
         }
         let mut walk = Walk { lines: Some(&lines), base: origin, mistakes: Vec::new() };
-        walk.table(table.get_ref(), "", &mut self.fields);
+        let mut said = Fields::new();
+        walk.table(table.get_ref(), "", &mut said);
         // What the parser made up to go on behind a syntax error is not worth a second message about the same line, nor are the
-        // lines of a section whose head is broken: they seem to belong to another one.
+        // lines of a section whose head is broken: they seem to belong to another one. So it is no value either.
         let heads: Vec<u32> =
             (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with('[')).map(|(n, _)| n).collect();
         let is_broken = |line: u32| {
@@ -145,6 +146,7 @@ impl Gathered {
             broken.contains(&line) || head.is_some_and(|head| broken.contains(head))
         };
         self.mistakes.extend(walk.mistakes.into_iter().filter(|mistake| !mistake.line.is_some_and(is_broken)));
+        self.fields.extend(said.into_iter().filter(|(_, located)| !located.origin.line.is_some_and(is_broken)));
     }
 
     /// Adds what the environment says.
