@@ -28,8 +28,9 @@ use crate::operations::Operations;
 use crate::rebalance::Rebalancer;
 use crate::store::Store;
 use crate::telemetry::names;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -38,6 +39,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 use wayfarer_engine::directory::{Directory, MemberState};
 use wayfarer_engine::node::{Input, NodeStatus};
@@ -216,6 +218,17 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .merge(probes(admin))
         .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz, /metrics, /drain and /api/v1/…") })
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn(no_web_pages))
+}
+
+/// A page in a browser of this machine can send orders to the loopback, and a browser says so; no operator's tool does.
+async fn no_web_pages(request: Request, next: Next) -> Response {
+    let of_a_page = request.headers().contains_key(header::ORIGIN) || request.headers().contains_key("sec-fetch-site");
+    if of_a_page && request.method() != Method::GET {
+        let error = "orders of web pages are not taken: ask with the command line, or without Origin and Sec-Fetch-Site";
+        return (StatusCode::FORBIDDEN, Json(BTreeMap::from([("error", error)]))).into_response();
+    }
+    next.run(request).await
 }
 
 /// Health and metrics alone, for the probe listener.
@@ -313,14 +326,29 @@ async fn rebalance(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
+/// How long sessions that cannot go to rest, because they are just on their way to another node, are asked again.
+const CHECK_IN_US: u64 = 3_000_000;
+/// Between two such rounds.
+const CHECK_IN_PAUSE: Duration = Duration::from_millis(50);
+
 async fn check_in(State(admin): State<Arc<Admin>>) -> Response {
     if !admin.has_rest {
         let why = "sessions are not at rest anywhere: there is no [state] upstream, or [rest] enabled is false";
         return (StatusCode::CONFLICT, Json(BTreeMap::from([("error", why)]))).into_response();
     }
-    match admin.driver.check_in(admin.store.ids()).await {
-        Ok((done, failed)) => Json(BTreeMap::from([("at_rest", done), ("failed", failed)])).into_response(),
-        Err(_) => stopping(),
+    let mut sessions = admin.store.ids();
+    let (all, until_us) = (sessions.len() as u64, clock::now().boot_us + CHECK_IN_US);
+    let mut at_rest = 0;
+    loop {
+        let Ok((done, failed)) = admin.driver.check_in(sessions.clone()).await else { return stopping() };
+        // Some may have been used again and gone to rest a second time.
+        at_rest = (at_rest + done).min(all);
+        if failed == 0 || clock::now().boot_us >= until_us {
+            return Json(BTreeMap::from([("at_rest", at_rest), ("failed", failed)])).into_response();
+        }
+        // Those that were on their way to another node are there by now, or back.
+        tokio::time::sleep(CHECK_IN_PAUSE).await;
+        sessions.retain(|session| admin.store.has(&session.0));
     }
 }
 

@@ -357,7 +357,12 @@ pub static TABLE: &[Setting] = &[
     row("cluster.mode", words::<BeginsAs>(), Some("own"), "Mode of a new cluster; `wayfarer mode` changes it for all nodes."),
     row("cluster.mode_ms_max", ms(50, 60_000), Some("1000"), "Longest wait for all nodes to confirm own, then it is taken back."),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
-    row("handover.at_once_max", count(1, 4096), Some("16"), "Sessions that this node moves at the same time."),
+    row(
+        "handover.at_once_max",
+        count(1, 4096),
+        Some("64"),
+        "Sessions that this node moves at the same time; fewer while few are to be moved.",
+    ),
     row(
         "handover.carried_bytes_max",
         bytes(0, GIB),
