@@ -268,6 +268,10 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 async fn render_metrics(State(admin): State<Arc<Admin>>) -> Response {
     let leased = clock::now().boot_us < admin.store.lease_until_us();
     metrics::gauge!(names::LEASE_VALID).set(f64::from(u8::from(leased)));
+    let present = admin.driver.standing().borrow().view.mode.phase.word();
+    for mode in wayfarer_engine::mode::WORDS {
+        metrics::gauge!(names::MODE, "mode" => mode).set(f64::from(u8::from(mode == present)));
+    }
     metrics::gauge!(names::SESSIONS_OWNED).set(admin.store.count() as f64);
     if admin.has_rest {
         for (impact, age_us) in admin.staleness_us() {

@@ -3,6 +3,7 @@
 //! It decides nothing that is not a setting. Called once, by [`super::run`]; what has been started ends with the [`Running`] that
 //! it returns, or with an error on the way there.
 //!
+//! Longer than 400 lines because the start is read in one piece, in its order.
 //! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
 //! taken.
 

@@ -70,6 +70,8 @@ pub const OPERATIONS_PARKED: &str = "wayfarer_operations_parked_total";
 pub const OPERATIONS_FORWARDED: &str = "wayfarer_operations_forwarded_total";
 /// Operations that ended with an error of Wayfarer's own.
 pub const OPERATIONS_FAILED: &str = "wayfarer_operations_failed_total";
+/// The mode of the cluster as this node sees it: 1 for the present `mode`, 0 for the others.
+pub const MODE: &str = "wayfarer_mode";
 /// Whether this node has a lease: 1 or 0.
 pub const LEASE_VALID: &str = "wayfarer_lease_valid";
 /// Bytes of frames sent to other nodes, by `phase`: `eager`, `late`, `other`.

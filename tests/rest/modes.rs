@@ -3,7 +3,7 @@
 //! Every worker counts for itself and compares each answer: an error, a lost or a doubled write fails the test at once.
 
 use crate::harness::resp::{Client, Reply};
-use crate::harness::{Cluster, Node, until, wayfarer};
+use crate::harness::{Cluster, Node, http, until, wayfarer};
 use crate::redis::Redis;
 use crate::{cluster, settled};
 use rustix::process::Signal;
@@ -146,7 +146,12 @@ fn in_observe_the_status_says_what_own_would_do() {
     let said = wayfarer(&["status", "--admin", &b.admin.to_string()]);
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains("own would   answer 75 %") && said.contains("a drain would move 20 sessions"), "{said}");
-    assert_eq!(redis.client().say("KEYS wayfarer*"), Reply::Array(Vec::new()), "nothing was guarded");
+    assert_eq!(redis.client().say("KEYS wf:*"), Reply::Array(Vec::new()), "nothing was guarded");
+    let metrics = http::get(b.admin, "/metrics").unwrap().text();
+    assert!(
+        metrics.contains("wayfarer_mode{mode=\"observe\"} 1") && metrics.contains("wayfarer_mode{mode=\"own\"} 0"),
+        "{metrics}"
+    );
     reach(&a, "own");
     assert!(a.status()["outlook"].is_null());
 }

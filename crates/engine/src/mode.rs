@@ -32,6 +32,8 @@ use crate::ids::Incarnation;
 
 /// The longest note of a change, in bytes.
 pub const NOTE_BYTES_MAX: usize = 512;
+/// The words of all phases: see [`Phase::word`].
+pub const WORDS: [&str; 4] = ["own", "settling", "observe", "parking"];
 /// Members that a note names at most.
 const NAMED_MAX: usize = 8;
 
@@ -128,11 +130,12 @@ impl Phase {
 
     /// Its word for people, and on status pages.
     pub fn word(self) -> &'static str {
+        let [own, settling, observe, parking] = WORDS;
         match self {
-            Phase::Own => "own",
-            Phase::Settling => "settling",
-            Phase::Observe => "observe",
-            Phase::Parking { .. } => "parking",
+            Phase::Own => own,
+            Phase::Settling => settling,
+            Phase::Observe => observe,
+            Phase::Parking { .. } => parking,
         }
     }
 }

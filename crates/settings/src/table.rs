@@ -304,18 +304,8 @@ pub static TABLE: &[Setting] = &[
         None,
         "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead.",
     ),
-    row(
-        "cluster.mode",
-        words::<BeginsAs>(),
-        Some("own"),
-        "What the first node of a new directory begins with: own, or observe (everything goes to the upstream). `wayfarer mode` changes it.",
-    ),
-    row(
-        "cluster.mode_ms_max",
-        ms(50, 60_000),
-        Some("1000"),
-        "How long operations may wait for all nodes to confirm the mode own, before the change is taken back; at most half of state.operation_ms_max.",
-    ),
+    row("cluster.mode", words::<BeginsAs>(), Some("own"), "Mode of a new cluster; `wayfarer mode` changes it for all nodes."),
+    row("cluster.mode_ms_max", ms(50, 60_000), Some("1000"), "Longest wait for all nodes to confirm own, then it is taken back."),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
     row(
         "handover.at_once_max",

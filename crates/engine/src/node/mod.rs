@@ -19,6 +19,7 @@
 //! | `standing` | its lease, the view, the death of others |
 //! | `modes` | what it does about the cluster's mode |
 //!
+//! Longer than 400 lines because every input and every outcome is told to its file here.
 //! Invariants: *one owner*, *planned moves lose nothing*, *never wrong data*; *everything is bounded* by [`NodeSettings`].
 
 mod check_in;
