@@ -6,8 +6,9 @@
 //!                                     other sidecars ◄─► control      directory ◄────┘
 //! ```
 //! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
-//! [`operations`] is the way of what the store cannot answer · [`driver`] runs the engine · [`control`] talks to other nodes ·
-//! [`questions`] joins their answers · [`bus`] tells subscribers · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+//! [`operations`] is the way of what the store cannot answer · [`passage`] is their way in each mode of the cluster ·
+//! [`driver`] runs the engine · [`control`] talks to other nodes · [`questions`] joins their answers · [`bus`] tells subscribers ·
+//! [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`admin`] talks to operators · [`telemetry`] · [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod control;
 pub mod driver;
 pub mod operations;
+pub mod passage;
 pub mod questions;
 pub mod rebalance;
 pub mod rest;

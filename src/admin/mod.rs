@@ -12,19 +12,25 @@
 //! | `GET /api/v1/sessions?limit=N` | sessions of this node |
 //! | `GET /api/v1/moves?after=SEQ` | the latest moves |
 //! | `POST /api/v1/checkin` | every session of this node goes to rest: how many went, how many did not |
+//! | `GET /api/v1/mode` | [`view::ModeStatus`] |
+//! | `POST /api/v1/mode?to=own`, `?to=observe` | orders that mode for the whole cluster: 202, and the status then |
 //! | `POST /api/v1/rebalance`, `/api/v1/cordon?on=BOOL` | |
 //! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
 //! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
 
+mod mode;
+mod outlook;
 pub mod view;
 
 use crate::control::BytesSent;
 use crate::driver::{Handle, Journal, clock, state_word};
+use crate::operations::Operations;
 use crate::rebalance::Rebalancer;
 use crate::store::Store;
 use crate::telemetry::names;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -33,8 +39,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
-use wayfarer_engine::directory::MemberState;
+use wayfarer_engine::directory::{Directory, MemberState};
 use wayfarer_engine::node::{Input, NodeStatus};
 use wayfarer_engine::residence::Table;
 
@@ -79,6 +86,14 @@ pub struct Admin {
     pub journal: Arc<Journal>,
     /// Gives members their shares.
     pub rebalancer: Arc<Rebalancer>,
+    /// Where the mode of the cluster is.
+    pub directory: Arc<dyn Directory>,
+    /// What has been seen of sessions while nobody owns them.
+    pub operations: Arc<Operations>,
+    /// What may be carried of one session while it is paused.
+    pub carried_bytes_max: u64,
+    /// The last estimate of what owners would do, and when it was made.
+    pub kept_outlook: std::sync::Mutex<Option<(u64, view::Outlook)>>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
     /// Whether sessions are at rest in an upstream.
@@ -139,6 +154,7 @@ impl Admin {
     pub async fn status(self: &Arc<Self>) -> Option<view::Status> {
         let node = self.driver.status().await.ok()?;
         let loads = self.rebalancer.loads().await;
+        let outlook = self.outlook().await;
         let (value_bytes, missing_variables) = self.store.totals();
         let totals = &self.journal.totals;
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
@@ -178,6 +194,8 @@ impl Admin {
             variables_lost: count(&totals.lost),
             residuals: node.residuals as u64,
             residual_bytes: node.residual_bytes,
+            mode: Some(self.mode_of(&loads)),
+            outlook,
             rest: self.rest(&node),
             members: members.collect(),
         })
@@ -193,12 +211,24 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/rebalance", post(rebalance))
         .route("/api/v1/cordon", post(cordon))
         .route("/api/v1/checkin", post(check_in))
+        .route("/api/v1/mode", get(mode::show).post(mode::order))
         .route("/api/v1/drain", post(drain))
         .route("/drain", post(drain))
         .with_state(admin.clone())
         .merge(probes(admin))
         .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz, /metrics, /drain and /api/v1/…") })
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn(no_web_pages))
+}
+
+/// A page in a browser of this machine can send orders to the loopback, and a browser says so; no operator's tool does.
+async fn no_web_pages(request: Request, next: Next) -> Response {
+    let of_a_page = request.headers().contains_key(header::ORIGIN) || request.headers().contains_key("sec-fetch-site");
+    if of_a_page && request.method() != Method::GET {
+        let error = "orders of web pages are not taken: ask with the command line, or without Origin and Sec-Fetch-Site";
+        return (StatusCode::FORBIDDEN, Json(BTreeMap::from([("error", error)]))).into_response();
+    }
+    next.run(request).await
 }
 
 /// Health and metrics alone, for the probe listener.
@@ -292,14 +322,29 @@ async fn rebalance(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
+/// How long sessions that cannot go to rest, because they are just on their way to another node, are asked again.
+const CHECK_IN_US: u64 = 3_000_000;
+/// Between two such rounds.
+const CHECK_IN_PAUSE: Duration = Duration::from_millis(50);
+
 async fn check_in(State(admin): State<Arc<Admin>>) -> Response {
     if !admin.has_rest {
         let why = "sessions are not at rest anywhere: there is no [state] upstream, or [rest] enabled is false";
         return (StatusCode::CONFLICT, Json(BTreeMap::from([("error", why)]))).into_response();
     }
-    match admin.driver.check_in(admin.store.ids()).await {
-        Ok((done, failed)) => Json(BTreeMap::from([("at_rest", done), ("failed", failed)])).into_response(),
-        Err(_) => stopping(),
+    let mut sessions = admin.store.ids();
+    let (all, until_us) = (sessions.len() as u64, clock::now().boot_us + CHECK_IN_US);
+    let mut at_rest = 0;
+    loop {
+        let Ok((done, failed)) = admin.driver.check_in(sessions.clone()).await else { return stopping() };
+        // Some may have been used again and gone to rest a second time.
+        at_rest = (at_rest + done).min(all);
+        if failed == 0 || clock::now().boot_us >= until_us {
+            return Json(BTreeMap::from([("at_rest", at_rest), ("failed", failed)])).into_response();
+        }
+        // Those that were on their way to another node are there by now, or back.
+        tokio::time::sleep(CHECK_IN_PAUSE).await;
+        sessions.retain(|session| admin.store.has(&session.0));
     }
 }
 

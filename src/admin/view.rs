@@ -46,11 +46,66 @@ pub struct Status {
     pub residuals: u64,
     /// Bytes of those.
     pub residual_bytes: u64,
+    /// The cluster's mode.
+    #[serde(default)]
+    pub mode: Option<ModeStatus>,
+    /// In observe: what own would do.
+    #[serde(default)]
+    pub outlook: Option<Outlook>,
     /// Sessions at rest; nothing where there is no upstream for them.
     #[serde(default)]
     pub rest: Option<Rest>,
     /// All members.
     pub members: Vec<MemberStatus>,
+}
+
+/// What the mode `own` would do, about, by what was seen in the last five to ten minutes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Operations on sessions a minute, all members together.
+    pub operations_per_minute: u64,
+    /// Those of them that would be answered beside the instance, where the session would be.
+    pub local_per_minute: u64,
+    /// Their share.
+    pub local_percent: u64,
+    /// Sessions that would be in memory, all members together.
+    pub sessions: u64,
+    /// Sessions from which this follows.
+    pub sampled_sessions: u64,
+    /// Bytes of their names and values.
+    pub bytes: u64,
+    /// What would move when one more member joins.
+    pub join: WouldMove,
+    /// What would move when one member drains.
+    pub drain: WouldMove,
+}
+
+/// What a scale event would move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WouldMove {
+    /// Sessions.
+    pub sessions: u64,
+    /// Bytes with the handover, by the policy (`carried`).
+    pub now_bytes: u64,
+    /// Bytes behind it: streamed, or on first access.
+    pub late_bytes: u64,
+}
+
+/// The cluster's mode: `GET /api/v1/mode`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ModeStatus {
+    /// own, settling (on the way to observe), observe, parking (on the way to own).
+    pub mode: String,
+    /// What the cluster is or becomes: own or observe.
+    pub goal: String,
+    /// Grows with each change.
+    pub generation: u64,
+    /// Sessions that have owners, as far as members have said.
+    pub owned_sessions: u64,
+    /// While the mode changes: the members that have not confirmed it.
+    pub unconfirmed: Vec<String>,
+    /// Why the last change was taken back, if it was.
+    pub note: String,
 }
 
 /// What the upstream has, and lacks.

@@ -15,6 +15,8 @@ use crate::bus::{Bus, Sieve};
 use crate::control::{Control, ControlSettings};
 use crate::driver::{Driver, Handle, Journal, Parked, Parts};
 use crate::operations::{Forwards, OperationLimits, Operations};
+use crate::passage::Passage;
+use crate::passage::direct::Direct;
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
 use crate::rest::AtRest;
@@ -32,11 +34,12 @@ use wayfarer_directory::{SqliteDirectory, SqliteOptions};
 use wayfarer_engine::directory::{Directory, MemberDraft, Role};
 use wayfarer_engine::ids::{IdKey, Incarnation};
 use wayfarer_engine::lease::LeaseTimes;
+use wayfarer_engine::mode::{Goal, Phase};
 use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::{Codec, DirectoryPlace, Settings, State};
+use wayfarer_settings::{BeginsAs, Codec, DirectoryPlace, Settings, State};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -64,6 +67,10 @@ pub(super) async fn start(
         driver: node.driver.clone(),
         journal: node.journal,
         rebalancer: talk.rebalancer,
+        directory: node.directory.clone(),
+        operations: talk.operations.clone(),
+        carried_bytes_max: settings.handover.carried_bytes_max,
+        kept_outlook: std::sync::Mutex::default(),
         sent: Box::new(move || for_bytes.bytes()),
         metrics,
         draining: draining.clone(),
@@ -178,6 +185,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: handover.residual_bytes_max,
         sweep_us: 5_000_000,
+        mode_us_max: settings.cluster.mode_ms_max.min(settings.state.operation_ms_max / 2) * 1000,
         frame_bytes_max: settings.cluster.frame_bytes_max as u64,
         waiting_max: settings.state.parked_operations_max,
         rest: settings.rest_upstream().map(|_| rest_settings(settings)),
@@ -223,14 +231,29 @@ struct Joined {
     lives: watch::Receiver<Option<Incarnation>>,
     rest: Option<Arc<AtRest>>,
     bus: Arc<Bus>,
+    passage: Arc<Passage>,
+}
+
+/// A node whose sessions cannot rest would leave its clients without an answer where the upstream answers for sessions.
+async fn can_follow(settings: &Settings, directory: &SqliteDirectory) -> Result<(), StartError> {
+    let view = directory.view().await.map_err(cannot("[cluster] directory does not say in which mode the cluster is"))?;
+    if view.mode.phase.goal() == Goal::Observe && settings.rest_upstream().is_none() {
+        let what = "the cluster is in mode observe, where the upstream answers for sessions".to_owned();
+        return Err(StartError { what, why: "set [state] upstream, and leave [rest] enabled on".to_owned() });
+    }
+    Ok(())
 }
 
 /// Registers in the directory and runs the driver.
 async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()>) -> Result<Joined, StartError> {
     let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
-    let directory =
-        SqliteDirectory::open(path, SqliteOptions { cluster: settings.cluster.name.clone(), ..SqliteOptions::default() })
-            .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
+    let begins = match settings.cluster.mode {
+        BeginsAs::Own => Phase::Own,
+        BeginsAs::Observe => Phase::Observe,
+    };
+    let options = SqliteOptions { cluster: settings.cluster.name.clone(), begins, ..SqliteOptions::default() };
+    let directory = SqliteDirectory::open(path, options)
+        .map_err(cannot(format!("[cluster] directory {} cannot be opened", path.display())))?;
     let directory = Arc::new(directory);
     let store = Store::new(adoption_rule(settings)).with_value_bytes_max(settings.state.value_bytes_max);
     let store = match settings.rest_upstream() {
@@ -246,6 +269,8 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
     let mail = Arc::new(traffic::Mail { control: control.clone(), lives: lives_in.clone() });
     let parked = Arc::new(Parked::default());
     let rest = at_rest(settings, &directory)?;
+    let passage = Arc::new(Passage::default());
+    can_follow(settings, &directory).await?;
     let parts = Parts {
         parked: parked.clone(),
         directory: directory.clone() as Arc<dyn Directory>,
@@ -255,6 +280,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
         directory_ms_max: settings.handover.commit_ms_max,
         journal: journal.clone(),
         rest: rest.clone(),
+        passage: passage.clone(),
     };
     let draft = MemberDraft {
         name: settings.cluster.node.clone(),
@@ -271,7 +297,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
     tasks.spawn(loop_.run());
     let for_sieve = (store.clone(), directory.clone() as Arc<dyn Directory>);
     bus.set_sieve(Sieve { store: for_sieve.0, directory: for_sieve.1, standing: driver.standing(), rest: rest.clone() });
-    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus })
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage })
 }
 
 /// What talks to other nodes.
@@ -296,8 +322,13 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     let forwards = Arc::new(Forwards::new(sender, limits.park + FORWARD_SLACK));
     let (policy, rest) = (Arc::new(settings.policy.clone()), node.rest.clone());
     let parked = node.parked.clone();
+    let direct = settings.rest_upstream().map(|upstream| {
+        let patience = Duration::from_millis(settings.rest.upstream_ms_max);
+        Direct::new(upstream.clone(), patience, settings.state.output_bytes_max)
+    });
     let operations = Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits);
-    let operations = Arc::new(operations.with_bus(node.bus.clone()));
+    let operations = operations.with_bus(node.bus.clone()).with_passage(node.passage.clone(), direct);
+    let operations = Arc::new(operations);
     tasks.spawn(channels::spread(node.bus.clone(), node.control.clone(), stopping.clone()));
     tasks.spawn(channels::keep_told(operations.clone(), stopping.clone()));
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), node.directory.clone(), store.clone(), sender()));
@@ -346,6 +377,7 @@ async fn open_faces(
             let face = face.with_bus(arrivals.operations.bus().clone());
             let address = face.local_addr().map_err(cannot("[state] the listener has no address"))?;
             faces.state_address.get_or_insert(address);
+            let face = face.with_passage(arrivals.operations.passage().clone());
             let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
             let stopping = stop_state.subscribe();
             faces.state_tasks.spawn(async move { face.run(stopping).await });

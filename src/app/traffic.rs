@@ -8,6 +8,7 @@ use super::{channels, survey};
 use crate::bus::question;
 use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
+use crate::operations::seen;
 use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
@@ -179,6 +180,9 @@ impl Traffic {
             let answer = self.operations.bus().asked(Some(from), asked);
             return Some(answer.map_or(Forwarded::Failed(Bytes::from_static(UNKNOWN_QUESTION)), Forwarded::Reply));
         }
+        if arguments.first().is_some_and(|name| name.as_ref() == seen::NAME) {
+            return Some(Forwarded::Reply(seen::here(&self.operations)));
+        }
         let Some(op) = self.understand(&session, arguments) else {
             let line = Bytes::from_static(
                 b"-ERR wayfarer: the owner of this session does not know this key: do all nodes have the same [state] keys?\r\n",
@@ -279,6 +283,10 @@ pub(super) struct Arrivals {
 
 impl wayfarer_http_face::Sessions for Arrivals {
     fn arriving(&self, session: &[u8]) {
+        // Where nobody owns a session there is nobody to ask.
+        if !self.operations.passage().is_owners() {
+            return;
+        }
         let store = self.operations.store();
         if let Some(wanted) = store.wanted_early(session) {
             if !wanted.is_empty() {

@@ -8,10 +8,12 @@
 //! | is owned by a living member | an older copy | withheld: the owner tells what happens |
 //! | is at rest | what Wayfarer left there (a flush, a check-in, the flush of a deletion) | withheld: it was told when it happened |
 //! | is at rest | something else: it expired there, or somebody else wrote | passed on |
+//! | any, in the mode `observe` | what clients left there | passed on |
 //! | nobody knows (the directory or the upstream does not answer) | | withheld, and counted |
 //!
 //! Invariant: no subscriber is told that an owned session expired or was deleted because its copy did.
 
+use crate::driver::Standing;
 use crate::rest::AtRest;
 use crate::store::Store;
 use crate::telemetry::names;
@@ -21,8 +23,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wayfarer_engine::directory::Directory;
 use wayfarer_engine::ids::{Incarnation, SessionId};
-
-use crate::driver::Standing;
+use wayfarer_engine::mode::Phase;
 
 /// How long the directory and the upstream may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,6 +53,9 @@ impl Sieve {
     async fn withheld(&self, session: SessionId, key: Bytes) -> Option<&'static str> {
         if self.store.has(&session.0) {
             return Some("owned");
+        }
+        if self.standing.borrow().view.mode.phase == Phase::Observe {
+            return None;
         }
         let Ok(placement) = self.directory.read(session).await else { return Some("unknown") };
         if placement.owner().is_some_and(|owner| self.is_alive(owner)) {

@@ -22,6 +22,8 @@ const QUESTION_PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check-in of everything may take.
 const CHECK_IN_PATIENCE: Duration = Duration::from_secs(3600);
+/// How often a check-in of everything is looked at.
+const PROGRESS_LOOK: Duration = Duration::from_millis(500);
 /// How often a drain is looked at.
 const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
@@ -35,7 +37,7 @@ pub(super) struct AskArgs {
     configuration: ConfigurationArgs,
     /// Answer as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args)]
@@ -75,7 +77,7 @@ pub(super) struct DrainArgs {
 }
 
 /// Why there is no answer.
-enum Trouble {
+pub(super) enum Trouble {
     Usage(Vec<String>),
     Failed(String),
     /// It answered with this status and body.
@@ -83,7 +85,7 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn report(self) -> ExitCode {
+    pub(super) fn report(self) -> ExitCode {
         match self {
             Trouble::Usage(lines) => {
                 lines.iter().for_each(|line| eprintln!("{line}"));
@@ -113,7 +115,7 @@ fn address(args: &AskArgs) -> Result<String, Trouble> {
     Ok(loaded.settings.admin.listen.to_string())
 }
 
-async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
+pub(super) async fn ask(args: &AskArgs, method: Method, path: &str) -> Result<String, Trouble> {
     ask_within(QUESTION_PATIENCE, args, method, path).await
 }
 
@@ -140,7 +142,7 @@ async fn ask_within(patience: Duration, args: &AskArgs, method: Method, path: &s
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Trouble> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Trouble> {
     serde_json::from_str(text).map_err(|e| Trouble::Failed(format!("the answer is not understood ({e}); same version?")))
 }
 
@@ -181,6 +183,8 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
             s.handovers.queued
         );
         say!("residuals   {} ({} B) kept for others", s.residuals, s.residual_bytes);
+        s.mode.iter().for_each(super::mode::say);
+        s.outlook.iter().for_each(super::mode::say_outlook);
         if let Some(r) = &s.rest {
             let behind = r.staleness_ms.iter().map(|(impact, ms)| format!("{impact} {ms} ms"));
             say!(
@@ -271,13 +275,33 @@ pub(super) async fn rebalance(args: AskArgs) -> ExitCode {
     }
 }
 
+/// Says on the standard error how many sessions are still to go, for as long as it is polled.
+async fn tell_progress(args: &AskArgs) -> std::convert::Infallible {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(PROGRESS_LOOK).await;
+        // Who gives no status now will answer the order, or fail it.
+        let status = ask(args, Method::GET, "/api/v1/status").await.and_then(|text| read::<view::Status>(&text));
+        let left = status.ok().and_then(|status| Some((status.sessions, status.rest?.checking_in)));
+        if let Some((sessions, going)) = left.filter(|left| told != Some(*left)) {
+            eprintln!("{sessions} sessions here, {going} of them on their way to rest");
+            told = left;
+        }
+    }
+}
+
 /// Exit code 1 if a session did not go to rest.
 pub(super) async fn check_in(args: CheckInArgs) -> ExitCode {
     if !args.all {
         return Trouble::Usage(vec!["wayfarer checkin needs --all: every session of the sidecar goes to rest".to_owned()])
             .report();
     }
-    match order(CHECK_IN_PATIENCE, &args.ask, "/api/v1/checkin").await {
+    let ordered = async { order(CHECK_IN_PATIENCE, &args.ask, "/api/v1/checkin").await };
+    let answered = tokio::select! {
+        answered = ordered => answered,
+        never = tell_progress(&args.ask) => match never {},
+    };
+    match answered {
         Ok(answer) if answer.get("failed").and_then(serde_json::Value::as_u64) != Some(0) => ExitCode::FAILURE,
         other => end(other.map(|_| ())),
     }

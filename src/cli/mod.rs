@@ -14,6 +14,7 @@ mod check;
 mod configuration;
 mod init;
 mod instance;
+mod mode;
 mod taken;
 
 use clap::{Args, Parser, Subcommand};
@@ -59,6 +60,8 @@ enum Command {
     Rebalance(ask::AskArgs),
     /// Send every session of a sidecar to rest in the upstream; they come back when they are used
     Checkin(ask::CheckInArgs),
+    /// The mode of the cluster: observe (the upstream answers for sessions), own (their owners do); without one, show it
+    Mode(mode::ModeArgs),
     /// Take no more sessions (--off: take them again)
     Cordon(ask::CordonArgs),
     /// Give every session away and end
@@ -141,6 +144,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Sessions(args) => ask::sessions(args).await,
         Command::Rebalance(args) => ask::rebalance(args).await,
         Command::Checkin(args) => ask::check_in(args).await,
+        Command::Mode(args) => mode::mode(args).await,
         Command::Cordon(args) => ask::cordon(args).await,
         Command::Drain(args) => ask::drain(args).await,
     }

@@ -109,12 +109,12 @@ fn member(me: Incarnation, address: SocketAddr, state: MemberState) -> (Incarnat
         app_version: "1".to_owned(),
         role: Role::Owner,
     };
-    (me, MemberRecord { incarnation: me, draft, state, renewals: 0 })
+    (me, MemberRecord { incarnation: me, draft, state, renewals: 0, confirmed: 0 })
 }
 
 fn view(nodes: &[&Node]) -> View {
     let members = nodes.iter().map(|n| member(n.me, n.control.local_addr(), MemberState::Accepting));
-    View { members: members.collect(), groups: BTreeMap::new() }
+    View { members: members.collect(), ..View::default() }
 }
 
 fn introduce(nodes: &[&Node]) {

@@ -80,6 +80,8 @@ pub struct Totals {
     pub checked_out: AtomicU64,
     /// Sessions that went to rest.
     pub checked_in: AtomicU64,
+    /// Times that a session could not go to rest.
+    pub check_ins_failed: AtomicU64,
     /// Batches of changes that the upstream has taken.
     pub flushed: AtomicU64,
     /// Keys that somebody else had written at rest.
@@ -177,9 +179,13 @@ impl Journal {
             Note::AdoptionSkipped => metrics::counter!(names::ADOPTIONS_SKIPPED).increment(1),
             Note::CheckedOut => count(&totals.checked_out, names::CHECK_OUTS, 1),
             Note::CheckedIn => count(&totals.checked_in, names::CHECK_INS, 1),
-            Note::CheckInFailed => {
-                tracing::warn!("a session could not go to rest and stays: the upstream did not take it in time");
-                metrics::counter!(names::CHECK_INS_FAILED).increment(1);
+            Note::CheckInFailed(session) => {
+                count(&totals.check_ins_failed, names::CHECK_INS_FAILED, 1);
+                self.name(
+                    &session,
+                    &totals.check_ins_failed,
+                    "could not go to rest and stays: the upstream did not take it in time",
+                );
             }
             Note::Flushed { bytes } => {
                 count(&totals.flushed, names::FLUSHES, 1);

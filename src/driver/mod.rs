@@ -32,10 +32,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use wayfarer_engine::directory::{Directory, DirectoryError, MemberDraft, MemberState, Role, View};
 use wayfarer_engine::ids::{Incarnation, Now, Ticket};
+use wayfarer_engine::mode::Route;
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Verdict};
 use wayfarer_engine::rest::change::Loaded;
 
+use crate::passage::Passage;
 use crate::rest::AtRest;
 use crate::store::Store;
 
@@ -80,6 +82,8 @@ pub struct Parts<P> {
     pub journal: Arc<Journal>,
     /// Where sessions are at rest; `None`: nowhere.
     pub rest: Option<Arc<AtRest>>,
+    /// The way of clients' operations.
+    pub passage: Arc<Passage>,
 }
 
 /// A driver before its loop runs.
@@ -140,7 +144,7 @@ impl<P: Post> Driver<P> {
         let (standing, watcher) =
             watch::channel(Standing { me, view: Arc::new(view), ready: false, drained: false, lives_lost: 0 });
         let handle = Handle { told: told_in, tickets: Arc::new(AtomicU64::new(1)), standing: watcher };
-        let driver = Driver {
+        let mut driver = Driver {
             parts,
             draft,
             groups,
@@ -156,6 +160,7 @@ impl<P: Post> Driver<P> {
             wish: Wish::default(),
             fenced: false,
         };
+        driver.follow(driver.node.route());
         Ok((driver, handle))
     }
 
@@ -225,6 +230,7 @@ impl<P: Post> Driver<P> {
                         s.view = Arc::new(view);
                     });
                     self.fenced = false;
+                    self.follow(self.node.route());
                     if let Some(wish) = self.wish.input() {
                         self.feed(wish);
                     }
@@ -367,6 +373,7 @@ impl<P: Post> Driver<P> {
             Effect::Wake(session) => self.parts.parked.wake(&session),
             Effect::LeaseUntil(at) => {
                 self.parts.store.set_lease_until_us(at);
+                self.parts.passage.leased(at, self.parts.settings.lease.lost_after_us);
                 if at > now.boot_us && !self.standing.borrow().ready {
                     self.standing.send_modify(|s| s.ready = true);
                 }
@@ -376,6 +383,7 @@ impl<P: Post> Driver<P> {
                 self.fenced = true;
             }
             Effect::Drained => self.standing.send_modify(|s| s.drained = true),
+            Effect::Route(route) => self.follow(route),
             Effect::Gave { batch, moved, failed } => {
                 if let Some(answer) = self.gifts.remove(&batch) {
                     let _ = answer.send((moved, failed));
@@ -406,6 +414,19 @@ impl<P: Post> Driver<P> {
             Effect::Note(note) => self.parts.journal.note(note),
         }
         None
+    }
+
+    /// Operations go this way. If they wait, the node is told when those under way have ended.
+    fn follow(&mut self, route: Route) {
+        self.parts.passage.follow(route);
+        if let Route::Wait { generation } = route {
+            let passage = self.parts.passage.clone();
+            let task = self.under_way.spawn(async move {
+                passage.ended().await;
+                Input::Held { generation }
+            });
+            self.unknown.insert(task.id(), Input::Tick);
+        }
     }
 
     /// Asks the upstream; its answers have a deadline of their own. `otherwise` where there is none.

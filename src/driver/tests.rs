@@ -45,7 +45,7 @@ impl Memory {
         records.last += 1;
         let (epoch, group) = (Epoch(records.last), GroupId(records.last));
         let incarnation = Incarnation(epoch);
-        let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0 };
+        let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0, confirmed: 0 };
         records.view.members.insert(incarnation, record);
         records.view.groups.insert(group, GroupRecord { group, owner: Some(incarnation), epoch });
         Registration { incarnation, groups: vec![(group, epoch)] }
@@ -100,7 +100,7 @@ impl Directory for Memory {
         let panics = self.reads_panic;
         Box::pin(async move {
             assert!(!panics, "a deliberate panic of a read");
-            Ok(Placement { location, group })
+            Ok(Placement { location, group, ..Placement::default() })
         })
     }
 
@@ -165,6 +165,7 @@ async fn stage(directory: Memory) -> Stage {
         drain_residuals: true,
         residual_bytes_max: 1 << 30,
         sweep_us: 1_000_000,
+        mode_us_max: 1_000_000,
         waiting_max: 64,
         frame_bytes_max: 1 << 20,
         rest: None,
@@ -178,6 +179,7 @@ async fn stage(directory: Memory) -> Stage {
         directory_ms_max: 10_000,
         journal: journal.clone(),
         rest: None,
+        passage: Arc::default(),
     };
     let (driver, handle) = Driver::register(parts, draft("a"), 1).await.unwrap();
     let mut running = JoinSet::new();

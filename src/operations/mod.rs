@@ -15,12 +15,16 @@
 //! | not open | where the session is | again · absent · forward · wait for a wake-up, then again |
 //! | no lease | | try again, later |
 //!
+//! While the mode of the cluster changes, operations wait before all this; in `observe` they go to the upstream instead.
+//!
 //! An operation that changes state is sent to another node at most once for which it is unknown whether it ran there.
+//!
 //! Longer than 400 lines because one operation's whole way is read together.
 
 mod counted;
 mod forward;
 mod replies;
+pub mod seen;
 
 pub use counted::Foreign;
 pub use forward::Forwards;
@@ -28,6 +32,8 @@ pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
 use crate::bus::Bus;
 use crate::driver::{Handle, Parked, clock};
+use crate::passage::Passage;
+use crate::passage::direct::Direct;
 use crate::rest::AtRest;
 use crate::store::{Call, Clock, Store, Tried};
 use crate::telemetry::names;
@@ -79,6 +85,9 @@ pub struct Operations {
     forwards: Arc<Forwards>,
     policy: Arc<Policy>,
     rest: Option<Arc<AtRest>>,
+    passage: Arc<Passage>,
+    /// For operations on sessions that have no owner while the mode is not `own`.
+    direct: Option<Direct>,
     limits: OperationLimits,
     waiting: AtomicUsize,
     /// Operations of other nodes that are on the slow way here.
@@ -116,6 +125,8 @@ enum Next {
     Again,
     /// Again, after a pause that grows: the cluster is changing under our feet.
     Later,
+    /// At the upstream: nobody owns the session, and nobody may.
+    Upstream,
 }
 
 impl Operations {
@@ -131,7 +142,23 @@ impl Operations {
     ) -> Operations {
         let (waiting, foreign, leaving) = (AtomicUsize::new(0), watch::Sender::new(0), AtomicBool::new(false));
         let bus = Arc::new(Bus::new(Classes::NONE, Numbering::default()));
-        Operations { store, driver, parked, forwards, policy, rest, limits, waiting, foreign, leaving, bus }
+        let (passage, direct) = (Arc::default(), None);
+        Operations { store, driver, parked, forwards, policy, rest, passage, direct, limits, waiting, foreign, leaving, bus }
+    }
+
+    /// Operations go the way that this says, and those on sessions without an owner through `direct`.
+    pub fn with_passage(self, passage: Arc<Passage>, direct: Option<Direct>) -> Operations {
+        Operations { passage, direct, ..self }
+    }
+
+    /// The classes of variables.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The way of operations.
+    pub fn passage(&self) -> &Arc<Passage> {
+        &self.passage
     }
 
     /// The store behind it.
@@ -202,6 +229,14 @@ impl Operations {
         }
         let _waiting = Waiting(&self.waiting);
         let deadline = deadline(self.limits.whole);
+        // Held to the end: until then the mode is not confirmed. What other nodes sent has a pass there.
+        let _pass = match origin {
+            Origin::Node { .. } => None,
+            Origin::Client => match tokio::time::timeout_at(deadline, self.passage.wait_enter()).await {
+                Ok(pass) => Some(pass),
+                Err(_) => return failed(replies::MODE_CHANGES),
+            },
+        };
         if let Some(rest) = &self.rest {
             match tokio::time::timeout_at(deadline, rest.admit(op)).await {
                 Ok(Some(true)) => {}
@@ -212,10 +247,14 @@ impl Operations {
         }
         let mut pause = Duration::from_millis(1);
         loop {
+            if origin == Origin::Client && self.passage.is_upstream() {
+                return self.at_upstream(op, protocol).await;
+            }
             let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, origin)).await;
             match attempt {
                 Ok(Next::End(ran)) => return ran,
                 Ok(Next::Again) => {}
+                Ok(Next::Upstream) => return self.at_upstream(op, protocol).await,
                 Ok(Next::Later) => {
                     if tokio::time::timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
                         return failed(replies::TOOK_TOO_LONG);
@@ -224,6 +263,19 @@ impl Operations {
                 }
                 Err(_) => return failed(replies::TOOK_TOO_LONG),
             }
+        }
+    }
+
+    /// An operation on a session that nobody owns, while nobody may claim it. It has a deadline of its own: what has been sent is
+    /// waited for.
+    async fn at_upstream(&self, op: &Op, protocol: Protocol) -> Ran {
+        let Some(direct) = &self.direct else { return failed(replies::NO_UPSTREAM) };
+        if !self.passage.may_pass(clock::now().boot_us) {
+            return failed(replies::NO_LEASE);
+        }
+        match direct.run(op, protocol).await {
+            Some(reply) => Ran::Reply(reply),
+            None => failed(replies::of(Reason::Upstream)),
         }
     }
 
@@ -326,7 +378,8 @@ impl Operations {
             Ok(Verdict::Absent) if op.creates() => Next::End(Ran::NotHere),
             Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life)),
             Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
-            Ok(Verdict::At(_)) if origin != Origin::Client => Next::End(Ran::NotHere),
+            Ok(Verdict::At(_) | Verdict::Upstream) if origin != Origin::Client => Next::End(Ran::NotHere),
+            Ok(Verdict::Upstream) => Next::Upstream,
             Ok(Verdict::At(owner)) => self.forward(owner, session, op, protocol, op.creates()).await,
             Ok(Verdict::Parked) => {
                 metrics::counter!(names::OPERATIONS_PARKED).increment(1);

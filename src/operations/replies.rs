@@ -23,6 +23,10 @@ pub(super) const OPERATION_TOO_LONG: &[u8] =
     b"-ERR wayfarer: the command is longer than one message between nodes may be ([cluster] frame_bytes_max); it did not run\r\n";
 /// As Redis says it.
 pub(super) const OUT_OF_MEMORY: &[u8] = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+pub(super) const MODE_CHANGES: &[u8] =
+    b"-TRYAGAIN wayfarer: the mode of the cluster is changing, which takes too long; the operation did not run\r\n";
+pub(super) const NO_UPSTREAM: &[u8] =
+    b"-ERR wayfarer: the cluster is in mode observe, and this node has no upstream for sessions ([state] upstream)\r\n";
 pub(super) const STOPPING: &[u8] = b"-TRYAGAIN wayfarer: this node is stopping\r\n";
 pub(super) const SILENT: &[u8] = b"-TRYAGAIN wayfarer: the owner of the session does not answer; the operation did not run\r\n";
 pub(super) const UNKNOWN: &[u8] =

@@ -6,6 +6,7 @@
 //! | what | how |
 //! |---|---|
 //! | look | one `EXISTS` a database, of all keys that follow from the session's id |
+//! | peek | `peek.lua`, once a key: its contents, for estimates; nothing is guarded |
 //! | load | `load.lua`, once a key: guards it for the epoch, gives its contents |
 //! | store | `store.lua`, once a key: refused if the guard is of a later owner or batch; else compared, written, noted |
 //!
@@ -17,6 +18,7 @@
 //!
 //! Longer than 400 lines because each question to the upstream has the reader of its answer beside it.
 //! Bounds: [`CONNECTIONS`] connections; the engine bounds batches under way; [`PARTS_MAX`] and `value_bytes_max` what is loaded.
+//! Longer than 400 lines because all that the upstream is asked stands together.
 //! Invariant: *one owner*: nothing is written without its guard in the same step.
 
 mod connection;
@@ -34,8 +36,10 @@ use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
 use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
+use wayfarer_engine::session::Session;
 use wayfarer_settings::{KeyMatcher, Numbering, Upstream};
 
+pub use connection::FINGERPRINT;
 pub use guard::PREFIX;
 
 /// Connections to the upstream, all sessions together: one carries many batches at once.
@@ -237,6 +241,33 @@ impl AtRest {
                 None
             }
         }
+    }
+
+    /// What a session is at rest, as far as its keys follow from its id, without guarding anything; `None`: no answer.
+    pub async fn peek(&self, session: &SessionId) -> Option<Session> {
+        let place = place_of(session);
+        let peeks = self.targets(session).into_iter().map(|target| self.peek_key(place, target));
+        let mut found = Session::default();
+        for peeked in join_all(peeks).await {
+            match peeked {
+                Ok(Ok(LoadedKey { target, content: Some(content), .. })) => {
+                    content.load(&mut found, &target.key, target.layout, &target.label, None);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    report(&error);
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
+
+    async fn peek_key(&self, place: usize, target: Target) -> Result<Result<LoadedKey, Loaded>, RedisError> {
+        let (database, key) = database_of(&target.key);
+        let arguments = [number(self.value_bytes_max as u64), number(PARTS_MAX as u64)];
+        let answer = self.connections.run(place, database, Script::Peek, &[key], &arguments).await?;
+        read_loaded(answer, target).ok_or_else(not_understood)
     }
 
     /// Performs a batch, key by key; `None`: nobody knows how it ended.

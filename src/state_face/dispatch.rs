@@ -9,8 +9,9 @@
 //! | of no session, upstream | relay | relay |
 //! | of no session, no upstream | error | error, or unknown command |
 //!
-//! Between MULTI and EXEC commands are queued ([`super::transaction`]).
-//! Invariant: a key of a session is never sent to the upstream.
+//! Between MULTI and EXEC commands are queued ([`super::transaction`]). While the mode is `observe`, commands on sessions go
+//! through ([`super::through`]).
+//! Invariant: a key of a session is never sent to the upstream from here.
 
 use super::Sessions;
 use super::connection::Client;
@@ -20,6 +21,7 @@ use super::sifting::Sifting;
 use super::subscriptions::Channels;
 use super::transaction::Watch;
 use super::upstream::{Event, Link, is_blocking};
+use crate::passage::Pass;
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -87,6 +89,15 @@ impl<S: Sessions> Client<S> {
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            command if self.face.passage.is_upstream() && self.session_of(&command).is_some() => return self.through(command),
+            command => return self.by_owner(command),
+        }
+        None
+    }
+
+    /// A command on sessions that have owners, or on none.
+    pub(super) fn by_owner(&mut self, command: Parsed) -> Option<Parsed> {
+        match command {
             Parsed::Foreign(foreign) if effect(&foreign) == Effect::Transaction => {
                 return self.transactional(foreign).map(Parsed::Foreign);
             }
@@ -333,17 +344,26 @@ impl<S: Sessions> Client<S> {
     }
 
     pub(super) fn relay(&mut self, args: &[Bytes]) {
+        self.relay_with(args, None);
+    }
+
+    /// Relays a command whose pass is held until its reply comes.
+    pub(super) fn relay_with(&mut self, args: &[Bytes], pass: Option<Pass>) {
         let unit = self.replies.due();
-        self.send(args, unit);
+        self.send_with(args, unit, pass);
     }
 
     pub(super) fn send(&mut self, args: &[Bytes], unit: Unit) {
+        self.send_with(args, unit, None);
+    }
+
+    pub(super) fn send_with(&mut self, args: &[Bytes], unit: Unit, pass: Option<Pass>) {
         self.face.metrics.upstream.increment(1);
         self.open_link();
         // Within a transaction nothing blocks.
         let blocks = self.queue.is_none() && is_blocking(args);
         match &mut self.link {
-            Some(link) => link.send(args, unit, blocks),
+            Some(link) => link.send(args, unit, blocks, pass),
             None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),
         }
     }

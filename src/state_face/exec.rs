@@ -23,7 +23,8 @@ const WATCHED_ELSEWHERE: &str = "EXECABORT Transaction discarded because of: way
 impl<S: Sessions> Client<S> {
     /// Ends the transaction.
     pub(super) fn exec(&mut self) {
-        let Some(queue) = self.queue.take() else { return };
+        let Some(mut queue) = self.queue.take() else { return };
+        self.watch.broken |= !self.is_watch_of_this_mode(&mut queue);
         if queue.failed {
             self.queue = Some(queue);
             self.drop_queue();
@@ -76,7 +77,7 @@ impl<S: Sessions> Client<S> {
         }
         let unit = self.replies.due();
         self.then(unit, Then::Interleave(queue.entries));
-        self.send(&[Bytes::from_static(b"EXEC")], unit);
+        self.send_with(&[Bytes::from_static(b"EXEC")], unit, queue.pass);
     }
 
     /// The reply of `unit` will be changed. While the connection itself may change with it, no later command is begun.

@@ -48,6 +48,11 @@ impl SessionKeys {
         self.classify(database, key).is_some()
     }
 
+    /// The session of a key of a database, if it is one's.
+    pub fn session_of<'a>(&'a self, database: u8, key: &'a [u8]) -> Option<&'a [u8]> {
+        self.classify(database, key).map(|found| found.session)
+    }
+
     /// Fills a target in and says its session, as a slice of the key; `None`: the key is no session's.
     pub fn fill(&self, database: u8, target: &mut Target) -> Option<Bytes> {
         let key = &target.key;

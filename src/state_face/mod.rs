@@ -17,6 +17,7 @@
 //! | `keys` | which session and variable a key is |
 //! | `connection` | one client: its loop, its bounds |
 //! | `dispatch` | what becomes of one command |
+//! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `lanes` | operations that wait, one lane a session |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
@@ -31,7 +32,7 @@
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
-//! untouched*; a key of a session never goes upstream.
+//! untouched*; a key of a session never goes upstream but where the mode says so.
 
 mod asking;
 mod connection;
@@ -45,6 +46,7 @@ mod scripts;
 mod sifting;
 mod subscriptions;
 mod survey;
+mod through;
 mod transaction;
 mod tunnel;
 mod understand;
@@ -54,6 +56,7 @@ pub use keys::SessionKeys;
 pub use understand::Understanding;
 
 use crate::bus::Bus;
+use crate::passage::Passage;
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use connection::Client;
@@ -136,6 +139,8 @@ struct Face<S> {
     understanding: Understanding,
     sessions: Arc<S>,
     stall: Duration,
+    /// The way of operations on sessions.
+    passage: Arc<Passage>,
     /// Names in the upstream that begin with this are not shown.
     hidden: Option<&'static [u8]>,
     port: u16,
@@ -205,6 +210,7 @@ impl<S: Sessions> StateFace<S> {
             understanding,
             sessions,
             stall: STALL,
+            passage: Arc::default(),
             hidden: None,
             port,
             started: Instant::now(),
@@ -233,6 +239,14 @@ impl<S: Sessions> StateFace<S> {
     pub fn with_bus(mut self, bus: Arc<Bus>) -> StateFace<S> {
         if let Some(face) = Arc::get_mut(&mut self.face) {
             face.bus = bus;
+        }
+        self
+    }
+
+    /// Operations on sessions go the way that this says; else always to their owners.
+    pub fn with_passage(mut self, passage: Arc<Passage>) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.passage = passage;
         }
         self
     }

@@ -113,7 +113,7 @@ impl<S: Sessions> Client<S> {
         {
             return;
         }
-        let about = about.and_then(|(number, key)| self.session_of(number, &key));
+        let about = about.and_then(|(number, key)| self.session_in(number, &key));
         if about.is_none() && self.sifting.is_empty() {
             self.replies.out.extend_from_slice(&frame);
         } else {
@@ -122,7 +122,7 @@ impl<S: Sessions> Client<S> {
     }
 
     /// The session of a key of the upstream, and the key's name within it.
-    fn session_of(&self, number: u8, key: &Bytes) -> Option<(SessionId, Bytes)> {
+    fn session_in(&self, number: u8, key: &Bytes) -> Option<(SessionId, Bytes)> {
         let database = self.face.bus.database(number)?;
         let mut target = targets(std::slice::from_ref(key)).pop()?;
         let session = self.face.understanding.keys.fill(database, &mut target)?;

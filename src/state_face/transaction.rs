@@ -18,6 +18,7 @@
 use super::Sessions;
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
+use crate::passage::Pass;
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;
@@ -69,6 +70,8 @@ pub(super) struct Queue {
     /// The upstream has been sent MULTI, and holds its commands.
     pub(super) upstream: bool,
     selects: bool,
+    /// It has keys of sessions that have no owners: held until EXEC is answered.
+    pub(super) pass: Option<Pass>,
     /// The database that a queued SELECT will have chosen.
     database: u8,
 }
@@ -80,6 +83,8 @@ pub(super) struct Watch {
     /// WATCHes whose stamps have not come yet.
     pub(super) pending: usize,
     pub(super) upstream: bool,
+    /// Keys of sessions are among those, in this turn of the way.
+    pub(super) through: Option<u64>,
     /// What the upstream watched it has forgotten.
     pub(super) broken: bool,
 }
@@ -132,6 +137,7 @@ impl<S: Sessions> Client<S> {
                     failed: false,
                     upstream: false,
                     selects: false,
+                    pass: None,
                     database: self.connection.db,
                 });
                 self.say_ok();

@@ -11,25 +11,20 @@
 
 use super::replies::Unit;
 use super::tunnel::{Heard, Tunnel};
+use crate::passage::Pass;
+use crate::passage::dial::{ELEMENTS_MAX, dial, hello, select};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wayfarer_engine::command::encode_request;
 use wayfarer_engine::wire::resp::{FrameScanner, Protocol};
 use wayfarer_settings::Upstream;
 
-/// The upstream must have taken the connection and answered the handshake within this time.
-const CONNECT: Duration = Duration::from_secs(2);
-/// A reply may have this many elements.
-const ELEMENTS_MAX: usize = 16 * 1024 * 1024;
 /// Room for what is read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// The replies of a handshake are short.
-const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// For whom a reply of the upstream is.
 enum Expected {
@@ -37,6 +32,8 @@ enum Expected {
         unit: Unit,
         /// It may come only when another client does something.
         blocks: bool,
+        /// Held until the reply has come, if it is about a session.
+        _pass: Option<Pass>,
     },
     /// For nobody; if it is an error, the link is not in the state that the client thinks.
     Ours,
@@ -74,15 +71,8 @@ pub(super) struct Link {
 impl Link {
     /// A link that connects as soon as it is driven. Database 0 of a client is the database of the upstream's URL.
     pub(super) fn new(upstream: &Upstream, protocol: Protocol, db: u8, reply_bytes_max: usize) -> Link {
-        let requests = handshake(upstream, protocol, db);
-        let (host, port) = (upstream.host.clone(), upstream.port);
-        let connecting = async move {
-            tokio::time::timeout(CONNECT, connect(host, port, requests))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        };
         Link {
-            wire: Wire::Connecting(Box::pin(connecting)),
+            wire: Wire::Connecting(Box::pin(dial(upstream, protocol, db))),
             outgoing: BytesMut::new(),
             input: BytesMut::new(),
             scanner: FrameScanner::new(reply_bytes_max, ELEMENTS_MAX),
@@ -93,9 +83,9 @@ impl Link {
     }
 
     /// Sends a command whose reply is for `unit`; it `blocks` if it may wait for other clients.
-    pub(super) fn send(&mut self, args: &[Bytes], unit: Unit, blocks: bool) {
+    pub(super) fn send(&mut self, args: &[Bytes], unit: Unit, blocks: bool, pass: Option<Pass>) {
         encode_request(args, &mut self.outgoing);
-        self.expected.push_back(Expected::Client { unit, blocks });
+        self.expected.push_back(Expected::Client { unit, blocks, _pass: pass });
     }
 
     /// Sends a command whose reply is for nobody.
@@ -237,53 +227,4 @@ async fn exchange(stream: &mut TcpStream, input: &mut BytesMut, outgoing: &mut B
         read = reader.read_buf(input) => read.is_ok_and(|n| n > 0),
         written = writer.write_buf(outgoing), if !outgoing.is_empty() => written.is_ok_and(|n| n > 0),
     }
-}
-
-fn hello(protocol: Protocol) -> Vec<Bytes> {
-    let version: &'static [u8] = if protocol == Protocol::Resp3 { b"3" } else { b"2" };
-    vec![Bytes::from_static(b"HELLO"), Bytes::from_static(version)]
-}
-
-fn select(upstream: &Upstream, db: u8) -> Vec<Bytes> {
-    vec![Bytes::from_static(b"SELECT"), Bytes::from(upstream.numbering().at_upstream(db).to_string())]
-}
-
-fn handshake(upstream: &Upstream, protocol: Protocol, db: u8) -> Vec<Vec<Bytes>> {
-    let mut requests = Vec::new();
-    if let Some(password) = &upstream.password {
-        let user = upstream.user.iter().map(|user| Bytes::copy_from_slice(user.as_bytes()));
-        let password = Bytes::copy_from_slice(password.expose().as_bytes());
-        requests.push([Bytes::from_static(b"AUTH")].into_iter().chain(user).chain([password]).collect());
-    }
-    if protocol == Protocol::Resp3 {
-        requests.push(hello(protocol));
-    }
-    if db != 0 || upstream.database != 0 {
-        requests.push(select(upstream, db));
-    }
-    requests
-}
-
-async fn connect(host: String, port: u16, requests: Vec<Vec<Bytes>>) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect((host.as_str(), port)).await?;
-    stream.set_nodelay(true)?;
-    let mut outgoing = BytesMut::new();
-    requests.iter().for_each(|request| encode_request(request, &mut outgoing));
-    stream.write_all(&outgoing).await?;
-    let mut input = BytesMut::new();
-    for _ in &requests {
-        let mut scanner = FrameScanner::new(HANDSHAKE_BYTES_MAX, ELEMENTS_MAX);
-        let frame = loop {
-            match scanner.scan(&input).map_err(io::Error::other)? {
-                Some(frame) => break frame,
-                None if stream.read_buf(&mut input).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                None => {}
-            }
-        };
-        if input.split_to(frame.len.min(input.len())).first() == Some(&b'-') {
-            tracing::warn!("the upstream refuses the handshake: look at user, password and database in [state] upstream");
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-    }
-    Ok(stream)
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-const KEYS: &str = r#"[{ pattern = "shop:{session}", layout = "hash" }]"#;
+pub const KEYS: &str = r#"[{ pattern = "shop:{session}", layout = "hash" }]"#;
 /// One variable of each class that keeps its value: in the handover, behind it, on first access.
 const POLICY: &str = r#"
 [[policy.variable]]
@@ -31,28 +31,28 @@ class = "carried"
 "#;
 const SESSIONS: u64 = 16;
 /// Lanes that write, each fields of its own; then as many that read.
-const WRITERS: usize = 2;
+pub const WRITERS: usize = 2;
 const LANES: usize = 2 * WRITERS;
 const RESPONSE_MAX: Duration = Duration::from_secs(5);
 /// Replies of one session to HINCRBY that are kept; far more than a test brings about.
 const COUNTS_MAX: usize = 200_000;
 
-struct Session {
-    id: String,
+pub struct Session {
+    pub id: String,
     key: String,
-    ledger: Ledger,
+    pub ledger: Ledger,
     counts: Mutex<Vec<u64>>,
 }
 
 /// The connections to one node.
-struct Pool {
+pub struct Pool {
     connections: Vec<MultiplexedConnection>,
     turn: AtomicUsize,
 }
 
-struct Clients {
-    roads: Roads<Pool>,
-    sessions: Vec<Session>,
+pub struct Clients {
+    pub roads: Roads<Pool>,
+    pub sessions: Vec<Session>,
 }
 
 /// The whole story: as [`crate::web`] tells it.
@@ -88,7 +88,7 @@ pub fn sessions_move(way: Way) {
     stage.assert_nothing_is_left();
 }
 
-async fn log_in(a: SocketAddr) -> Result<Clients, String> {
+pub async fn log_in(a: SocketAddr) -> Result<Clients, String> {
     let sessions = (0..SESSIONS).map(|number| Session {
         id: format!("{number:032x}"),
         key: format!("shop:{number:032x}"),
@@ -125,7 +125,7 @@ fn text(error: RedisError) -> String {
 
 impl Pool {
     /// Two connections that all lanes share, one for each version of the protocol.
-    async fn open(state: SocketAddr) -> Result<Pool, RedisError> {
+    pub async fn open(state: SocketAddr) -> Result<Pool, RedisError> {
         let mut connections = Vec::new();
         for protocol in ["", "?protocol=resp3"] {
             let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_MAX));
@@ -155,7 +155,8 @@ impl Clients {
         }
     }
 
-    async fn write(&self, to: &Pool, session: &Session, at: usize) -> Result<(), String> {
+    /// One pipeline that writes a variable and counts.
+    pub async fn write(&self, to: &Pool, session: &Session, at: usize) -> Result<(), String> {
         let (number, value) = session.ledger.begin(at);
         let mut pipeline = redis::pipe();
         pipeline.cmd("HSET").arg(&session.key).arg(VARIABLES[at].name).arg(value).ignore();
@@ -172,7 +173,8 @@ impl Clients {
         expires.then_some(()).ok_or_else(|| "EXPIRE found no session".to_owned())
     }
 
-    async fn read(&self, to: &Pool, session: &Session, turn: usize) -> Result<(), String> {
+    /// One read, in one of three ways.
+    pub async fn read(&self, to: &Pool, session: &Session, turn: usize) -> Result<(), String> {
         let floors = session.ledger.floors();
         let mut connection = to.connection();
         let began_us = unix_us();
@@ -202,6 +204,18 @@ impl Clients {
         seen.iter().try_for_each(|(at, value)| session.ledger.check(*at, floors[*at], value.as_deref()))
     }
 
+    /// Each increment has counted once.
+    pub fn check_counts(&self, session: &Session) -> Result<(), String> {
+        let mut counts = std::mem::take(&mut *session.counts.lock().unwrap());
+        counts.sort_unstable();
+        let expected: Vec<u64> = (1..=counts.len() as u64).collect();
+        if counts != expected {
+            let wrong = counts.iter().zip(&expected).find(|(count, number)| count != number);
+            return Err(format!("increments were lost or counted twice: {} in all, first wrong: {wrong:?}", counts.len()));
+        }
+        Ok(())
+    }
+
     /// As for web services; and each increment has counted once.
     async fn last_words(&self, session: &Session, a_runs: bool) -> Result<(), String> {
         let b = self.roads.b();
@@ -212,13 +226,7 @@ impl Clients {
                 self.read(to, session, turn).await?;
             }
         }
-        let mut counts = std::mem::take(&mut *session.counts.lock().unwrap());
-        counts.sort_unstable();
-        let expected: Vec<u64> = (1..=counts.len() as u64).collect();
-        if counts != expected {
-            let wrong = counts.iter().zip(&expected).find(|(count, number)| count != number);
-            return Err(format!("increments were lost or counted twice: {} in all, first wrong: {wrong:?}", counts.len()));
-        }
+        self.check_counts(session)?;
         let removed: u64 = redis::cmd("DEL").arg(&session.key).query_async(&mut b.connection()).await.map_err(text)?;
         if removed != 1 {
             return Err(format!("DEL removed {removed}"));

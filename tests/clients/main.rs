@@ -12,6 +12,8 @@
 //! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
 //! | `multiplexed.js` | ioredis, node-redis: one connection each | keys and hashes | commands; the owner of one hangs ([`multiplexed`]) |
 //!
+//! A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
+//!
 //! Each service moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
@@ -22,6 +24,7 @@ mod hash;
 mod http_client;
 mod ledger;
 mod multiplexed;
+mod roll;
 mod services;
 mod stage;
 mod web;
@@ -102,4 +105,29 @@ fn hash_on_redis_rs_by_arrival() {
 #[test]
 fn hash_on_redis_rs_by_drain() {
     hash::sessions_move(Way::Drain);
+}
+
+#[test]
+fn flask_rolls_in_and_out() {
+    roll::in_and_out(Service::FLASK);
+}
+
+#[test]
+fn php_rolls_in_and_out() {
+    roll::in_and_out(Service::PHP);
+}
+
+#[test]
+fn express_on_node_redis_rolls_in_and_out() {
+    roll::in_and_out(Service::NODE_REDIS);
+}
+
+#[test]
+fn express_on_ioredis_rolls_in_and_out() {
+    roll::in_and_out(Service::IOREDIS);
+}
+
+#[test]
+fn hash_on_redis_rs_rolls_in_and_out() {
+    roll::hashes_in_and_out();
 }

@@ -25,21 +25,21 @@ const READERS: u64 = 3;
 const HEAVY: u64 = 0;
 
 /// One client's session: what it sends and what it knows.
-struct Session {
-    user: String,
+pub struct Session {
+    pub user: String,
     /// Changes when the client logs in again.
     cookie: Mutex<String>,
-    ledger: Ledger,
+    pub ledger: Ledger,
     counted: AtomicU64,
     heavy: Bytes,
     /// Held shared by a read and alone by a write, where a read would write back what it has read.
     apart: Option<RwLock<()>>,
 }
 
-struct Clients {
+pub struct Clients {
     http: HttpClient,
-    roads: Roads<SocketAddr>,
-    sessions: Vec<Session>,
+    pub roads: Roads<SocketAddr>,
+    pub sessions: Vec<Session>,
 }
 
 /// The whole story, see the head of this file.
@@ -85,7 +85,7 @@ fn policy(way: Way) -> &'static str {
     if way == Way::Arrival { "[policy]\nclass = \"deferred\"" } else { "" }
 }
 
-async fn log_in(a: SocketAddr, service: Service) -> Result<Clients, String> {
+pub async fn log_in(a: SocketAddr, service: Service) -> Result<Clients, String> {
     let http = HttpClient::default();
     let mut sessions = Vec::new();
     for number in 0..SESSIONS {
@@ -147,7 +147,8 @@ impl Clients {
         }
     }
 
-    async fn change(&self, to: SocketAddr, session: &Session, turn: u64, hold_ms: u64) -> Result<(), String> {
+    /// One request that changes something.
+    pub async fn change(&self, to: SocketAddr, session: &Session, turn: u64, hold_ms: u64) -> Result<(), String> {
         let _alone = match &session.apart {
             Some(apart) => Some(apart.write().await),
             None => None,
@@ -158,7 +159,8 @@ impl Clients {
         }
     }
 
-    async fn read_apart(&self, to: SocketAddr, session: &Session, hold_ms: u64) -> Result<(), String> {
+    /// One request that reads everything.
+    pub async fn read_apart(&self, to: SocketAddr, session: &Session, hold_ms: u64) -> Result<(), String> {
         let _shared = match &session.apart {
             Some(apart) => Some(apart.read().await),
             None => None,
@@ -254,6 +256,12 @@ impl Clients {
     }
 
     /// What is asked with this cookie is answered as without a login, and brings nothing back.
+    /// Logs out at one place, and is logged out at all.
+    pub async fn log_out(&self, to: SocketAddr, nodes: &[SocketAddr], session: &Session) -> Result<(), String> {
+        self.http.post(to, "/logout", &session.cookie(), Bytes::new()).await?.ok()?;
+        self.must_be_gone(nodes, &session.cookie()).await
+    }
+
     async fn must_be_gone(&self, nodes: &[SocketAddr], cookie: &str) -> Result<(), String> {
         for to in nodes.iter().cycle().take(2 * nodes.len()) {
             let read = self.http.get(*to, "/read", cookie).await?;

@@ -5,9 +5,10 @@
 //! WAYFARER_STORM_SEED=7 cargo nextest run -p wayfarer --test e2e storm
 //! ```
 
-use crate::harness::Node;
+use crate::filler;
+use crate::harness::redis_server::RedisServer;
 use crate::harness::resp::{Client, Reply};
-use crate::{cluster, filler};
+use crate::harness::{Cluster, Node};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
@@ -24,6 +25,11 @@ const OPERATIONS_BETWEEN: usize = 300;
 const VARIABLES: [&str; 3] = ["carried", "streamed", "deferred"];
 const POLICY: &str = "[[policy.variable]]\nname = \"carried\"\nclass = \"carried\"\n\
                       [[policy.variable]]\nname = \"deferred\"\nclass = \"deferred\"\n";
+
+/// Sessions follow their clients as fast as they may, so that moves of all kinds meet.
+fn cluster() -> Cluster {
+    crate::cluster().set(&["handover.residence_ms_min=50", "handover.arrival_gap_ms=0", "drain.settle_ms=0"])
+}
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 struct Draws(u64);
@@ -54,6 +60,8 @@ struct Scene {
     sessions: Vec<Known>,
     operations: AtomicUsize,
     over: AtomicBool,
+    /// Whether sessions are at rest in an upstream.
+    rests: bool,
 }
 
 fn value(session: usize, variable: usize, version: u64) -> Vec<u8> {
@@ -92,10 +100,14 @@ fn act(scene: &Scene, client: &mut Client, node: &str, draws: &mut Draws) {
 }
 
 /// One look at all keys, wherever they are just now. The sessions of a storm neither come nor go.
-fn look(client: &mut Client, node: &str, draws: &mut Draws) {
+fn look(scene: &Scene, client: &mut Client, node: &str, draws: &mut Draws) {
     let every: BTreeSet<Vec<u8>> = (0..SESSIONS).map(|n| format!("s:storm{n}").into_bytes()).collect();
     match draws.below(3) {
-        0 => assert_eq!(client.call(&["DBSIZE"]), Reply::Int(SESSIONS as i64), "at {node}"),
+        0 => {
+            let Reply::Int(size) = client.call(&["DBSIZE"]) else { panic!("no size at {node}") };
+            // The upstream counts its keys at another moment than the guards among them are counted.
+            assert!(size == SESSIONS as i64 || scene.rests, "{size} keys at {node}");
+        }
         1 => {
             let Reply::Array(keys) = client.call(&["KEYS", "s:storm*"]) else { panic!("no keys at {node}") };
             assert_eq!(keys.len(), SESSIONS, "each once, at {node}");
@@ -127,14 +139,14 @@ fn work(scene: &Scene, seed: u64) {
         let node = up.values().nth(draws.below(up.len())).unwrap();
         let client = clients.entry(node.pid()).or_insert_with(|| node.client());
         if draws.below(50) == 0 {
-            look(client, &node.name, &mut draws);
+            look(scene, client, &node.name, &mut draws);
         }
         act(scene, client, &node.name, &mut draws);
     }
 }
 
 /// Joins, shares and leaves, each with clients at work.
-fn weather(scene: &Scene, cluster: &crate::harness::Cluster, draws: &mut Draws) {
+fn weather(scene: &Scene, cluster: &Cluster, draws: &mut Draws) {
     for event in 0..EVENTS {
         let (before, count) = (scene.operations.load(Ordering::Relaxed), scene.up.read().unwrap().len());
         crate::harness::until("clients at work", || {
@@ -173,6 +185,20 @@ impl Drop for Over<'_> {
 
 #[test]
 fn joins_rebalances_and_drains_with_clients_at_all_nodes_show_no_error() {
+    storm(&cluster().with(POLICY));
+}
+
+/// Sessions go to rest and come back meanwhile, and what several clients count at the same time is acknowledged only when the
+/// upstream has it.
+#[test]
+fn a_storm_with_sessions_at_rest_and_critical_writes_shows_no_error() {
+    let Some(redis) = RedisServer::start(&[]) else { return };
+    let policy = format!("{POLICY}[[policy.variable]]\nname = \"count\"\nimpact = \"critical\"\n");
+    let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port);
+    storm(&cluster().with(&policy).set(&[&upstream, "rest.after_ms=300"]));
+}
+
+fn storm(cluster: &Cluster) {
     let seed = std::env::var("WAYFARER_STORM_SEED").map_or_else(
         |_| std::hash::RandomState::new().hash_one(std::process::id()),
         |text| text.parse().expect("WAYFARER_STORM_SEED is a number"),
@@ -193,6 +219,7 @@ fn joins_rebalances_and_drains_with_clients_at_all_nodes_show_no_error() {
         sessions: std::iter::repeat_with(Known::default).take(SESSIONS).collect(),
         operations: AtomicUsize::new(0),
         over: AtomicBool::new(false),
+        rests: cluster.set.iter().any(|setting| setting.starts_with("state.upstream=")),
     };
     std::thread::scope(|scope| {
         for worker in 0..WORKERS as u64 {
@@ -204,11 +231,15 @@ fn joins_rebalances_and_drains_with_clients_at_all_nodes_show_no_error() {
             });
         }
         let _over = Over(&scene.over);
-        weather(&scene, &cluster, &mut Draws(seed));
+        weather(&scene, cluster, &mut Draws(seed));
     });
-    let up = scene.up.into_inner().unwrap();
+    let (up, rests) = (scene.up.into_inner().unwrap(), scene.rests);
     let owned: u64 = up.values().map(Node::sessions).sum();
-    assert_eq!(owned, SESSIONS as u64, "each session has one owner");
+    if rests {
+        assert!(owned <= SESSIONS as u64, "{owned} are owned: some have two owners");
+    } else {
+        assert_eq!(owned, SESSIONS as u64, "each session has one owner");
+    }
     for node in up.values() {
         let mut client = node.client();
         for (n, known) in scene.sessions.iter().enumerate() {

@@ -20,6 +20,7 @@ mod databases;
 mod events;
 mod gate;
 mod lives;
+mod modes;
 mod outage;
 mod redis;
 mod refusals;

@@ -113,7 +113,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     assert!(why.contains("99") && why.contains("newer program"), "{why}");
     let version: i64 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(version, 99);
-    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 1").unwrap();
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
     assert_eq!(open(&path).view().await.unwrap().members.len(), 1);
 }
 
@@ -369,4 +369,26 @@ async fn the_directory_of_another_cluster_is_refused() {
     let Err(DirectoryError::NotAsked(why)) = of("other") else { panic!("it was opened") };
     assert!(why.contains("\"shop\"") && why.contains("\"other\"") && why.contains(path.to_str().unwrap()), "{why}");
     drop(open(&path));
+}
+
+/// A directory of the version before the mode was recorded is brought to the present one: its sessions have owners.
+#[tokio::test]
+async fn a_directory_without_a_mode_gets_one() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("directory.db");
+    let before = SqliteDirectory::open(&path, SqliteOptions::default()).unwrap();
+    let a = before.register(draft("a"), 1).await.unwrap();
+    drop(before);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("DROP TABLE mode; ALTER TABLE member DROP COLUMN confirmed; PRAGMA user_version = 1;")
+        .unwrap();
+    let options = SqliteOptions { begins: wayfarer_engine::mode::Phase::Observe, ..SqliteOptions::default() };
+    let now = SqliteDirectory::open(&path, options.clone()).unwrap();
+    let seen = now.view().await.unwrap();
+    assert_eq!(seen.mode, wayfarer_engine::mode::Mode::default(), "it is not new, so it does not begin as a new one would");
+    assert!(seen.members.contains_key(&a.incarnation));
+    now.register(draft("b"), 1).await.unwrap();
+    let fresh = SqliteDirectory::open(folder.path().join("fresh.db"), options).unwrap();
+    assert_eq!(fresh.view().await.unwrap().mode.phase, wayfarer_engine::mode::Phase::Observe);
 }

@@ -22,6 +22,12 @@ pub enum Bug {
     CheckInBeforeFlush,
     /// The outcomes of a batch are booked in the order of the books, not of the batch.
     OutcomesOfOtherKeys,
+    /// A claim does not compare the mode in which it was made.
+    ClaimInAnyMode,
+    /// A member confirms that nothing of it is under way to the upstream without having waited for that.
+    ConfirmUnderWay,
+    /// A member confirms that it has no session any more while it still has some.
+    ConfirmUnsettled,
 }
 
 #[cfg(any(test, feature = "bugs"))]

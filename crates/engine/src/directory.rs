@@ -9,8 +9,10 @@
 //! | [`MemberRecord`] | incarnation | register, renew, state, fence, leave |
 //! | [`GroupRecord`] | group | register; lost when its owner is fenced or leaves |
 //! | [`Location`] | session | birth, handover, fence, settle, end |
+//! | [`Mode`] | one of the cluster | [`crate::mode`] |
 
 use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, SessionId};
+use crate::mode::{Mode, Phase};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -66,6 +68,8 @@ pub struct MemberRecord {
     pub state: MemberState,
     /// Counts its renewals: a claimant watches it stand still on a clock of its own.
     pub renewals: u64,
+    /// The generation of the mode that it has confirmed last; 0: none.
+    pub confirmed: u64,
 }
 
 /// A group as the directory has it.
@@ -99,6 +103,8 @@ pub struct Placement {
     pub location: Option<Location>,
     /// The group of that location, from the same snapshot; `None` if the group is unknown.
     pub group: Option<GroupRecord>,
+    /// The cluster's mode, from the same snapshot.
+    pub mode: Mode,
 }
 
 impl Placement {
@@ -145,6 +151,16 @@ pub enum Compare {
         incarnation: Incarnation,
         /// Its renewals as the claimant saw them.
         renewals: u64,
+    },
+    /// The mode has this generation: a claim must not succeed after the mode in which it was made has ended.
+    Mode {
+        /// Which.
+        generation: u64,
+    },
+    /// Every member that is not fenced has confirmed this generation.
+    Confirmed {
+        /// Which.
+        generation: u64,
     },
 }
 
@@ -200,6 +216,25 @@ pub enum Write {
         /// Which one.
         incarnation: Incarnation,
     },
+    /// A member confirms a generation of the mode; 0 takes its last confirmation back.
+    Confirm {
+        /// Which one.
+        incarnation: Incarnation,
+        /// What.
+        generation: u64,
+    },
+    /// Removes the locations in the groups of a member that has no session: what is left of claims that came to nothing.
+    Disown {
+        /// Which one.
+        incarnation: Incarnation,
+    },
+    /// Changes the mode: the generation grows by one.
+    Mode {
+        /// To what.
+        phase: Phase,
+        /// Why, for operators; at most [`crate::mode::NOTE_BYTES_MAX`] bytes.
+        note: String,
+    },
 }
 
 /// All comparisons hold, then all writes happen at once; else nothing does.
@@ -236,13 +271,17 @@ pub struct Registration {
     pub groups: Vec<(GroupId, Epoch)>,
 }
 
-/// Members and groups, as a watcher sees them: true a moment ago.
+/// Members, groups and the mode, as a watcher sees them: true a moment ago.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct View {
     /// By incarnation; the fenced ones too, for as long as the directory keeps them.
     pub members: BTreeMap<Incarnation, MemberRecord>,
     /// By group.
     pub groups: BTreeMap<GroupId, GroupRecord>,
+    /// The cluster's mode.
+    pub mode: Mode,
+    /// Why it changed last, for operators.
+    pub mode_note: String,
 }
 
 impl View {

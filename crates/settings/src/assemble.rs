@@ -10,7 +10,7 @@ use crate::mistake::{Complaint, Mistake};
 use crate::reader::Reader;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, SessionCookie, Settings, State};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{Codec, LogFormat, LogLevel};
+use crate::words::{BeginsAs, Codec, LogFormat, LogLevel};
 use std::path::PathBuf;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
@@ -110,6 +110,8 @@ fn cluster(read: &mut Reader<'_>, host_name: &str) -> Cluster {
         lease_ms: read.number("cluster.lease_ms"),
         lease_margin_ms: read.number("cluster.lease_margin_ms"),
         lost_after_ms: read.optional_number("cluster.lost_after_ms"),
+        mode: read.choice("cluster.mode").unwrap_or(BeginsAs::Own),
+        mode_ms_max: read.number("cluster.mode_ms_max"),
         frame_bytes_max: read.count("cluster.frame_bytes_max"),
     }
 }

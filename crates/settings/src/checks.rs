@@ -7,6 +7,7 @@ use crate::gather::{Fields, Layer, Origin};
 use crate::keys::KeyPattern;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
+use crate::words::BeginsAs;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -27,6 +28,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     bounds(settings, &mut checks);
     addresses(settings, &mut checks);
     strangers(settings, &mut checks);
+    modes(settings, &mut checks);
     checks.found
 }
 
@@ -145,6 +147,15 @@ fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
             // A file that could not be read has been named already.
             checks.report(&[key, "state.password", "state.password_file", "state.open"], message, remedy);
         }
+    }
+}
+
+/// What a cluster needs that begins with the upstream answering for sessions.
+fn modes(settings: &Settings, checks: &mut Checks<'_>) {
+    if settings.cluster.mode == BeginsAs::Observe && settings.rest_upstream().is_none() {
+        let message = "mode observe needs an upstream that answers for sessions".to_owned();
+        let remedy = "set state.upstream (and leave rest.enabled on), or write cluster.mode = \"own\"";
+        checks.report(&["cluster.mode", "state.upstream", "state.upstream_file", "rest.enabled"], message, remedy);
     }
 }
 

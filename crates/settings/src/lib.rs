@@ -45,7 +45,7 @@ pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, Numbering, Upstream};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};
-pub use words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};
+pub use words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 
 /// Most mistakes that are named at once; the rest is counted.
 const MISTAKES_MAX: usize = 200;

@@ -8,7 +8,7 @@ use crate::keys::KeyMatcher;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel};
+use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel};
 use std::net::SocketAddr;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::Policy;
@@ -115,6 +115,8 @@ pub struct Cluster {
     pub lease_ms: u64,
     pub lease_margin_ms: u64,
     pub lost_after_ms: Option<u64>,
+    pub mode: BeginsAs,
+    pub mode_ms_max: u64,
     pub frame_bytes_max: usize,
 }
 

@@ -6,7 +6,7 @@
 //! A key ends in `[]` + name where the setting belongs to each entry of a list. Longer than 400 lines because it is one table.
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
-use crate::words::{Codec, ListenerSessions, LogFormat, LogLevel, Word};
+use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -354,8 +354,25 @@ pub static TABLE: &[Setting] = &[
         None,
         "When the sessions of a node that is gone are declared lost. Not set: when it is proved dead.",
     ),
+    row(
+        "cluster.mode",
+        words::<BeginsAs>(),
+        Some("own"),
+        "What the first node of a new directory begins with: own, or observe (everything goes to the upstream). `wayfarer mode` changes it.",
+    ),
+    row(
+        "cluster.mode_ms_max",
+        ms(50, 60_000),
+        Some("1000"),
+        "How long operations may wait for all nodes to confirm the mode own, before the change is taken back; at most half of state.operation_ms_max.",
+    ),
     row("cluster.frame_bytes_max", bytes(65_536, GIB), Some("16777216"), "Largest message between nodes."),
-    row("handover.at_once_max", count(1, 4096), Some("16"), "Sessions that this node moves at the same time."),
+    row(
+        "handover.at_once_max",
+        count(1, 4096),
+        Some("64"),
+        "Sessions that this node moves at the same time; fewer while few are to be moved.",
+    ),
     row(
         "handover.carried_bytes_max",
         bytes(0, GIB),

@@ -47,6 +47,19 @@ impl Word for OnLost {
     const WORDS: &'static [(&'static str, Self)] = &[("error", Self::Error), ("absent", Self::Absent)];
 }
 
+/// The mode that a new cluster begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum BeginsAs {
+    /// Sessions have owners.
+    Own,
+    /// The upstream answers for sessions.
+    Observe,
+}
+
+impl Word for BeginsAs {
+    const WORDS: &'static [(&'static str, Self)] = &[("own", Self::Own), ("observe", Self::Observe)];
+}
+
 /// How the session id is written in its cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Codec {

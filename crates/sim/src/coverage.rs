@@ -87,6 +87,16 @@ counters! {
     check_outs,
     /// Sessions that went to rest with something in them.
     check_ins,
+    /// Changes of the mode that operators ordered.
+    modes_ordered,
+    /// Times that everybody had confirmed and the mode went on.
+    modes_reached,
+    /// Changes of the mode that were taken back for somebody who did not confirm.
+    modes_taken_back,
+    /// Operations that went straight to the upstream.
+    direct,
+    /// Operations that waited for a change of the mode.
+    held,
     /// Times that a crash cost writes that were not due.
     rolled_back,
 }

@@ -9,6 +9,7 @@ use wayfarer_engine::directory::{
     Transaction, View, Write,
 };
 use wayfarer_engine::ids::{Epoch, GroupId, Incarnation, SessionId};
+use wayfarer_engine::mode::Mode;
 
 /// See the head of this file.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,7 @@ impl Model {
         for (group, epoch) in &groups {
             self.view.groups.insert(*group, GroupRecord { group: *group, owner: Some(incarnation), epoch: *epoch });
         }
-        let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0 };
+        let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0, confirmed: 0 };
         self.view.members.insert(incarnation, record);
         Some(Registration { incarnation, groups })
     }
@@ -77,6 +78,11 @@ impl Model {
             Compare::StandsStill { incarnation, renewals } => {
                 self.is_alive(*incarnation) && self.view.members.get(incarnation).is_some_and(|m| m.renewals == *renewals)
             }
+            Compare::Mode { generation } => self.view.mode.generation == *generation,
+            Compare::Confirmed { generation } => {
+                let mut living = self.view.members.values().filter(|m| m.state != MemberState::Fenced);
+                living.all(|member| member.confirmed == *generation)
+            }
         }
     }
 
@@ -108,6 +114,20 @@ impl Model {
                 self.lose_groups(*incarnation);
                 self.view.members.remove(incarnation);
             }
+            Write::Confirm { incarnation, generation } => {
+                if let Some(member) = self.view.members.get_mut(incarnation) {
+                    member.confirmed = *generation;
+                }
+            }
+            Write::Disown { incarnation } => {
+                for session in self.disowned(*incarnation) {
+                    self.locations.remove(&session);
+                }
+            }
+            Write::Mode { phase, note } => {
+                self.view.mode = Mode { generation: self.view.mode.generation + 1, phase: *phase };
+                self.view.mode_note.clone_from(note);
+            }
         }
     }
 
@@ -129,11 +149,17 @@ impl Model {
         self.view.members.get(&who).is_some_and(|m| m.state != MemberState::Fenced)
     }
 
+    /// The sessions in the groups of a member.
+    pub fn disowned(&self, who: Incarnation) -> Vec<SessionId> {
+        let owner = |location: &Location| self.view.groups.get(&location.group).and_then(|group| group.owner);
+        self.locations.iter().filter(|(_, location)| owner(location) == Some(who)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// One linearizable read.
     pub fn read(&self, session: &SessionId) -> Placement {
         let location = self.locations.get(session).cloned();
         let group = location.as_ref().and_then(|l| self.view.groups.get(&l.group)).copied();
-        Placement { location, group }
+        Placement { location, group, mode: self.view.mode }
     }
 
     /// Members and groups.

@@ -17,6 +17,9 @@ impl World {
         }
         let delay_us = self.random.between(1_000, 2 * self.profile.trouble_us);
         self.after(delay_us, Event::Trouble);
+        if self.profile.modes && self.random.chance(80) {
+            return self.order_mode();
+        }
         let host = self.random.below(self.hosts.len() as u64) as usize;
         let first = if self.profile.planned { 32 } else { 0 };
         match self.random.between(first, 99) {

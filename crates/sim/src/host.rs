@@ -5,8 +5,9 @@
 
 use crate::operation::Reply;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId, Ticket};
+use wayfarer_engine::mode::Route;
 use wayfarer_engine::node::{Input, Node, Verdict};
 use wayfarer_engine::residence::{Resident, Table};
 
@@ -98,6 +99,13 @@ pub enum Stimulus {
         /// The answer.
         reply: Reply,
     },
+    /// What the upstream said to an operation that went straight there.
+    Answered {
+        /// Which operation.
+        operation: u64,
+        /// What.
+        reply: Reply,
+    },
     /// The machine's answer to an operation that asked it.
     Verdict(Ticket, Verdict),
     /// Parked operations of a session may try again.
@@ -120,6 +128,16 @@ pub struct Process {
     pub parked: Vec<(SessionId, Visit)>,
     /// Operations that were sent on, by number.
     pub sent_on: BTreeMap<u64, Visit>,
+    /// Where operations of clients go.
+    pub route: Route,
+    /// Until when they may go straight to the upstream, on its own clock.
+    pub direct_until_us: u64,
+    /// Operations of clients that are under way: the mode is not confirmed before they have ended.
+    pub passes: BTreeSet<u64>,
+    /// Operations of clients that wait for the mode.
+    pub holding: Vec<Visit>,
+    /// Operations that are at the upstream, by number.
+    pub direct: BTreeMap<u64, Visit>,
     /// Counts tickets.
     pub last_ticket: u64,
     /// Whether everything has left, so that it serves nobody any more.

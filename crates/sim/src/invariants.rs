@@ -16,6 +16,7 @@ use crate::profile::{LEASE_US, MARGIN_US};
 use crate::world::World;
 use wayfarer_engine::directory::{Location, NextEpoch, Transaction, Write};
 use wayfarer_engine::ids::{Epoch, GroupId, HandoverId, Incarnation};
+use wayfarer_engine::mode::Phase;
 use wayfarer_engine::residence::{Gate, Resident, Table};
 use wayfarer_engine::session::Content;
 
@@ -265,6 +266,9 @@ impl World {
         }
         if let Some(host) = self.hosts.iter().position(|h| h.process.is_none() || h.paused_until_us.is_some()) {
             return Some(format!("host {host} does not run"));
+        }
+        if matches!(self.directory.view().mode.phase, Phase::Settling | Phase::Parking { .. }) {
+            return Some(format!("the mode is {:?}", self.directory.view().mode));
         }
         let mut needed: Vec<HandoverId> = Vec::new();
         for session in 0..self.sessions.len() {

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod history;
 pub mod host;
 pub mod invariants;
+mod modes;
 mod names;
 pub mod network;
 pub mod operation;

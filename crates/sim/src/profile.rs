@@ -57,6 +57,8 @@ pub struct Profile {
     pub trouble_us: u64,
     /// Whether processes crash.
     pub crashes: bool,
+    /// Whether operators change the cluster's mode.
+    pub modes: bool,
     /// Whether members are fenced without proof of death.
     pub unproven: bool,
     /// The settings of the nodes.
@@ -91,6 +93,7 @@ impl Profile {
             belated: random.pick(lost).unwrap_or(0),
             trouble_us: random.between(20_000, 150_000),
             crashes: !planned && random.chance(700),
+            modes: false,
             unproven,
             node: node_settings(unproven, random),
             adoption,
@@ -105,6 +108,7 @@ impl Profile {
             profile.node.policy = Arc::new(policy);
             profile.keys = random.between(1, KEYS.len() as u64) as usize;
             profile.vanishing = random.pick(&[0, 20, 200]).unwrap_or(0);
+            profile.modes = random.chance(500);
         }
         profile
     }
@@ -141,6 +145,7 @@ fn node_settings(unproven: bool, random: &mut Random) -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: random.pick(&[500, 1 << 20]).unwrap_or(500),
         sweep_us: random.between(50_000, 300_000),
+        mode_us_max: LEASE_US / 2,
         // The small one holds a manifest, and with it one value or two.
         frame_bytes_max: random.pick(&[2_600, 1 << 20]).unwrap_or(2_600),
         waiting_max: 64,

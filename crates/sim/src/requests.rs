@@ -58,7 +58,7 @@ impl World {
     }
 
     pub(crate) fn transact(&mut self, from: Incarnation, request: RequestId, transaction: &Transaction, answer_us: Option<u64>) {
-        let owners = self.owners();
+        let (owners, leftover) = (self.owners(), self.leftovers(transaction));
         let outcome = self.directory.transact(transaction);
         let applied = matches!(outcome, Outcome::Applied { .. });
         let renewal = transaction.write.iter().any(|w| matches!(w, Write::Renew { .. }));
@@ -73,6 +73,7 @@ impl World {
         }
         if applied {
             self.judge_writes(transaction);
+            self.judge_mode(transaction, &leftover);
             self.judge_owners(&owners);
             if transaction.write.iter().any(|w| !matches!(w, Write::Place { .. } | Write::Forget { .. })) {
                 self.show_all();
@@ -84,7 +85,7 @@ impl World {
     }
 
     /// Members or groups have changed: the watch will show them.
-    fn show_all(&mut self) {
+    pub(crate) fn show_all(&mut self) {
         for host in 0..self.hosts.len() {
             if !std::mem::replace(&mut self.hosts[host].view_under_way, true) {
                 let delay_us =
@@ -129,17 +130,23 @@ impl World {
         self.hosts[host].starting = false;
         self.hosts[host].process = Some(Process {
             me,
-            node,
             table: MemoryTable::default(),
             lease_until_us: 0,
             tickets: BTreeMap::new(),
             parked: Vec::new(),
             sent_on: BTreeMap::new(),
+            route: node.route(),
+            direct_until_us: 0,
+            passes: BTreeSet::new(),
+            holding: Vec::new(),
+            direct: BTreeMap::new(),
+            node,
             last_ticket: 0,
             leaving: false,
         });
         self.trace.line(self.now_us, format_args!("host {host} starts as {}", me.0.0));
         self.after(0, Event::Tick(host, me));
+        self.tell_held(host);
         self.show_all();
     }
 }

@@ -40,12 +40,16 @@ impl World {
         self.hosts[host].process.as_mut()
     }
 
-    fn visit(&mut self, host: usize, mut visit: Visit) {
+    pub(crate) fn visit(&mut self, host: usize, mut visit: Visit) {
         let Some(operation) = self.operations.get(&visit.operation).cloned() else { return };
         if visit.from.is_none() && operation.answered {
             return;
         }
         visit.tries += 1;
+        let waits = visit.from.is_none() && !self.may_begin(host, visit.operation);
+        if !waits && visit.from.is_none() && self.goes_upstream(host) {
+            return self.send_upstream(host, visit);
+        }
         let now = self.hosts[host].clock.now(self.now_us);
         let (id, rule) = (self.sessions[operation.session].clone(), self.profile.adoption);
         let Some(process) = self.hosts[host].process.as_mut() else { return };
@@ -72,6 +76,7 @@ impl World {
         }
         let (me, in_lease) = (process.me, now.boot_us < process.lease_until_us);
         match attempt {
+            Attempt::NotHere | Attempt::Unknown | Attempt::Fetch(_) if waits => self.hold(host, visit),
             Attempt::NotHere => {
                 let creates = matches!(operation.kind, Kind::Write(..) | Kind::Update(..));
                 let purpose = if creates { Purpose::Create } else { Purpose::Read };
@@ -146,6 +151,10 @@ impl World {
                 Some(_) => self.finish(host, visit, Reply::NotHere),
                 None => self.send_on(host, visit, owner),
             },
+            Verdict::Upstream => match visit.from {
+                Some(_) => self.finish(host, visit, Reply::NotHere),
+                None => self.send_upstream(host, visit),
+            },
             Verdict::Parked => {
                 let session = self.sessions[operation.session].clone();
                 process.parked.push((session, visit));
@@ -182,8 +191,11 @@ impl World {
     }
 
     /// Sends the answer of this node: to its client, or to the node that forwarded the operation.
-    fn finish(&mut self, host: usize, visit: Visit, reply: Reply) {
-        let Some(to) = visit.from else { return self.answer(visit.operation, reply) };
+    pub(crate) fn finish(&mut self, host: usize, visit: Visit, reply: Reply) {
+        let Some(to) = visit.from else {
+            self.ends(host, visit.operation);
+            return self.answer(visit.operation, reply);
+        };
         let Some(there) = self.homes.get(&to).copied() else { return };
         if let Some(delay_us) = self.network.carry(host, there, self.now_us, &self.profile, &mut self.random) {
             self.after(delay_us, Event::Reach(to, Stimulus::Replied { operation: visit.operation, reply }));
@@ -213,6 +225,9 @@ impl World {
             }
             !late
         });
+        let held = |v: &&Visit| v.deadline_us <= now_us;
+        over.extend(process.holding.iter().filter(held).map(|v| (*v, Reply::Failed)));
+        process.holding.retain(|v| v.deadline_us > now_us);
         let late: Vec<u64> = process.sent_on.iter().filter(|(_, v)| v.deadline_us <= now_us).map(|(n, _)| *n).collect();
         over.extend(late.iter().filter_map(|n| process.sent_on.remove(n)).map(|v| (v, Reply::Unknown)));
         // A verdict still comes for these; their clients wait no longer.

@@ -4,6 +4,8 @@
 //! It never answers for a node. Requests have fates as those to the directory have: lost, late, unanswered. While a session is
 //! nobody's, what is here *is* the session: the account of the truth follows it.
 //!
+//! Longer than 400 lines because what is at rest and what must be there are judged together.
+//!
 //! | invariant | here |
 //! |---|---|
 //! | one owner | a store under an older epoch, or an older sequence, is refused |
@@ -12,7 +14,7 @@
 
 use crate::host::Stimulus;
 use crate::network::fate;
-use crate::operation::{FIELDS, KEYS, Kind, WriteId, fields_of, id_of, key_of};
+use crate::operation::{FIELDS, KEYS, Kind, WriteId, fields_of, id_of, key_of, value_of};
 use crate::profile::DIRECTORY_PATIENCE_US;
 use crate::world::{Event, World};
 use bytes::Bytes;
@@ -105,6 +107,27 @@ impl Upstream {
         KEYS.iter().filter_map(of).flat_map(|key| key.fields.clone()).collect()
     }
 
+    /// What a client's operation does there, and the write whose value it sees.
+    pub(crate) fn direct(&mut self, id: &SessionId, kind: Kind, keys: usize) -> Option<WriteId> {
+        let place = |field| (id.clone(), Bytes::from_static(key_of(field, keys)));
+        let name = |field: usize| Bytes::from_static(FIELDS[field].0.as_bytes());
+        let mut saw = None;
+        if let Kind::Read(field) | Kind::Update(field, _) = kind {
+            let value = self.keys.get(&place(field)).and_then(|key| key.fields.get(&name(field)));
+            saw = value.map(|value| id_of(value, field).unwrap_or(WriteId::MAX));
+        }
+        match kind {
+            Kind::Read(_) => {}
+            Kind::Write(field, write) | Kind::Update(field, write) => {
+                self.keys.entry(place(field)).or_default().fields.insert(name(field), value_of(write, field));
+            }
+            Kind::Delete | Kind::Drop(..) => kind.keys(keys).into_iter().for_each(|key| {
+                self.keys.entry((id.clone(), key)).or_default().fields.clear();
+            }),
+        }
+        saw
+    }
+
     fn load(&mut self, id: &SessionId, epoch: Epoch, targets: Vec<Target>) -> Loaded {
         let mut all = Vec::new();
         for target in targets {
@@ -195,6 +218,9 @@ impl World {
         answer_us: Option<u64>,
     ) {
         let Some(at) = self.sessions.iter().position(|id| id == session) else { return };
+        if matches!(ask, Ask::Store(_)) && self.is_cut_off(from) {
+            return;
+        }
         let before = self.upstream.fields(session);
         let answer = match ask {
             Ask::Look => Input::Looked { request, found: Some(!before.is_empty()) },

@@ -77,6 +77,15 @@ pub enum Event {
         /// When its answer arrives, from now; `None`: never.
         answer_us: Option<u64>,
     },
+    /// An operation of a client reaches the upstream, straight from its node.
+    Direct {
+        /// Who sent it.
+        from: Incarnation,
+        /// Which.
+        operation: u64,
+        /// When its answer arrives, from now; `None`: never.
+        answer_us: Option<u64>,
+    },
     /// The watch shows members and groups to a host.
     Show(usize),
     /// A client acts.
@@ -211,6 +220,7 @@ impl World {
             Event::Upstream { from, request, session, ask, answer_us } => {
                 self.upstream(from, request, &session, &ask, answer_us);
             }
+            Event::Direct { from, operation, answer_us } => self.direct(from, operation, answer_us),
             Event::Show(host) => self.show(host),
             Event::Act(client) => self.act(client),
             Event::Start(host) => self.start(host),
@@ -248,6 +258,7 @@ impl World {
             Stimulus::Begin(operation) => self.begin(host, operation),
             Stimulus::Forwarded { from, operation } => self.forwarded(host, from, operation),
             Stimulus::Replied { operation, reply } => self.replied(host, operation, reply),
+            Stimulus::Answered { operation, reply } => self.came_from_upstream(host, operation, reply),
             Stimulus::Verdict(ticket, verdict) => self.decided(host, ticket, verdict),
             Stimulus::Wake(session) => self.wake(host, &session),
         }
@@ -315,6 +326,8 @@ impl World {
             Effect::LeaseUntil(until_us) => {
                 if let Some(process) = self.hosts[host].process.as_mut() {
                     process.lease_until_us = until_us;
+                    let longer_us = self.profile.node.lease.lost_after_us.unwrap_or(u64::MAX);
+                    process.direct_until_us = if until_us == 0 { 0 } else { until_us.saturating_add(longer_us) };
                 }
             }
             Effect::Fenced => {
@@ -338,6 +351,7 @@ impl World {
             Effect::Load { request, session, epoch, keys } => self.ask_upstream(me, request, session, Ask::Load(epoch, keys)),
             Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
             Effect::CheckedIn { .. } | Effect::Expired(_) => {}
+            Effect::Route(route) => self.reroute(host, route),
             Effect::Note(note) => self.note(me, &note),
         }
     }
@@ -356,7 +370,7 @@ impl World {
             Note::Mismatch => self.violate("never wrong data", "a value did not match its manifest".to_owned()),
             Note::Lost => coverage.lost_variables += 1,
             Note::CheckedOut => coverage.check_outs += 1,
-            Note::Flushed { .. } | Note::UpstreamFailed | Note::CheckedIn | Note::CheckInFailed => {}
+            Note::Flushed { .. } | Note::UpstreamFailed | Note::CheckedIn | Note::CheckInFailed(_) => {}
             // Nobody but nodes writes there, and the guard tells those apart.
             Note::Foreign(..) => self.violate("one owner", "a key at rest was written by somebody else".to_owned()),
             Note::Stale(_) => {}

@@ -56,3 +56,18 @@ fn a_check_in_before_the_flush_is_found() {
 fn outcomes_that_are_booked_to_other_keys_are_found() {
     is_found(Bug::OutcomesOfOtherKeys);
 }
+
+#[test]
+fn a_claim_in_any_mode_is_found() {
+    is_found(Bug::ClaimInAnyMode);
+}
+
+#[test]
+fn a_confirmation_with_operations_under_way_is_found() {
+    is_found(Bug::ConfirmUnderWay);
+}
+
+#[test]
+fn a_confirmation_with_sessions_left_is_found() {
+    is_found(Bug::ConfirmUnsettled);
+}

@@ -77,7 +77,10 @@ pub(super) fn configuration(found: &[Found], upstream: &Upstream) -> String {
         }
         out.push_str(&format!("    {},\n", found.entry));
     }
-    out.push_str("]\n\n[cluster]\nname = \"wayfarer\" # the same on all nodes that share sessions\ndirectory = \"sqlite:wayfarer-directory.db\"\n");
+    out.push_str("]\n\n[cluster]\nname = \"wayfarer\" # the same on all nodes that share sessions\ndirectory = \"sqlite:wayfarer-directory.db\"\n\
+         # The safe beginning: the Redis above goes on answering for sessions, members with and without sidecars may mix, and\n\
+         # `wayfarer status` says what would be gained. `wayfarer mode own` changes it for all members, `wayfarer mode observe` back.\n\
+         mode = \"observe\"\n");
     out
 }
 

@@ -139,10 +139,11 @@ async fn logout(store: State<Arc<Store>>, session: Session) -> Response {
 fn answer(outcome: redis::RedisResult<String>) -> Response {
     match outcome {
         Ok(text) => text.into_response(),
-        // Only the kind of the error: its text may name the key, which holds the session id.
+        // The kind of the error, and the sidecar's own words, which name no session; a server's text may name the key.
         Err(error) => {
             let kind = error.code().map_or_else(|| error.category().to_owned(), str::to_owned);
-            (StatusCode::SERVICE_UNAVAILABLE, format!("session store: {kind}")).into_response()
+            let words = error.detail().filter(|detail| detail.starts_with("wayfarer: ")).unwrap_or_default();
+            (StatusCode::SERVICE_UNAVAILABLE, format!("session store: {kind} {words}").trim_end().to_owned()).into_response()
         }
     }
 }

@@ -16,7 +16,8 @@ pub async fn registration_shows_in_the_view(store: &impl Store) {
     let b = there.register(draft("b"), 3).await.expect("the name is free");
     let seen = view(&here).await;
     assert_eq!(seen, view(&there).await);
-    let record = MemberRecord { incarnation: a.incarnation, draft: said, state: MemberState::Accepting, renewals: 0 };
+    let record =
+        MemberRecord { incarnation: a.incarnation, draft: said, state: MemberState::Accepting, renewals: 0, confirmed: 0 };
     assert_eq!(seen.members.get(&a.incarnation), Some(&record));
     assert_eq!((seen.members.len(), seen.groups.len()), (2, 3));
     for (group, epoch) in b.groups {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `locations` | compare-and-set, refusals, conditions, epochs, batches |
 //! | `members` | registration, leases, fencing, leaving, proof of death |
+//! | `modes` | the mode, its confirmation, claims that compare it |
 //! | `together` | several instances and tasks: counter, linearizable history, watch |
 //! | [`history`] | the checker of such a history |
 
@@ -22,10 +23,12 @@
 pub mod history;
 mod locations;
 mod members;
+mod modes;
 mod together;
 
 pub use locations::*;
 pub use members::*;
+pub use modes::*;
 pub use together::*;
 
 use std::future::Future;
@@ -62,6 +65,8 @@ macro_rules! conformance_suite {
             registration_shows_in_the_view, a_name_belongs_to_one_living_member, a_fenced_name_is_free,
             a_dead_process_is_proven_dead, nobody_is_proven_dead_without_a_record, fencing_loses_groups_in_one_transaction,
             a_fenced_member_never_renews, a_fenced_member_stays_fenced, a_member_leaves, a_renewal_ends_standing_still, renewals_are_counted, states_are_kept,
+            a_mode_changes_once_a_generation, a_mode_waits_for_every_living_member, a_claim_in_another_mode_is_refused,
+            what_a_member_disowns_is_its_own,
             numbers_are_never_given_out_twice, a_reopened_store_continues_the_counter, writes_are_read_at_once,
             concurrent_counters_lose_nothing, a_history_is_linearizable, batches_overlap_without_tearing,
             a_watch_sees_other_instances, a_watch_begins_with_the_present,

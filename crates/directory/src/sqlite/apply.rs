@@ -6,12 +6,16 @@
 //!
 //! Invariant: numbers come from [`Counters`] only, which are stored in the same commit as the records that use them.
 
-use super::rows::{DEPENDS_MAX, depends_bytes, group, is_alive, key_of, location_key, placement, stands_still, state_code};
+use super::rows::{
+    DEPENDS_MAX, all_confirmed, depends_bytes, group, is_alive, key_of, location_key, mode, phase_code, placement, stands_still,
+    state_code,
+};
 use rusqlite::Connection;
 use wayfarer_engine::directory::{
     Compare, DirectoryError, GroupRecord, MemberState, NextEpoch, Outcome, Placement, Transaction, Write,
 };
 use wayfarer_engine::ids::{Epoch, Incarnation, SessionId};
+use wayfarer_engine::mode::NOTE_BYTES_MAX;
 
 /// How many comparisons and writes one transaction may have together.
 pub const PARTS_MAX: usize = 16_384;
@@ -93,7 +97,7 @@ pub(super) fn transact(conn: &Connection, counters: &mut Counters, transaction: 
     if !all_hold(conn, transaction)? {
         let found = match first_session(transaction) {
             Some(session) => placement(conn, &key_of(session))?,
-            None => Placement::default(),
+            None => Placement { mode: mode(conn)?, ..Placement::default() },
         };
         return Ok(Outcome::Refused { found });
     }
@@ -111,6 +115,12 @@ fn refuse_malformed(transaction: &Transaction) -> Result<(), Stop> {
         )));
     }
     for write in &transaction.write {
+        if let Write::Mode { note, .. } = write
+            && note.len() > NOTE_BYTES_MAX
+        {
+            let len = note.len();
+            return Err(Stop::asked(format!("the note of a mode has {len} bytes, at most {NOTE_BYTES_MAX} are possible")));
+        }
         if let Write::Place { depends, .. } = write
             && depends.len() > DEPENDS_MAX
         {
@@ -130,6 +140,8 @@ fn all_hold(conn: &Connection, transaction: &Transaction) -> rusqlite::Result<bo
             }
             Compare::Alive { incarnation } => is_alive(conn, *incarnation)?,
             Compare::StandsStill { incarnation, renewals } => stands_still(conn, *incarnation, *renewals)?,
+            Compare::Mode { generation } => mode(conn)?.generation == *generation,
+            Compare::Confirmed { generation } => all_confirmed(conn, *generation)?,
         };
         if !holds {
             return Ok(false);
@@ -148,7 +160,7 @@ fn all_hold(conn: &Connection, transaction: &Transaction) -> rusqlite::Result<bo
 fn first_session(transaction: &Transaction) -> Option<&SessionId> {
     let compared = transaction.compare.iter().find_map(|compare| match compare {
         Compare::Location { session, .. } => Some(session),
-        Compare::Group { .. } | Compare::Alive { .. } | Compare::StandsStill { .. } => None,
+        _ => None,
     });
     compared.or_else(|| {
         transaction.write.iter().find_map(|write| match write {
@@ -192,6 +204,19 @@ fn apply(conn: &Connection, counters: &mut Counters, fresh: Epoch, write: &Write
         Write::Leave { incarnation } => {
             conn.prepare_cached("DELETE FROM member WHERE incarnation = ?1")?.execute([incarnation.0.0])?;
             lose_groups(conn, *incarnation)?;
+        }
+        Write::Confirm { incarnation, generation } => {
+            conn.prepare_cached("UPDATE member SET confirmed = ?2 WHERE incarnation = ?1")?
+                .execute((incarnation.0.0, generation))?;
+        }
+        Write::Disown { incarnation } => {
+            conn.prepare_cached("DELETE FROM location WHERE grp IN (SELECT id FROM grp WHERE owner = ?1)")?
+                .execute([incarnation.0.0])?;
+            return Ok(());
+        }
+        Write::Mode { phase, note } => {
+            conn.prepare_cached("UPDATE mode SET generation = generation + 1, phase = ?1, note = ?2")?
+                .execute((phase_code(*phase), note))?;
         }
     }
     counters.changed();

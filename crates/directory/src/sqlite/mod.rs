@@ -40,6 +40,7 @@ use wayfarer_engine::directory::{
     Answer, Directory, DirectoryError, MemberDraft, Outcome, Placement, Registration, Transaction, View, Watcher,
 };
 use wayfarer_engine::ids::{Incarnation, SessionId};
+use wayfarer_engine::mode::Phase;
 
 /// The bounds of a [`SqliteDirectory`].
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ pub struct SqliteOptions {
     pub fenced_max: usize,
     /// Whose directory it is: a file that another cluster has made is refused. Empty: anybody's.
     pub cluster: String,
+    /// The mode that a new directory begins with.
+    pub begins: Phase,
     /// How long, in seconds, fenced members, lost groups and locations in lost groups are kept.
     pub keep_fenced_s: u64,
 }
@@ -75,6 +78,7 @@ impl Default for SqliteOptions {
             members_max: 1024,
             fenced_max: 256,
             cluster: String::new(),
+            begins: Phase::Own,
             keep_fenced_s: 86_400,
         }
     }
@@ -104,7 +108,7 @@ impl SqliteDirectory {
             .map_err(|error| DirectoryError::NotAsked(format!("{} cannot be found: {error}", path.display())))?
             .into();
         let locks = Arc::new(Locks::open(&path)?);
-        schema::prepare(&mut writing, &path, &locks.boot_id)?;
+        schema::prepare(&mut writing, &path, &locks.boot_id, options.begins)?;
         schema::claim(&writing, &path, &options.cluster)?;
         let file = same_file::SameFile::of(&path)?;
         let made_unix_ms = schema::made_unix_ms(&writing).map_err(|e| failed(&path, "read", &e))?;

@@ -106,7 +106,7 @@ fn insert(
     token: &str,
 ) -> Result<Registration, Stop> {
     let epoch = counters.next()?;
-    conn.prepare_cached("INSERT INTO member VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, NULL)")?.execute((
+    conn.prepare_cached("INSERT INTO member VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, NULL, 0)")?.execute((
         epoch.0,
         &draft.name,
         &draft.control,

@@ -7,6 +7,7 @@ use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use wayfarer_engine::directory::{GroupRecord, Location, MemberDraft, MemberRecord, MemberState, Placement, Role, View};
 use wayfarer_engine::ids::{Digest, Epoch, GroupId, HandoverId, Incarnation, SessionId};
+use wayfarer_engine::mode::{Mode, Phase};
 
 /// How many handovers a location may depend on.
 pub(super) const DEPENDS_MAX: usize = 1024;
@@ -82,6 +83,7 @@ fn member_of(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
         },
         state,
         renewals: row.get(8)?,
+        confirmed: row.get(9)?,
     })
 }
 
@@ -109,7 +111,7 @@ pub(super) fn placement(conn: &Connection, key: &[u8; 32]) -> rusqlite::Result<P
         Some(location) => group(conn, location.group)?,
         None => None,
     };
-    Ok(Placement { location, group })
+    Ok(Placement { location, group, mode: mode(conn)? })
 }
 
 /// Group and epoch of a session's location.
@@ -138,10 +140,46 @@ pub(super) fn stands_still(conn: &Connection, incarnation: Incarnation, renewals
 
 /// All members and groups. The caller's read transaction makes it one snapshot.
 pub(super) fn view(conn: &Connection) -> rusqlite::Result<View> {
-    let members = "SELECT incarnation, name, control, zone, app_name, app_version, role, state, renewals FROM member";
+    let members = "SELECT incarnation, name, control, zone, app_name, app_version, role, state, renewals, confirmed \
+                   FROM member";
     let members = all(conn.prepare_cached(members)?, member_of, |m| m.incarnation)?;
     let groups = all(conn.prepare_cached("SELECT id, owner, epoch FROM grp")?, group_of, |g| g.group)?;
-    Ok(View { members, groups })
+    let mode_note = conn.prepare_cached("SELECT note FROM mode")?.query_row([], |row| row.get(0))?;
+    Ok(View { members, groups, mode: mode(conn)?, mode_note })
+}
+
+/// The number that stands for a phase of the mode.
+pub(super) fn phase_code(phase: Phase) -> i64 {
+    match phase {
+        Phase::Own => 0,
+        Phase::Settling => 1,
+        Phase::Observe => 2,
+        Phase::Parking { observed: false } => 3,
+        Phase::Parking { observed: true } => 4,
+    }
+}
+
+fn phase_of(code: i64) -> rusqlite::Result<Phase> {
+    Ok(match code {
+        0 => Phase::Own,
+        1 => Phase::Settling,
+        2 => Phase::Observe,
+        3 => Phase::Parking { observed: false },
+        4 => Phase::Parking { observed: true },
+        _ => return Err(strange(1, "unknown mode")),
+    })
+}
+
+/// The cluster's mode.
+pub(super) fn mode(conn: &Connection) -> rusqlite::Result<Mode> {
+    let mut find = conn.prepare_cached("SELECT generation, phase FROM mode")?;
+    find.query_row([], |row| Ok(Mode { generation: row.get(0)?, phase: phase_of(row.get(1)?)? }))
+}
+
+/// Whether all members that are not fenced have confirmed this generation.
+pub(super) fn all_confirmed(conn: &Connection, generation: u64) -> rusqlite::Result<bool> {
+    let mut find = conn.prepare_cached("SELECT 1 FROM member WHERE fenced_unix_s IS NULL AND confirmed <> ?1 LIMIT 1")?;
+    Ok(!find.exists([generation])?)
 }
 
 fn all<K: Ord, T>(

@@ -6,10 +6,11 @@
 //! | table | key | columns |
 //! |---|---|---|
 //! | meta | one row | counter (epochs, incarnations, groups), changes (of members and groups), boot id of the last opening |
-//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when |
+//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when, confirmed mode |
 //! | made | one row | when the file was made, milliseconds since 1970: which of two directories is the later one |
 //! | cluster | one row | whose directory it is; no row: nobody has said so |
 //! | grp | id | owner (NULL: lost), epoch, lost when |
+//! | mode | one row | generation, phase, note of the cluster's mode |
 //! | location | SHA-256 of the session's id | grp, epoch, last handover, depends |
 //!
 //! The schema version of all records is `PRAGMA user_version`.
@@ -20,13 +21,15 @@
 //! Invariant: no number of the counter is given out twice, also after a crash of the machine.
 
 use super::busy::{pause, pauses, wait_while_busy};
+use super::rows::phase_code;
 use super::{SqliteOptions, failed};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 use wayfarer_engine::directory::DirectoryError;
+use wayfarer_engine::mode::Phase;
 
 /// The present version of the tables.
-pub(super) const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 2;
 /// Marks the file as ours: `WYFR`.
 const APPLICATION_ID: i64 = 0x5759_4652;
 /// More than could be lost between two syncs, and small enough for two thousand million restarts.
@@ -46,7 +49,7 @@ CREATE TABLE meta (
 CREATE TABLE member (
     incarnation INTEGER PRIMARY KEY, name TEXT NOT NULL, control TEXT NOT NULL, zone TEXT NOT NULL, app_name TEXT NOT NULL,
     app_version TEXT NOT NULL, role INTEGER NOT NULL, state INTEGER NOT NULL, renewals INTEGER NOT NULL,
-    boot_id TEXT NOT NULL, token TEXT NOT NULL, fenced_unix_s INTEGER);
+    boot_id TEXT NOT NULL, token TEXT NOT NULL, fenced_unix_s INTEGER, confirmed INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX member_alive ON member (name) WHERE fenced_unix_s IS NULL;
 CREATE TABLE grp (id INTEGER PRIMARY KEY, owner INTEGER, epoch INTEGER NOT NULL, lost_unix_s INTEGER);
 CREATE INDEX grp_owner ON grp (owner);
@@ -54,6 +57,12 @@ CREATE TABLE location (
     session BLOB PRIMARY KEY, grp INTEGER NOT NULL, epoch INTEGER NOT NULL, last_origin INTEGER, last_serial INTEGER,
     depends BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX location_grp ON location (grp);
+";
+
+/// What version 2 added: the mode. A directory of before has sessions with owners.
+const MODE: &str = "
+CREATE TABLE mode (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL, phase INTEGER NOT NULL, note TEXT NOT NULL);
+INSERT INTO mode (id, generation, phase, note) VALUES (1, 1, 0, '');
 ";
 
 /// A connection to the file at `path`, made if it is not there.
@@ -87,8 +96,8 @@ pub(super) fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection
 }
 
 /// Makes or checks the tables, and moves the counter on if the machine was restarted.
-pub(super) fn prepare(conn: &mut Connection, path: &Path, boot_id: &str) -> Result<(), DirectoryError> {
-    let found = install(conn, boot_id).map_err(|e| failed(path, "prepare", &e))?;
+pub(super) fn prepare(conn: &mut Connection, path: &Path, boot_id: &str, begins: Phase) -> Result<(), DirectoryError> {
+    let found = install(conn, boot_id, begins).map_err(|e| failed(path, "prepare", &e))?;
     if found > SCHEMA {
         return Err(newer(path, found));
     }
@@ -169,16 +178,23 @@ fn set_wal(conn: &Connection, busy_ms: u64) -> rusqlite::Result<String> {
 }
 
 /// Returns the schema version that it found, after having brought older ones to the present one.
-fn install(conn: &mut Connection, boot_id: &str) -> rusqlite::Result<i64> {
+fn install(conn: &mut Connection, boot_id: &str, begins: Phase) -> rusqlite::Result<i64> {
     conn.execute_batch("PRAGMA synchronous = FULL")?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(MADE)?;
     let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found == 0 {
         tx.execute_batch(TABLES)?;
+        tx.execute_batch(MODE)?;
+        tx.execute("UPDATE mode SET phase = ?1", [phase_code(begins)])?;
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"))?;
         tx.execute("INSERT INTO meta (id, counter, changes, boot_id) VALUES (1, 0, 0, ?1)", [boot_id])?;
     } else if found <= SCHEMA {
+        if found == 1 {
+            tx.execute_batch("ALTER TABLE member ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0;")?;
+            tx.execute_batch(MODE)?;
+            tx.execute_batch(&format!("PRAGMA user_version = {SCHEMA};"))?;
+        }
         let other_boot: Option<i64> =
             tx.query_row("SELECT 1 FROM meta WHERE boot_id <> ?1", [boot_id], |row| row.get(0)).optional()?;
         if other_boot.is_some() {

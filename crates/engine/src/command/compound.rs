@@ -46,6 +46,22 @@ const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A stamp is the first bytes of a digest; a key that is not there has an empty one.
 const STAMP_BYTES: usize = 16;
 
+/// What an operation is, for whoever performs it somewhere else.
+#[derive(Clone, Copy)]
+pub enum Form<'a> {
+    /// Its arguments are a command.
+    Single,
+    /// Several commands as one.
+    Transaction {
+        /// Keys with the stamps that they must still have.
+        watched: &'a [(Target, Bytes)],
+        /// The commands.
+        ops: &'a [Op],
+    },
+    /// The stamps of its keys.
+    Stamps,
+}
+
 /// What an operation consists of, if it is more than one command.
 #[derive(Clone)]
 pub(super) enum Body {
@@ -108,6 +124,15 @@ impl Op {
             Some(Body::Script(_)) => true,
             Some(Body::Transaction { ops, .. }) => ops.iter().any(Op::is_script),
             Some(Body::Stamps) | None => false,
+        }
+    }
+
+    /// What it is.
+    pub fn form(&self) -> Form<'_> {
+        match self.body.as_deref() {
+            Some(Body::Transaction { watched, ops }) => Form::Transaction { watched, ops },
+            Some(Body::Stamps) => Form::Stamps,
+            Some(Body::Script(_)) | None => Form::Single,
         }
     }
 

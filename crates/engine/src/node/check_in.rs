@@ -160,7 +160,7 @@ impl Node {
             Action::RemoveAgain => check_in.deadline_us = turn.now.boot_us + self.settings.retry_us,
             Action::Forget => self.forget_resting(session, state == State::AtRest, turn),
             Action::Open => {
-                turn.note(Note::CheckInFailed);
+                turn.note(Note::CheckInFailed(session.clone()));
                 turn.table.with(session, |slot| {
                     if let Some(resident) = slot.as_mut().filter(|r| r.gate == Gate::Resting) {
                         resident.gate = Gate::Open;

@@ -18,6 +18,7 @@ use super::{Effect, Node, Note, Pending, Purpose, Reason, Turn, Verdict};
 use crate::command::Target;
 use crate::directory::{Location, Placement};
 use crate::ids::{Epoch, SessionId, Ticket};
+use crate::mode::Mode;
 use crate::residence::{Gate, Resident, Table};
 use crate::rest::change::{Loaded, LoadedKey};
 use crate::rest::copy::{KNOWN_ABSENT_MAX, KeyCopy, RestCopy};
@@ -30,16 +31,16 @@ impl Node {
         if has_record || self.is_wanted(&session, |purpose| purpose == Purpose::Create) {
             return self.bear(session, placement, Claim::AtRest, turn);
         }
-        let request = self.request(Pending::Look(session.clone()));
+        let request = self.request(Pending::Look(session.clone(), placement.mode));
         turn.effects.push(Effect::Look { request, session });
     }
 
-    pub(super) fn looked<T: Table>(&mut self, session: SessionId, found: Option<bool>, turn: &mut Turn<'_, T>) {
+    pub(super) fn looked<T: Table>(&mut self, session: SessionId, mode: Mode, found: Option<bool>, turn: &mut Turn<'_, T>) {
         if let Some(verdict) = self.known(&session, turn) {
             return self.conclude(&session, turn, |_| Some(verdict));
         }
         match found {
-            Some(true) => self.bear(session, &Placement::default(), Claim::AtRest, turn),
+            Some(true) => self.bear(session, &Placement { mode, ..Placement::default() }, Claim::AtRest, turn),
             Some(false) => self.conclude(&session, turn, |_| Some(Verdict::Absent)),
             None => {
                 turn.note(Note::UpstreamFailed);

@@ -80,7 +80,8 @@ impl Node {
             return;
         }
         let resides = turn.table.with(&session, |slot| slot.is_some());
-        let group = self.group_for(&session).filter(|_| self.accepts() && self.lease.is_valid(turn.now.boot_us));
+        let group =
+            self.group_for(&session).filter(|_| self.accepts() && self.modes.owns() && self.lease.is_valid(turn.now.boot_us));
         let Some(group) = group else {
             return turn.send(from, Message::Reject { handover, reason: Rejection::NotAccepting });
         };

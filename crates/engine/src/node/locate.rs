@@ -8,14 +8,17 @@
 //!                  ├─ nobody's, to create ─► compare-and-set ─┬─ applied ─► resident, Here
 //!                  │                                          └─ refused ─► as read
 //!                  ├─ ours ─► Here, Parked (a commit is under way), or compare-and-set as for a birth: we missed its outcome
-//!                  └─ another's ─► At(owner)
+//!                  ├─ another's ─► At(owner)
+//!                  └─ nobody's, and the mode is not `own` ─► Upstream
 //! ```
 //! Invariant: *one owner*: a birth and an end are changes of ownership, by compare-and-set.
 
 use super::write_behind::Progress;
 use super::{Effect, Input, Node, Note, Pending, Purpose, Reason, Turn, Verdict, spread};
+use crate::bugs::{self, Bug};
 use crate::directory::{Compare, Location, MemberState, NextEpoch, Outcome, Placement, Role, Transaction, Write};
 use crate::ids::{Epoch, GroupId, SessionId, Ticket, Version};
+use crate::mode::Phase;
 use crate::node::message::Message;
 use crate::residence::{Gate, Resident, Table};
 use crate::session::Session;
@@ -142,6 +145,9 @@ impl Node {
         if let Some(verdict) = self.known(&session, turn) {
             return self.conclude(&session, turn, |_| Some(verdict));
         }
+        if placement.mode.phase != Phase::Own {
+            return self.located_in_mode(session, &placement, turn);
+        }
         match placement.owner() {
             // The record was ours when it was read, and nothing is here: a birth of ours whose outcome did not reach us, or a
             // session that has left since. Only a compare-and-set can tell; a record that is still the same holds nothing.
@@ -235,10 +241,13 @@ impl Node {
             let verdict = self.cordoned().map_or(Verdict::TryAgain(Reason::NoOwner), Verdict::At);
             return self.conclude(&session, turn, |_| Some(verdict));
         };
-        let compare = vec![
+        let mut compare = vec![
             Compare::Location { session: session.clone(), is: placement.key() },
             Compare::Group { group, owner: self.me.incarnation, epoch },
         ];
+        if !bugs::on(Bug::ClaimInAnyMode) {
+            compare.push(Compare::Mode { generation: placement.mode.generation });
+        }
         let place = Write::Place { session: session.clone(), group, epoch: NextEpoch::Fresh, last: None, depends: Vec::new() };
         self.transact(Pending::Birth { session, group }, Transaction { compare, write: vec![place] }, turn);
     }

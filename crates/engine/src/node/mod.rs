@@ -17,6 +17,7 @@
 //! | `write_behind` | what goes to the upstream, and when |
 //! | `check_in` | sessions that go to rest |
 //! | `standing` | its lease, the view, the death of others |
+//! | `modes` | what it does about the cluster's mode |
 //!
 //! Invariants: *one owner*, *planned moves lose nothing*, *never wrong data*; *everything is bounded* by [`NodeSettings`].
 
@@ -27,6 +28,7 @@ mod keeping;
 mod late;
 mod locate;
 pub mod message;
+mod modes;
 mod moves;
 mod outgoing;
 mod payload;
@@ -40,6 +42,7 @@ pub use port::{Effect, Input, NodeSettings, Note, Purpose, Reason, Verdict};
 use crate::directory::{Location, MemberRecord, MemberState, Role, Transaction, View, Write};
 use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, Now, RequestId, SessionId, Ticket};
 use crate::lease::{Lease, Watchdog};
+use crate::mode::Mode;
 use crate::residence::Table;
 use std::collections::{BTreeMap, HashMap};
 
@@ -68,11 +71,13 @@ enum Pending {
     Commit(HandoverId),
     Settle { session: SessionId, epoch: Epoch, needed: Vec<HandoverId> },
     Sweep(HandoverId),
-    Look(SessionId),
+    Look(SessionId, Mode),
     Load { session: SessionId, location: Location },
     Reach { session: SessionId, epoch: Epoch, ticket: Ticket },
     Store(SessionId),
     CheckIn(SessionId),
+    Mode,
+    Release(SessionId),
 }
 
 /// See the head of this file.
@@ -101,6 +106,7 @@ pub struct Node {
     late: late::Late,
     behind: write_behind::Behind,
     check_ins: check_in::CheckIns,
+    modes: modes::Modes,
 }
 
 /// One turn: what every part of the node needs to act.
@@ -143,6 +149,7 @@ impl Node {
             newest: view.members.keys().next_back().copied().unwrap_or(me.incarnation),
             alone_since_us: None,
             watched_us: now.boot_us,
+            modes: modes::Modes::new(view.mode, now.boot_us),
             view,
             probing: BTreeMap::new(),
             pending: HashMap::new(),
@@ -184,8 +191,8 @@ impl Node {
             Input::Reach { session, keys, ticket } => self.reach(session, keys, ticket, &mut turn),
             Input::Flush { session, ticket } => self.flush_for(session, ticket, &mut turn),
             Input::Looked { request, found } => {
-                if let Some(Pending::Look(session)) = self.pending.remove(&request) {
-                    self.looked(session, found, &mut turn);
+                if let Some(Pending::Look(session, mode)) = self.pending.remove(&request) {
+                    self.looked(session, mode, found, &mut turn);
                 }
             }
             Input::Loaded { request, loaded } => match self.pending.remove(&request) {
@@ -202,6 +209,7 @@ impl Node {
             Input::Give { to, count, batch } => self.give(to, count, batch, &mut turn),
             Input::Cordon(on) => self.cordon(on, &mut turn),
             Input::Drain => self.drain(&mut turn),
+            Input::Held { generation } => self.held(generation, &mut turn),
             Input::Leave => {
                 self.left = true;
                 let write = vec![Write::Leave { incarnation: self.me.incarnation }];
@@ -233,6 +241,7 @@ impl Node {
         self.tick_late(turn);
         self.tick_behind(turn);
         self.tick_check_ins(turn);
+        self.tick_modes(turn);
     }
 
     fn heard<T: Table>(&mut self, from: Incarnation, message: message::Message, turn: &mut Turn<'_, T>) {
@@ -266,10 +275,11 @@ impl Node {
             Some(Pending::Commit(handover)) => self.commit_ended(handover, outcome, turn),
             Some(Pending::Settle { session, epoch, needed }) => self.settled(session, epoch, needed, outcome, turn),
             Some(Pending::CheckIn(session)) => self.check_in_ended(session, outcome, turn),
-            // The view tells what became of a change of state; a leave is the last thing that a node does.
-            Some(Pending::State | Pending::Leave | Pending::Locate(_) | Pending::Sweep(_)) | None => {}
+            Some(Pending::Release(session)) => self.released(session, outcome, turn),
+            // The view tells what became of a change of state or mode; a leave is the last thing that a node does.
+            Some(Pending::State | Pending::Mode | Pending::Leave | Pending::Locate(_) | Pending::Sweep(_)) | None => {}
             // These are answered by the upstream.
-            Some(Pending::Look(_) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Store(_)) => {}
+            Some(Pending::Look(..) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Store(_)) => {}
         }
     }
 

@@ -23,6 +23,11 @@ struct Gift {
     failed: u64,
 }
 
+/// So many sessions of a queue are moved at the same time however short it is,
+const GENTLY: usize = 4;
+/// and one more for so many that wait.
+const QUEUED_FOR_ONE_MORE: usize = 64;
+
 /// What became of one session of a gift.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Given {
@@ -86,7 +91,7 @@ impl Node {
     /// One session should move to where its clients arrive. Not queued when as many leave already as may: later arrivals say it
     /// again, and by then it may be another member that they come from.
     pub(super) fn adopt<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
-        if self.outgoing.count() >= self.settings.at_once_max {
+        if self.outgoing.count() >= self.settings.at_once_max || !self.modes.owns() {
             return turn.note(Note::AdoptionSkipped);
         }
         self.propose(session, to, proposer, NO_BATCH, turn);
@@ -130,7 +135,7 @@ impl Node {
         if turn.table.count() == 0 {
             return;
         }
-        if others.is_empty() {
+        if others.is_empty() || !self.modes.owns() {
             return self.check_in_all(turn);
         }
         for session in turn.table.ids() {
@@ -164,8 +169,16 @@ impl Node {
     }
 
     fn start_queued<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        while self.outgoing.count() < self.settings.at_once_max {
+        // What is frozen at the same time competes for the same processors: few sessions are moved a few at a time, so that each
+        // is quick, many as fast as may be.
+        let many = self.outgoing.moves.queue.len() / QUEUED_FOR_ONE_MORE;
+        let at_once = many.clamp(GENTLY.min(self.settings.at_once_max), self.settings.at_once_max);
+        while self.outgoing.count() < at_once || !self.modes.owns() {
             let Some(next) = self.outgoing.moves.queue.pop_front() else { return };
+            if !self.modes.owns() {
+                self.count_gift(next.batch, Given::Failed, turn);
+                continue;
+            }
             self.propose(next.session, next.to, next.proposer, next.batch, turn);
         }
     }

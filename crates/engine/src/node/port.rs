@@ -8,6 +8,7 @@ use crate::command::Target;
 use crate::directory::{Outcome, Placement, Transaction, View};
 use crate::ids::{Epoch, HandoverId, Incarnation, RequestId, SessionId, Ticket};
 use crate::lease::LeaseTimes;
+use crate::mode::Route;
 use crate::node::message::Proposer;
 use crate::plan::Policy;
 use crate::rest::RestSettings;
@@ -51,6 +52,8 @@ pub struct NodeSettings {
     pub waiting_max: usize,
     /// Bytes of a message to another node. What a pre-copy, a stage or an answer to a fetch has more of is split or demoted.
     pub frame_bytes_max: u64,
+    /// How long the members have to confirm that operations of their clients wait, before a change of the mode is taken back.
+    pub mode_us_max: u64,
     /// Sessions at rest; `None`: there is no upstream for them.
     pub rest: Option<RestSettings>,
 }
@@ -199,6 +202,11 @@ pub enum Input {
     Cordon(bool),
     /// Everything leaves.
     Drain,
+    /// Operations of this node's clients wait, as [`Route::Wait`] said, and none is under way to the upstream.
+    Held {
+        /// The generation that was to be confirmed.
+        generation: u64,
+    },
     /// The node is empty (or gives up) and goes.
     Leave,
 }
@@ -225,6 +233,8 @@ pub enum Verdict {
     Absent,
     /// Its owner is another member: forward the operation. For a creation: let that member create it.
     At(Incarnation),
+    /// Nobody's, and nobody may claim it in this mode: perform the operation at the upstream.
+    Upstream,
     /// Something is under way: wait for `Wake`, then try again.
     Parked,
     /// What was needed is here, or lost: try again.
@@ -333,6 +343,8 @@ pub enum Effect {
     Wake(SessionId),
     /// The node may answer until then (microseconds of its clock).
     LeaseUntil(u64),
+    /// Operations of clients go there from now on.
+    Route(Route),
     /// This incarnation is over: register again, own nothing.
     Fenced,
     /// Everything has left.
@@ -397,7 +409,7 @@ pub enum Note {
     /// A session was owned here and is at rest.
     CheckedIn,
     /// A session could not go to rest, and stays.
-    CheckInFailed,
+    CheckInFailed(SessionId),
     /// A batch is in the upstream, with its bytes of commands, about.
     Flushed {
         /// See above.

@@ -69,6 +69,7 @@ impl Node {
         self.watchdog.observe(&view, self.me.incarnation, turn.now.boot_us);
         self.newest = self.newest.max(view.members.keys().next_back().copied().unwrap_or(self.newest));
         self.view = view;
+        self.follow_mode(turn);
     }
 
     /// Whether a life has ended for good: fenced, or gone from the directory. One that registered after the newest view was

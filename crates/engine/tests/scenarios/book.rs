@@ -8,6 +8,7 @@ use wayfarer_engine::directory::{
     Transaction, View, Write,
 };
 use wayfarer_engine::ids::{Epoch, GroupId, Incarnation, SessionId};
+use wayfarer_engine::mode::Mode;
 
 /// See the head of this file.
 #[derive(Default)]
@@ -25,7 +26,7 @@ impl Book {
         self.view.groups.insert(group, GroupRecord { group, owner: Some(incarnation), epoch });
         let (control, zone, app_name, app_version) = (String::new(), String::new(), String::new(), String::new());
         let draft = MemberDraft { name, control, zone, app_name, app_version, role: Role::Owner };
-        let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0 };
+        let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0, confirmed: 0 };
         self.view.members.insert(incarnation, record);
         Registration { incarnation, groups: vec![(group, epoch)] }
     }
@@ -33,7 +34,7 @@ impl Book {
     pub fn read(&self, session: &SessionId) -> Placement {
         let location = self.locations.get(session).cloned();
         let group = location.as_ref().and_then(|l| self.view.groups.get(&l.group)).copied();
-        Placement { location, group }
+        Placement { location, group, mode: self.view.mode }
     }
 
     pub fn transact(&mut self, transaction: &Transaction) -> Outcome {
@@ -59,6 +60,10 @@ impl Book {
             }
             Compare::Alive { incarnation } => alive(incarnation).is_some(),
             Compare::StandsStill { incarnation, renewals } => alive(incarnation).is_some_and(|m| m.renewals == *renewals),
+            Compare::Mode { generation } => self.view.mode.generation == *generation,
+            Compare::Confirmed { generation } => {
+                self.view.members.keys().filter_map(alive).all(|member| member.confirmed == *generation)
+            }
         }
     }
 
@@ -79,6 +84,17 @@ impl Book {
             Write::Leave { incarnation } => {
                 self.lose_groups(*incarnation);
                 self.view.members.remove(incarnation);
+            }
+            Write::Confirm { incarnation, generation } => {
+                self.view.members.get_mut(incarnation).unwrap().confirmed = *generation;
+            }
+            Write::Disown { incarnation } => {
+                let groups = &self.view.groups;
+                self.locations.retain(|_, l| groups.get(&l.group).and_then(|g| g.owner) != Some(*incarnation));
+            }
+            Write::Mode { phase, note } => {
+                self.view.mode = Mode { generation: self.view.mode.generation + 1, phase: *phase };
+                self.view.mode_note = note.clone();
             }
         }
     }

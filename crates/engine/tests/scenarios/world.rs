@@ -125,6 +125,7 @@ pub fn settings() -> NodeSettings {
         drain_residuals: true,
         residual_bytes_max: 1 << 30,
         sweep_us: SWEEP_US,
+        mode_us_max: 1_000_000,
         frame_bytes_max: 1 << 20,
         waiting_max: 8,
         rest: None,
@@ -236,7 +237,7 @@ impl World {
             Effect::Look { request, session } => self.ask_upstream((who, request), Question::Look(session)),
             Effect::Load { request, session, epoch, .. } => self.ask_upstream((who, request), Question::Load(session, epoch)),
             Effect::Store { request, session, batch } => self.ask_upstream((who, request), Question::Store(session, batch)),
-            Effect::CheckedIn { .. } | Effect::Expired(_) => {}
+            Effect::CheckedIn { .. } | Effect::Expired(_) | Effect::Route(_) => {}
         }
     }
 
