@@ -9,6 +9,7 @@
 //! | `control_frame` | what decodes encodes to what decodes the same; limits hold |
 //! | `layout_split` | pieces are the value; a rewritten value reads back, versions change only with bytes |
 //! | `json` | of what serde_json reads, names and values are those that it finds |
+//! | `http_identity` | what names a session names a short one, alike each time; a secret is never passed by without its signature |
 //! | `settings_text` | every text is settings or named mistakes |
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +19,7 @@ use wayfarer_engine::session::layout;
 use wayfarer_engine::session::{Layout, Session};
 use wayfarer_engine::wire::control;
 use wayfarer_engine::wire::resp::{RequestLimits, RequestParser, frame_len};
+use wayfarer_identity::{Asked, Codec, ID_BYTES_MAX, Identity, Learned, PathTemplate, Place, Secrets, Source};
 use wayfarer_settings::{Settings, Sources};
 
 /// Takes any bytes and panics if something that must hold does not.
@@ -27,12 +29,13 @@ pub type Target = fn(&[u8]);
 type Members = HashMap<Bytes, (u64, Option<Bytes>)>;
 
 /// All targets by name, as their folders of seeds are called.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("resp_request", resp_request),
     ("control_frame", control_frame),
     ("layout_split", layout_split),
     ("json", json),
     ("settings_text", settings_text),
+    ("http_identity", http_identity),
 ];
 
 /// Small limits, so that small inputs meet them.
@@ -216,6 +219,50 @@ pub fn settings_text(data: &[u8]) {
         Err(mistakes) => {
             assert!(!mistakes.is_empty(), "what is refused is named");
             mistakes.iter().for_each(|mistake| assert!(!mistake.to_string().is_empty()));
+        }
+    }
+}
+
+/// The first line is the target; every other one is a header field, of a request and of an answer.
+pub fn http_identity(data: &[u8]) {
+    use http::header::{HeaderMap, HeaderName, HeaderValue};
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let target = lines.next().unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for line in lines.take(64) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(&line[colon + 1..])) else {
+            continue;
+        };
+        headers.append(name, value);
+    }
+    let asked = Asked { target, headers: &headers };
+    let codecs =
+        [Codec::Plain, Codec::Express, Codec::Fastify, Codec::Spring, Codec::Rack, Codec::Django, Codec::Php, Codec::Tower];
+    let path = |text| Place::Path(PathTemplate::parse(text).expect("it is a template"));
+    let places = [
+        Place::Cookie("sid".to_owned()),
+        Place::Header(HeaderName::from_static("x-sid")),
+        Place::Query("sid".to_owned()),
+        path("/{any}/s-{session}"),
+        path(";sid={session}"),
+        Place::Bearer("sub".to_owned()),
+    ];
+    for place in places {
+        for codec in codecs {
+            let open = Source::new(place.clone(), codec);
+            let closed = Source { secrets: Secrets::new(["secret"]), ..open.clone() };
+            let found = open.of_request(asked);
+            if let Ok(id) = &found {
+                assert!(!id.is_empty() && id.len() <= ID_BYTES_MAX);
+            }
+            assert_eq!(found, open.of_request(asked), "alike each time");
+            if let (Ok(checked), true) = (closed.of_request(asked), codec.is_signed()) {
+                assert_eq!(Ok(checked), found, "a secret refuses, it changes nothing");
+            }
+            if let Some(Learned::Has(id)) = Identity::new(vec![open]).of_answer(&headers) {
+                assert!(!id.is_empty() && id.len() <= ID_BYTES_MAX);
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_directory::SqliteDirectory;
 use wayfarer_http_face as http;
-use wayfarer_settings::{LogFormat, Settings};
+use wayfarer_settings::{LogFormat, Settings, Word};
 
 /// How long the first lease may take before the start counts as failed.
 const FIRST_LEASE: Duration = Duration::from_secs(20);

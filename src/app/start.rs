@@ -39,7 +39,7 @@ use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::{BeginsAs, Codec, DirectoryPlace, Settings, State};
+use wayfarer_settings::{BeginsAs, DirectoryPlace, Settings, State};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -407,14 +407,22 @@ fn random_key() -> Result<IdKey, StartError> {
 }
 
 fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
-    let mut face = http::HttpFaceSettings::new(settings.http.listen, settings.app.address);
-    face.close_ms_max = settings.http.close_ms_max;
-    face.session = settings.http.session.as_ref().map(|session| http::SessionCookie {
-        name: session.cookie.clone(),
-        codec: match session.codec {
-            Codec::Plain => http::Codec::Plain,
-            Codec::Express => http::Codec::Express,
-        },
-    });
-    face
+    let from = &settings.http;
+    http::HttpFaceSettings {
+        close_ms_max: from.close_ms_max,
+        session: from.session.clone(),
+        websocket_close_ms: from.websocket_close_ms,
+        connections_max: from.connections_max,
+        idle_ms_max: from.idle_ms_max,
+        header_ms_max: from.header_ms_max,
+        header_bytes_max: from.header_bytes_max,
+        stalled_ms_max: from.stalled_ms_max,
+        body_bytes_per_s_min: from.body_bytes_per_s_min,
+        request_ms_max: from.request_ms_max,
+        connect_ms_max: from.connect_ms_max,
+        trusted_proxies: from.trusted_proxies.clone(),
+        proxy_protocol: from.proxy_protocol,
+        access_log: from.access_log.clone(),
+        ..http::HttpFaceSettings::new(from.listen, settings.app.address)
+    }
 }

@@ -310,6 +310,20 @@ impl wayfarer_http_face::Sessions for Arrivals {
             }
         }));
     }
+
+    /// The client's next request will name this session. Most are born here, by the instance that has just answered; where
+    /// another node has it (its operations are forwarded there), that is looked up now and not when the request has come.
+    fn learned(&self, _before: Option<&[u8]>, now: &[u8]) {
+        if self.operations.store().wanted_early(now).is_some() || self.operations.forwards().last_owner(now).is_some() {
+            return;
+        }
+        let (operations, id) = (self.operations.clone(), SessionId::copy_of(now));
+        self.start(Box::pin(async move {
+            if let Ok(Verdict::At(owner)) = operations.driver().locate(id.clone(), Purpose::Read).await {
+                operations.forwards().remember(&id, owner);
+            }
+        }));
+    }
 }
 
 impl Arrivals {

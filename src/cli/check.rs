@@ -1,8 +1,9 @@
-//! `wayfarer check`: every mistake of a configuration with its line and remedy, and what is right but surprising; with `--key` or
-//! `--cookie`, what that is taken for.
+//! `wayfarer check`: every mistake of a configuration with its line and remedy, and what is right but surprising; with `--key`,
+//! `--cookie`, `--header`, `--path` or `--bearer`, what that is taken for.
 //!
-//! It changes nothing and starts nothing. Exit code 2: the configuration cannot be used; 1: the cookie names no session.
+//! It changes nothing and starts nothing. Exit code 2: the configuration cannot be used; 1: the request names no session.
 
+use super::named::{self, RequestArgs};
 use super::taken::{self, Answer};
 use super::{ConfigurationArgs, USAGE, configuration, put};
 use clap::Args;
@@ -20,9 +21,8 @@ pub(super) struct CheckArgs {
     /// The database of --key
     #[arg(long, value_name = "N", default_value_t = 0, requires = "key")]
     database: u32,
-    /// Say which session this cookie names (its value, or the whole header), and which key that is
-    #[arg(long, value_name = "COOKIE")]
-    cookie: Option<String>,
+    #[command(flatten)]
+    request: RequestArgs,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -49,8 +49,8 @@ fn folder_of(settings: &Settings) -> Vec<Mistake> {
 /// What was asked about, as long as the configuration can be used.
 fn answers(args: &CheckArgs, settings: &Settings) -> Vec<(&'static str, Answer)> {
     let key = args.key.as_ref().map(|key| ("key", taken::key(settings, args.database, key)));
-    let cookie = args.cookie.as_ref().map(|cookie| ("cookie", taken::cookie(settings, cookie)));
-    key.into_iter().chain(cookie).collect()
+    let request = args.request.is_given().then(|| ("request", named::request(settings, &args.request)));
+    key.into_iter().chain(request).collect()
 }
 
 pub(super) fn check(args: &CheckArgs) -> ExitCode {

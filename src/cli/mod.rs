@@ -15,6 +15,7 @@ mod configuration;
 mod init;
 mod instance;
 mod mode;
+mod named;
 mod taken;
 
 use clap::{Args, Parser, Subcommand};
@@ -50,7 +51,7 @@ enum Command {
     Demo(wayfarer_demo::DemoArgs),
     /// Look at a Redis, name its session library, write a configuration
     Init(init::InitArgs),
-    /// Every mistake of a configuration, with line and remedy; what a key or a cookie is taken for
+    /// Every mistake of a configuration, with line and remedy; what a key or a request is taken for
     Check(check::CheckArgs),
     /// What a running sidecar is doing
     Status(ask::AskArgs),

@@ -1,18 +1,14 @@
-//! `wayfarer check --key K --cookie C`: what a key or a cookie is taken for, and why.
+//! `wayfarer check --key K`: what a key is taken for, and why.
 //!
-//! It asks the matcher of the state face and the reader of the HTTP face, so that its answer is theirs. It prints the session's
-//! id: whoever asks has typed it. Called by `check`.
+//! It asks the matcher of the state face, so that its answer is the face's. It prints the session's id: whoever asks has typed it.
+//! Called by `check`; `named` is the same for requests.
 //!
 //! Invariant: what it prints of bytes is on one line and without control characters.
 
 use super::put;
 use serde_json::{Value, json};
-use wayfarer_settings::cookie::CookieForm;
 use wayfarer_settings::presets::{PRESETS, preset};
 use wayfarer_settings::{KeyPattern, Layout, Settings, Word};
-
-/// A cookie's value is at most this long; the HTTP face looks at no longer one.
-const COOKIE_BYTES_MAX: usize = 4096;
 
 /// An answer for people, and the same for programs.
 pub(super) struct Answer {
@@ -22,14 +18,14 @@ pub(super) struct Answer {
     pub wrong: bool,
 }
 
-fn readable(bytes: &[u8]) -> String {
+pub(super) fn readable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] })
         .collect()
 }
 
-fn named(pattern: &KeyPattern) -> String {
+pub(super) fn named(pattern: &KeyPattern) -> String {
     let database = pattern.database().map(|n| format!(" in database {n}")).unwrap_or_default();
     let of = pattern.preset().map(|name| format!(" (preset {name})")).unwrap_or_default();
     format!("`{}`{database}{of}", pattern.text())
@@ -107,91 +103,6 @@ fn unknown_library(database: u32, key: &str, settings: &Settings, lines: &mut Ve
     }
 }
 
-/// What a cookie (its value, or `name=value; …`) names.
-pub(super) fn cookie(settings: &Settings, text: &str) -> Answer {
-    let configured = settings.http.session.as_ref();
-    let name = configured.map(|session| session.cookie.as_str());
-    let value = name.and_then(|name| value_of(text, name)).unwrap_or(text);
-    let form = configured.map(|session| CookieForm::from(session.codec));
-    let form = form.or_else(|| {
-        let presets = settings.state.keys.patterns().iter().filter_map(KeyPattern::preset);
-        presets.filter_map(preset).map(|preset| preset.cookie_form).next()
-    });
-    let mut lines = Vec::new();
-    match name {
-        Some(name) => lines.push(format!("cookie    {name}")),
-        None => lines.push("cookie    http.session.cookie is not set: the HTTP face reads none".to_owned()),
-    }
-    let form = form.unwrap_or(CookieForm::Plain);
-    lines.push(format!("codec     {}", form.word()));
-    let mut json = json!({ "codec": form.word(), "read_by_http_face": configured.is_some() });
-    let id = if value.len() > COOKIE_BYTES_MAX {
-        Err(format!("it is longer than {COOKIE_BYTES_MAX} bytes"))
-    } else {
-        form.id(value).and_then(|id| agreed(settings, value, id))
-    };
-    let id = match id {
-        Ok(id) => id,
-        Err(why) => {
-            lines.push(format!("mistake   {why}"));
-            put(&mut json, "mistake", why);
-            lines.extend(hint(form, value));
-            return Answer { lines, json, wrong: true };
-        }
-    };
-    lines.push(format!("session   {}", readable(&id)));
-    put(&mut json, "session", readable(&id));
-    lines.extend(hint(form, value));
-    let (mut places, mut reasons) = (Vec::new(), Vec::new());
-    for pattern in settings.state.keys.patterns() {
-        match pattern.key_of(&id) {
-            Ok(key) => places.push((readable(&key), named(pattern))),
-            Err(why) => reasons.push(format!("{}: {why}", named(pattern))),
-        }
-    }
-    lines.extend(places.iter().map(|(key, pattern)| format!("in Redis  {key}  by {pattern}")));
-    put(&mut json, "keys", places.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>());
-    if places.is_empty() {
-        lines.push("mistake   no pattern of state.keys could hold this id".to_owned());
-        lines.extend(reasons.iter().map(|reason| format!("          {reason}")));
-        put(&mut json, "mistake", "no pattern of state.keys could hold this id");
-    }
-    Answer { lines, json, wrong: places.is_empty() }
-}
-
-/// The id, if the HTTP face reads the same; it is the one that counts.
-fn agreed(settings: &Settings, value: &str, id: Vec<u8>) -> Result<Vec<u8>, String> {
-    let Some(session) = &settings.http.session else { return Ok(id) };
-    let codec = match session.codec {
-        wayfarer_settings::Codec::Plain => wayfarer_http_face::Codec::Plain,
-        wayfarer_settings::Codec::Express => wayfarer_http_face::Codec::Express,
-    };
-    let cookie = wayfarer_http_face::SessionCookie { name: session.cookie.clone(), codec };
-    let header = format!("{}={value}", session.cookie);
-    match wayfarer_http_face::identity::session_of([header.as_bytes()], &cookie) {
-        Some(read) => Ok(read.into_owned()),
-        None => Err("the HTTP face finds no session in it: it ends at a `;`, or the id is too long".to_owned()),
-    }
-}
-
-/// The value of cookie `name` in `name=value; other=…`.
-fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.split(';').find_map(|pair| pair.split_once('=').filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim()))
-}
-
-/// What the value looks like, if that is another form.
-fn hint(form: CookieForm, value: &str) -> Option<String> {
-    let signed = value.starts_with("s:") || value.starts_with("s%3A") || value.starts_with("s%3a");
-    if signed && form != CookieForm::Express {
-        return Some("looks     signed as express-session does: codec = \"express\"".to_owned());
-    }
-    let text = CookieForm::Base64.id(value).ok().and_then(|id| String::from_utf8(id).ok());
-    let uuid = text.filter(|text| wayfarer_settings::IdShape::of(text.as_bytes()).is_some_and(|s| s.to_string() == "uuid"));
-    (form != CookieForm::Base64 && uuid.is_some()).then(|| {
-        "looks     like base64 of a UUID, as Spring Session writes it; the HTTP face cannot read that form yet".to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -206,7 +117,7 @@ mod tests {
     fn express() -> Settings {
         let keys =
             r#"state.keys=[{ preset = "connect-redis" }, { pattern = "sess:{session:uuid}:x", layout = "hash", database = 2 }]"#;
-        settings(&[keys, "http.session.cookie=connect.sid", "http.session.codec=express"])
+        settings(&[keys, "http.session.cookie=connect.sid"])
     }
 
     #[test]
@@ -231,23 +142,5 @@ mod tests {
         let text = key(&spring, 0, "shop:expirations:1795251600000").lines.join("\n");
         assert!(text.contains("known as  shop:expirations:{any:digits}: the sessions that expire in one minute"), "{text}");
         assert!(!key(&spring, 0, "a\x1b[2J").lines.join("").contains('\x1b'));
-    }
-
-    #[test]
-    fn a_cookie_names_its_session_and_its_keys() {
-        let answer = cookie(&express(), "theme=dark; connect.sid=s%3Aabc.sig");
-        let text = answer.lines.join("\n");
-        assert!(!answer.wrong && text.contains("session   abc\n") && text.contains("in Redis  sess:abc  by"), "{text}");
-        assert_eq!(answer.json["keys"], json!(["sess:abc"]));
-        let unsigned = cookie(&express(), "s%3Aabc");
-        assert!(unsigned.wrong && unsigned.lines.join("\n").contains("mistake   the signature is missing"));
-        let plain = settings(&["http.session.cookie=sid"]);
-        assert!(cookie(&plain, "s%3Aabc.sig").lines.join("\n").contains("codec = \"express\""));
-        let shaped = settings(&["http.session.cookie=sid", r#"state.keys=[{ preset = "koa-session" }]"#]);
-        let answer = cookie(&shaped, "abc");
-        assert!(answer.wrong && answer.lines.join("\n").contains("no pattern of state.keys could hold this id"));
-        let spring = settings(&[r#"state.keys=[{ preset = "spring-session" }]"#]);
-        let text = cookie(&spring, "NzQ3YjkxYmUtZTI4NS00MTliLTgzYjctN2UyNDNmMzliMGYw").lines.join("\n");
-        assert!(text.contains("spring:session:sessions:747b91be-e285-419b-83b7-7e243f39b0f0"), "{text}");
     }
 }

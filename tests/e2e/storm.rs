@@ -204,8 +204,6 @@ fn storm(cluster: &Cluster) {
         |text| text.parse().expect("WAYFARER_STORM_SEED is a number"),
     );
     println!("WAYFARER_STORM_SEED={seed}");
-    // Sessions follow their clients as fast as they may, so that moves of all kinds meet.
-    let cluster = cluster().with(POLICY).set(&["handover.residence_ms_min=50", "handover.arrival_gap_ms=0", "drain.settle_ms=0"]);
     let first = ["first", "second"].map(|name| cluster.start(name, &[]));
     let mut client = first[0].client();
     for n in 0..SESSIONS {

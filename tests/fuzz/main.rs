@@ -95,7 +95,7 @@ macro_rules! replays {
     };
 }
 
-replays!(resp_request, control_frame, layout_split, json, settings_text);
+replays!(resp_request, control_frame, layout_split, json, settings_text, http_identity);
 
 #[test]
 fn what_libraries_write_is_divided() {

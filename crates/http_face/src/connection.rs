@@ -1,29 +1,33 @@
 //! One client's connection: request after request, until either side has had enough.
 //!
-//! It is pingora's `ServerApp::process_new` for HTTP/1.1, with two things that it lacks: a deadline for a whole request
-//! header (pingora limits each read, so a byte a minute would live for ever), and the client's address for the exchange. It
-//! never looks into a request. The listener spawns it.
+//! It is pingora's `ServerApp::process_new` for HTTP/1.1, with what that lacks: one limit for silence between requests, one for a
+//! whole request header (pingora limits each read, so a byte a minute would live for ever), one for a whole request, the PROXY
+//! protocol, the end of WebSockets in a drain, and the client's address for the exchange. It never looks into a request. The listener spawns it.
 //!
 //! ```text
-//! wait for a header ──whole──► exchange ──reusable──► wait for a header
-//!       │ overdue, shutdown        │ close, error
-//!       ▼                          ▼
-//!     closed                     closed
+//! PROXY header ─► silence ──first byte──► header ──whole──► exchange ──reusable──► silence
+//!   │ none, late     │ idle_ms_max          │ header_ms_max     │ close, error, request_ms_max
+//!   ▼                ▼ shutdown             ▼ shutdown          ▼
+//! closed           closed                 closed              closed
 //! ```
-//! Invariant: while no request is in flight, a connection ends within `header_ms_max`, and at once on shutdown.
+//! Invariant: while no request is in flight, a connection ends within `idle_ms_max` and `header_ms_max`, and at once on shutdown.
 
+use crate::client_stream::{ClientStream, Signals, Transport};
 use crate::exchange::Exchange;
 use crate::names;
+use crate::proxy_protocol;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_proxy::HttpProxy;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 
 /// Probes of a silent connection: a client that has vanished without a word (a WebSocket, above all) gives its place back
 /// within about two minutes.
@@ -35,58 +39,144 @@ const PROBES: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::ZERO,
 };
 
-/// One request on its way in: who sends it, and whether its header is whole. The exchange gets it as its context.
+/// How long a connection may do what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) idle: Duration,
+    pub(crate) header: Duration,
+    /// `None`: as long as it takes.
+    pub(crate) request: Option<Duration>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whether it is one of `trusted_proxies`.
+    pub(crate) is_trusted: bool,
+}
+
+/// One request on its way in: who sends it, and how far it has come. The exchange gets it as its context.
 pub(crate) struct Arrival {
-    pub(crate) client: IpAddr,
+    pub(crate) peer: Peer,
     header_whole: Notify,
+    signals: Arc<Signals>,
+    is_websocket: AtomicBool,
+    became_websocket: Notify,
 }
 
 impl Arrival {
-    fn new(client: IpAddr) -> Arc<Arrival> {
-        Arc::new(Arrival { client, header_whole: Notify::new() })
+    fn new(peer: Peer, signals: &Arc<Signals>) -> Arc<Arrival> {
+        let (header_whole, became_websocket) = (Notify::new(), Notify::new());
+        Arc::new(Arrival {
+            peer,
+            header_whole,
+            signals: Arc::clone(signals),
+            is_websocket: AtomicBool::new(false),
+            became_websocket,
+        })
     }
 
-    /// The header has been read: the deadline is off.
+    /// The header has been read: its deadline is off.
     pub(crate) fn has_header(&self) {
         self.header_whole.notify_one();
     }
 
-    /// Returns when the header is overdue; never, once it is whole.
-    async fn overdue(&self, header_time_max: Duration) {
-        if tokio::time::timeout(header_time_max, self.header_whole.notified()).await.is_ok() {
-            std::future::pending().await
+    /// The answer, which is not written yet, makes it a WebSocket: no deadline holds any more.
+    pub(crate) fn becomes_websocket(&self) {
+        self.signals.becomes_websocket();
+        self.is_websocket.store(true, Ordering::Relaxed);
+        self.became_websocket.notify_one();
+    }
+
+    /// Closes the WebSocket that this may become some time after the drain has begun: not all of them at once, or all their clients
+    /// would connect elsewhere in the same moment. Never returns.
+    async fn leave(&self, mut draining: watch::Receiver<bool>, window: Duration) {
+        self.became_websocket.notified().await;
+        // Without the sender nobody drains any more.
+        if draining.wait_for(|draining| *draining).await.is_ok() {
+            sleep(window.mul_f64(random_share())).await;
+            metrics::counter!(names::WEBSOCKETS_CLOSED).increment(1);
+            self.signals.say_farewell();
         }
+        std::future::pending().await
+    }
+
+    /// Returns the metric of a deadline that has passed; never, if none does.
+    async fn overdue(&self, times: Times) -> &'static str {
+        let reads = &self.signals;
+        let before = reads.count();
+        let whole = async {
+            tokio::select! {
+                // What came with the request before has no read of its own.
+                () = self.header_whole.notified() => return None,
+                () = reads.more_than(before) => {}
+                () = sleep(times.idle) => return Some(names::IDLE_CLOSED),
+            }
+            timeout(times.header, self.header_whole.notified()).await.is_err().then_some(names::HEADERS_OVERDUE)
+        };
+        if let Some(name) = whole.await {
+            return name;
+        }
+        let Some(request) = times.request else { return std::future::pending().await };
+        sleep(request).await;
+        if self.is_websocket.load(Ordering::Relaxed) { std::future::pending().await } else { names::REQUESTS_OVERDUE }
     }
 }
 
-/// Serves `stream` until it is closed.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    client: IpAddr,
-    proxy: Arc<HttpProxy<Exchange>>,
-    header_time_max: Duration,
-    shutdown: watch::Receiver<bool>,
-) {
-    let mut stream = Stream::from(stream);
-    if stream.set_nodelay().and_then(|()| stream.set_keepalive(&PROBES)).is_err() {
-        tracing::debug!("a client's connection was gone before it was served");
-        return;
+/// From 0 to 1.
+fn random_share() -> f64 {
+    let mut bytes = [0; 4];
+    // Without random bytes all leave at the beginning of the window, which is no harm but a rush.
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::error!("the system gives no random bytes");
     }
-    let mut session = ServerSession::new_http1(Box::new(stream));
+    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// When the face leaves, and in how much time its WebSockets are closed.
+#[derive(Clone)]
+pub(crate) struct Leaving {
+    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) window: Duration,
+    pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+/// The client of a fresh connection, as the PROXY protocol says it; `None`: it must be closed.
+pub(crate) async fn proxied(stream: &mut TcpStream, peer: Peer, time_max: Duration) -> Option<Peer> {
+    let client =
+        if peer.is_trusted { timeout(time_max, proxy_protocol::client(stream, peer.address)).await.ok().flatten() } else { None };
+    if client.is_none() {
+        metrics::counter!(names::PROXY_HEADERS_REFUSED).increment(1);
+    }
+    // Who speaks through a trusted balancer is as trusted as if it had come by itself, which the listener cannot know: not at all.
+    client.map(|address| Peer { address, is_trusted: address == peer.address })
+}
+
+/// Sets what holds for each socket of a client; false if it is gone.
+pub(crate) fn prepare(stream: &TcpStream) -> bool {
+    stream.set_nodelay(true).is_ok() && set_tcp_keepalive(stream, &PROBES).is_ok()
+}
+
+/// Serves HTTP/1 on `stream` until it is closed.
+pub(crate) async fn serve<T: Transport>(stream: T, peer: Peer, proxy: Arc<HttpProxy<Exchange>>, times: Times, leaving: Leaving) {
+    let signals = Arc::new(Signals::default());
+    let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, Arc::clone(&signals))));
     loop {
-        let arrival = Arrival::new(client);
-        // Without timeout of pingora's own: the deadline below is the only one for headers.
+        let arrival = Arrival::new(peer, &signals);
+        // Without timeout of pingora's own: the deadlines below are the only ones for headers.
         session.set_keepalive(Some(0));
         // A client may send its next request before the answer; without this pingora would drop it.
         session.set_pipelining_enabled(true);
         session.set_connection_user_context(Some(Box::new(Arc::clone(&arrival))));
         let done = tokio::select! {
             biased;
-            done = proxy.process_new_http(session, &shutdown) => done,
-            () = arrival.overdue(header_time_max) => {
-                metrics::counter!(names::HEADERS_OVERDUE).increment(1);
+            done = proxy.process_new_http(session, &leaving.shutdown) => done,
+            overdue = arrival.overdue(times) => {
+                metrics::counter!(overdue).increment(1);
                 return;
             }
+            () = arrival.leave(leaving.draining.clone(), leaving.window) => return,
         };
         let Some((stream, carried)) = done.map(|reused| reused.consume()) else { return };
         session = ServerSession::new_http1(stream);

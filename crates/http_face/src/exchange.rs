@@ -2,21 +2,25 @@
 //!
 //! | stage | what is done |
 //! |---|---|
-//! | header read | deadline off; session found and announced; timeouts of the client set |
+//! | header read | deadline off; refused if it could be read in two ways; session found and announced; timeouts of the client set |
 //! | connecting | the instance's one address; a change of its state is logged once |
-//! | request out | client's address added |
-//! | answer in | hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
+//! | body in | refused if it comes too slowly |
+//! | request out | client's address, trace and request id added; upgrades to WebSockets only |
+//! | answer in | a new session of the client noted; hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
-//! | end | counted |
+//! | end | counted, and noted in the access log |
 //!
 //! It never changes a body, never retries what may have been executed (pingora retries idempotent requests, and only when a
 //! connection that was used before turns out dead), and never logs a path, header or id. Pingora calls it. Invariant: a
 //! session is announced before the first byte of its request goes to the instance.
 
+use crate::access::{AccessLog, Line};
 use crate::connection::Arrival;
-use crate::settings::{HttpFaceSettings, SessionCookie};
-use crate::{Sessions, answer, forwarding, identity, names};
+use crate::head::{self, Fault};
+use crate::settings::HttpFaceSettings;
+use crate::{Sessions, answer, forwarding, names, trace};
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -27,7 +31,8 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wayfarer_identity::{Asked, Identity, Learned};
 
 /// The proxy from clients to one instance; shared by all connections.
 pub(crate) struct Exchange {
@@ -35,20 +40,38 @@ pub(crate) struct Exchange {
     address: SocketAddr,
     /// Set while the instance cannot be reached, so that only changes are logged.
     unreachable: AtomicBool,
-    cookie: Option<SessionCookie>,
+    identity: Identity,
     sessions: Arc<dyn Sessions>,
     stalled_time_max: Duration,
+    header_bytes_max: usize,
+    body_bytes_per_s_min: u64,
     draining: Arc<AtomicBool>,
+    access: Option<AccessLog>,
 }
+
+/// A body may begin as slowly as it likes.
+const BODY_GRACE: Duration = Duration::from_secs(30);
 
 /// One request.
 pub(crate) struct Request {
     arrival: Option<Arc<Arrival>>,
     begun: Instant,
+    /// The session that it names.
+    session: Option<Vec<u8>>,
+    /// Bytes of its body so far.
+    body_bytes: u64,
+    is_websocket: bool,
+    /// As the instance got them.
+    ids: Option<(String, String)>,
 }
 
 impl Exchange {
-    pub(crate) fn new(settings: &HttpFaceSettings, sessions: Arc<dyn Sessions>, draining: Arc<AtomicBool>) -> Exchange {
+    pub(crate) fn new(
+        settings: &HttpFaceSettings,
+        sessions: Arc<dyn Sessions>,
+        draining: Arc<AtomicBool>,
+        access: Option<AccessLog>,
+    ) -> Exchange {
         let mut instance = HttpPeer::new(settings.app, false, String::new());
         instance.options.connection_timeout = Some(Duration::from_millis(settings.connect_ms_max));
         instance.options.total_connection_timeout = Some(Duration::from_millis(settings.connect_ms_max));
@@ -58,21 +81,78 @@ impl Exchange {
             instance,
             address: settings.app,
             unreachable: AtomicBool::new(false),
-            cookie: settings.session.clone(),
+            identity: settings.session.clone(),
             sessions,
             stalled_time_max: Duration::from_millis(settings.stalled_ms_max),
+            header_bytes_max: settings.header_bytes_max,
+            body_bytes_per_s_min: settings.body_bytes_per_s_min,
             draining,
+            access,
         }
     }
 
-    fn announce(&self, request: &RequestHeader) {
-        let Some(cookie) = &self.cookie else { return };
-        let headers = request.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
-        if let Some(session) = identity::session_of(headers, cookie) {
-            metrics::counter!(names::ARRIVALS).increment(1);
-            self.sessions.arriving(&session);
+    /// Says which session is about to be used here, and returns it.
+    fn announce(&self, request: &RequestHeader) -> Option<Vec<u8>> {
+        let session = self.identity.of_request(Asked { target: request.raw_path(), headers: &request.headers })?;
+        metrics::counter!(names::ARRIVALS).increment(1);
+        self.sessions.arriving(&session);
+        Some(session.into_owned())
+    }
+
+    /// Says which session the client has from this answer on, if it had another one or none. Frameworks send the cookie with
+    /// many answers; the same id again is no news.
+    fn learn(&self, answer: &ResponseHeader, request: &mut Request) {
+        let before = request.session.as_deref();
+        match self.identity.of_answer(&answer.headers) {
+            Some(Learned::Has(now)) if before != Some(&*now) => {
+                metrics::counter!(names::LEARNED, "changed" => if before.is_some() { "true" } else { "false" }).increment(1);
+                self.sessions.learned(before, &now);
+                request.session = Some(now.into_owned());
+            }
+            Some(Learned::Ended) => request.session = None,
+            Some(Learned::Has(_)) | None => {}
         }
     }
+}
+
+impl Exchange {
+    /// A line of the access log.
+    fn note(&self, session: &Session, request: &Request) {
+        let Some(log) = &self.access else { return };
+        let header = session.req_header();
+        let (request_id, trace_id) = request.ids.as_ref().map_or(("", ""), |(request, trace)| (request.as_str(), trace.as_str()));
+        let duration = now().saturating_duration_since(request.begun);
+        log.note(&Line {
+            time_unix_ms: unix_ms().saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(0)),
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            method: header.method.as_str(),
+            protocol: match header.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
+            status: session.response_written().map_or(0, |answer| answer.status.as_u16()),
+            request_bytes: session.body_bytes_read(),
+            answer_bytes: session.body_bytes_sent(),
+            session: request.session.is_some(),
+            request_id,
+            trace_id,
+        });
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "lines of the access log have the time of day")]
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0))
+}
+
+/// What new traces are made of. Without random bytes a trace's id would be zero, which nobody takes for one.
+fn random() -> [u8; trace::RANDOM_BYTES] {
+    let mut bytes = [0; trace::RANDOM_BYTES];
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::error!("the system gives no random bytes");
+    }
+    bytes
 }
 
 #[allow(clippy::disallowed_methods, reason = "durations of requests are measured here and nowhere else in this crate")]
@@ -85,7 +165,7 @@ impl ProxyHttp for Exchange {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request { arrival: None, begun: now() }
+        Request { arrival: None, begun: now(), session: None, body_bytes: 0, is_websocket: false, ids: None }
     }
 
     /// Pingora's way to hand the connection's context over; the header has just been read.
@@ -96,15 +176,23 @@ impl ProxyHttp for Exchange {
         }
     }
 
-    async fn early_request_filter(&self, session: &mut Session, _request: &mut Request) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, request: &mut Request) -> Result<()> {
         session.set_read_timeout(Some(self.stalled_time_max));
         session.set_write_timeout(Some(self.stalled_time_max));
-        let header = session.req_header();
-        if header.version == Version::HTTP_11 && !header.headers.contains_key(header::HOST) {
-            // Pingora lets it pass; instances differ in what they make of it.
-            return Err(Error::new_down(ErrorType::InvalidHTTPHeader));
+        if let Some(http1) = session.as_downstream().as_http1()
+            && let Err(fault) = head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max)
+        {
+            metrics::counter!(names::HEADERS_REFUSED).increment(1);
+            return Err(match fault {
+                Fault::TooLarge => Error::new_down(ErrorType::HTTPStatus(431)),
+                Fault::Malformed(why) => {
+                    tracing::debug!(why, "a header was refused");
+                    Error::new_down(ErrorType::InvalidHTTPHeader)
+                }
+            });
         }
-        self.announce(header);
+        let header = session.req_header();
+        request.session = self.announce(header);
         Ok(())
     }
 
@@ -139,16 +227,45 @@ impl ProxyHttp for Exchange {
     }
 
     async fn upstream_request_filter(&self, _: &mut Session, out: &mut RequestHeader, request: &mut Request) -> Result<()> {
-        match &request.arrival {
-            Some(arrival) => forwarding::name_client(out, arrival.client),
-            None => Error::e_explain(ErrorType::InternalError, "a request without a connection"),
+        let Some(arrival) = &request.arrival else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a connection");
+        };
+        forwarding::upgrade_to_websocket_only(out);
+        trace::follow(out, arrival.peer.is_trusted, random)?;
+        forwarding::name_client(out, arrival.peer, "http")?;
+        if self.access.is_some() {
+            request.ids = Some(trace::ids(out));
         }
+        Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, _: &mut Request) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        request: &mut Request,
+    ) -> Result<()> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        request.body_bytes = request.body_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let taken = now().saturating_duration_since(request.begun);
+        let due = self.body_bytes_per_s_min.saturating_mul(taken.as_secs());
+        if !end && !request.is_websocket && taken > BODY_GRACE && request.body_bytes < due {
+            metrics::counter!(names::BODIES_TOO_SLOW).increment(1);
+            return Err(Error::new_down(ErrorType::ReadTimedout));
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, request: &mut Request) -> Result<()> {
+        self.learn(answer, request);
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // A WebSocket may be silent for ever; a client that has vanished is found by the connection's probes.
             session.set_read_timeout(None);
+            request.is_websocket = true;
+            if let Some(arrival) = &request.arrival {
+                arrival.becomes_websocket();
+            }
             return Ok(());
         }
         if answer.status.is_informational() {
@@ -187,6 +304,7 @@ impl ProxyHttp for Exchange {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, request: &mut Request) {
+        self.note(session, request);
         let status = match session.response_written().map(|answer| answer.status.as_u16() / 100) {
             Some(1) => "1xx",
             Some(2) => "2xx",

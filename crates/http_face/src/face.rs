@@ -5,15 +5,16 @@
 //! | stage | accepts | idle connections | answers | requests in flight |
 //! |---|---|---|---|---|
 //! | serving | up to `connections_max`, then 503 | kept | keep-alive | served |
-//! | draining | the same | kept until their next answer | `Connection: close` | served |
+//! | draining | the same | kept until their next answer | `Connection: close` | served; WebSockets closed within `websocket_close_ms` |
 //! | shutdown | no | closed at once | `Connection: close` | finish within `close_ms_max`, then are cut and counted |
 //!
 //! Invariant: when `run` returns, or its future is dropped, no client's connection is left. (Pingora's watchers of idle
 //! connections to the instance end by themselves within `pool_idle_ms_max`.)
 
+use crate::connection::{Leaving, Peer, Times};
 use crate::exchange::Exchange;
 use crate::settings::HttpFaceSettings;
-use crate::{Sessions, answer, connection, names};
+use crate::{Sessions, access, answer, connection, names};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
@@ -37,6 +38,8 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 /// Pause after a failed accept: out of descriptors, the next one would fail at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the last lines of the access log may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// Tries of an idempotent request on connections to the instance that turn out dead.
 const TRIES_MAX: usize = 4;
 
@@ -47,16 +50,22 @@ pub struct HttpFace {
     settings: HttpFaceSettings,
     proxy: Arc<HttpProxy<Exchange>>,
     draining: Draining,
+    access_writer: Option<access::Writer>,
 }
 
 /// Turns draining on; cloned to whoever decides it.
 #[derive(Clone, Debug)]
-pub struct Draining(Arc<AtomicBool>);
+pub struct Draining {
+    flag: Arc<AtomicBool>,
+    told: watch::Sender<bool>,
+}
 
 impl Draining {
-    /// From now on every answer says `Connection: close`, while connections are still accepted. There is no way back.
+    /// From now on every answer says `Connection: close` and WebSockets are closed one by one, while connections are still
+    /// accepted. There is no way back.
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
+        self.told.send_replace(true);
     }
 }
 
@@ -78,9 +87,17 @@ pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io
         max_retries: TRIES_MAX,
         ..ServerConf::default()
     });
-    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining));
+    let (access, access_writer) = settings.access_log.as_deref().map(access::log).unzip();
+    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access);
     let proxy = Arc::new(http_proxy(&pingora, exchange));
-    Ok(HttpFace { listener, address, settings, proxy, draining: Draining(draining) })
+    Ok(HttpFace {
+        listener,
+        address,
+        settings,
+        proxy,
+        draining: Draining { flag: draining, told: watch::Sender::new(false) },
+        access_writer,
+    })
 }
 
 impl HttpFace {
@@ -95,7 +112,11 @@ impl HttpFace {
     }
 
     /// Serves clients until `shutdown` is true or its sender is gone, then ends by the table above.
-    pub async fn run(self, mut shutdown: watch::Receiver<bool>) -> Closed {
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Closed {
+        let mut writers = JoinSet::new();
+        if let Some(writer) = self.access_writer.take() {
+            spawn(&mut writers, writer.run());
+        }
         let mut connections = JoinSet::new();
         let mut refusals = JoinSet::new();
         self.serve(&mut shutdown, &mut connections, &mut refusals).await;
@@ -120,6 +141,11 @@ impl HttpFace {
             tracing::warn!(cut_off, close_ms_max = self.settings.close_ms_max, "connections with a request in flight were cut");
         }
         refusals.shutdown().await;
+        // With the last of the proxy goes the log's sender; its writer ends when everything is written.
+        drop(self.proxy);
+        if timeout(LAST_LINES, async { while writers.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!("the access log could not be written to its end");
+        }
         Closed { cut_off }
     }
 
@@ -169,11 +195,24 @@ impl HttpFace {
         shutdown: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let proxy = Arc::clone(&self.proxy);
-        let header_time_max = Duration::from_millis(self.settings.header_ms_max);
+        let times = Times {
+            idle: Duration::from_millis(self.settings.idle_ms_max),
+            header: Duration::from_millis(self.settings.header_ms_max),
+            request: self.settings.request_ms_max.map(Duration::from_millis),
+        };
+        let peer = Peer { address: client.ip(), is_trusted: self.settings.trusts(client.ip()) };
+        let proxy_protocol = self.settings.proxy_protocol;
+        let window = Duration::from_millis(self.settings.websocket_close_ms);
+        let leaving = Leaving { draining: self.draining.told.subscribe(), window, shutdown };
         metrics::counter!(names::CONNECTIONS_ACCEPTED).increment(1);
         let open = Open::new();
         async move {
-            connection::serve(stream, client.ip(), proxy, header_time_max, shutdown).await;
+            let mut stream = stream;
+            let peer = if proxy_protocol { connection::proxied(&mut stream, peer, times.header).await } else { Some(peer) };
+            match peer {
+                Some(peer) if connection::prepare(&stream) => connection::serve(stream, peer, proxy, times, leaving).await,
+                _ => tracing::debug!("a connection was closed before it was served"),
+            }
             drop(open);
         }
     }

@@ -4,22 +4,42 @@
 //! `Connection` and `Date` of answers. The exchange calls this; it is pure. Invariant: framing fields (`Content-Length`,
 //! `Transfer-Encoding`) are pingora's alone, and no client or instance can have them removed by naming them in `Connection`.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use crate::connection::Peer;
+use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::net::IpAddr;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What others may claim about where a request came from.
+const CLAIMS: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-real-ip",
+];
 
 /// Fields that an answer's `Connection` may name; more are ignored.
 const NOMINATIONS_MAX: usize = 16;
 
-/// Appends the client to `X-Forwarded-For`, and says `http` in `X-Forwarded-Proto` unless a balancer in front said what the
-/// client spoke. An error means that the header has no room left.
-pub(crate) fn name_client(request: &mut RequestHeader, client: IpAddr) -> Result<(), Box<pingora_core::Error>> {
-    let client = client.to_canonical().to_string();
+/// Says who the request came from and how. What a trusted peer says of those before it is kept and lengthened; what anybody else
+/// says of them is taken away. An error means that the header has no room left.
+pub(crate) fn name_client(request: &mut RequestHeader, peer: Peer, scheme: &'static str) -> Result<(), Box<pingora_core::Error>> {
+    if !peer.is_trusted {
+        for claim in CLAIMS {
+            request.remove_header(claim);
+        }
+    }
+    let client = peer.address.to_canonical().to_string();
+    append_forwarded(request, peer.address, scheme)?;
     let mut list = Vec::new();
     for hop in request.headers.get_all(FORWARDED_FOR) {
         list.extend_from_slice(hop.as_bytes());
@@ -28,9 +48,42 @@ pub(crate) fn name_client(request: &mut RequestHeader, client: IpAddr) -> Result
     list.extend_from_slice(client.as_bytes());
     request.insert_header(FORWARDED_FOR, list)?;
     if !request.headers.contains_key(FORWARDED_PROTO) {
-        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("http"))?;
+        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
+    }
+    if let Some(host) = request.headers.get(HOST).filter(|_| !request.headers.contains_key(FORWARDED_HOST)).cloned() {
+        request.insert_header(FORWARDED_HOST, host)?;
     }
     Ok(())
+}
+
+/// RFC 7239's field is lengthened where a trusted peer writes it, and not begun: those who read it configure it.
+fn append_forwarded(request: &mut RequestHeader, client: IpAddr, scheme: &str) -> Result<(), Box<pingora_core::Error>> {
+    if !request.headers.contains_key(FORWARDED) {
+        return Ok(());
+    }
+    let mut list = Vec::new();
+    for hop in request.headers.get_all(FORWARDED) {
+        list.extend_from_slice(hop.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    let this = match client.to_canonical() {
+        IpAddr::V4(client) => format!("for={client};proto={scheme}"),
+        IpAddr::V6(client) => format!("for=\"[{client}]\";proto={scheme}"),
+    };
+    list.extend_from_slice(this.as_bytes());
+    request.insert_header(FORWARDED, list)
+}
+
+/// Lets a request change the connection to a WebSocket and to nothing else: an instance that takes h2c would serve whatever is
+/// sent through such a tunnel, past everything that is done here.
+pub(crate) fn upgrade_to_websocket_only(request: &mut RequestHeader) {
+    let asks = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    let mut wanted = request.headers.get_all(UPGRADE).iter();
+    if wanted.next().is_some_and(|first| !asks(first)) || wanted.next().is_some() {
+        request.remove_header(&UPGRADE);
+        request.remove_header(&CONNECTION);
+        request.remove_header(&HTTP2_SETTINGS);
+    }
 }
 
 /// Takes out of an answer what was meant for the connection between instance and face only. Not for an answer 101, whose
@@ -67,7 +120,7 @@ mod tests {
     fn the_client_is_appended() {
         let check = |fields: &[(&'static str, &str)], client: &str, expected_for: &str, expected_proto: &str| {
             let mut request = request(fields);
-            name_client(&mut request, client.parse().unwrap()).unwrap();
+            name_client(&mut request, Peer { address: client.parse().unwrap(), is_trusted: true }, "http").unwrap();
             let all: Vec<_> = request.headers.get_all(FORWARDED_FOR).iter().collect();
             assert_eq!(all, [expected_for], "{fields:?}");
             assert_eq!(request.headers.get(FORWARDED_PROTO).unwrap(), expected_proto, "{fields:?}");
@@ -76,6 +129,48 @@ mod tests {
         check(&[("x-forwarded-for", "1.2.3.4")], "10.0.0.1", "1.2.3.4, 10.0.0.1", "http");
         check(&[("x-forwarded-for", "a, b"), ("X-Forwarded-For", "c")], "::1", "a, b, c, ::1", "http");
         check(&[("x-forwarded-proto", "https")], "::ffff:10.0.0.1", "10.0.0.1", "https");
+    }
+
+    #[test]
+    fn what_strangers_claim_is_taken_away() {
+        let mut claims = request(&[
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "other"),
+            ("x-real-ip", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("host", "h"),
+        ]);
+        let mut trusted = claims.clone();
+        let address = "2001:db8::1".parse().unwrap();
+        name_client(&mut claims, Peer { address, is_trusted: false }, "https").unwrap();
+        let left = |request: &RequestHeader| {
+            let mut left: Vec<String> =
+                request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            left.sort_unstable();
+            left
+        };
+        assert_eq!(left(&claims), ["host: h", "x-forwarded-for: 2001:db8::1", "x-forwarded-host: h", "x-forwarded-proto: https"]);
+        name_client(&mut trusted, Peer { address, is_trusted: true }, "http").unwrap();
+        let forwarded = trusted.headers.get(FORWARDED).unwrap();
+        assert_eq!(forwarded, "for=1.2.3.4, for=\"[2001:db8::1]\";proto=http");
+        assert_eq!(trusted.headers.get(FORWARDED_HOST).unwrap(), "other");
+    }
+
+    #[test]
+    fn only_websockets_are_tunnels() {
+        for (upgrade, kept) in
+            [(&["websocket"][..], true), (&["WebSocket"], true), (&["h2c"], false), (&["websocket, h2c"], false)]
+        {
+            let fields: Vec<_> = upgrade.iter().map(|value| ("upgrade", *value)).chain([("connection", "upgrade")]).collect();
+            let mut request = request(&fields);
+            upgrade_to_websocket_only(&mut request);
+            assert_eq!(
+                (request.headers.contains_key(UPGRADE), request.headers.contains_key(CONNECTION)),
+                (kept, kept),
+                "{upgrade:?}"
+            );
+        }
     }
 
     #[test]

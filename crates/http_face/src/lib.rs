@@ -7,10 +7,15 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `settings` | what the face is told, with its bounds |
-//! | `identity` | cookie headers → session id (pure) |
+//! | `head` | which headers are refused because they could be read in two ways (pure) |
 //! | `forwarding` | header rules of a proxy: forwarded-for, hop-by-hop (pure) |
+//! | `trace` | trace context and request id (pure) |
+//! | `proxy_protocol` | the client's address as a balancer says it before the first byte |
+//! | `access` | the access log |
+//! | `websocket` | where frames end (pure) |
 //! | `answer` | the one place that maps errors to HTTP answers |
 //! | `exchange` | what happens at each stage of one request: pingora's callbacks |
+//! | `client_stream` | a client's socket as pingora sees it |
 //! | `connection` | one client's connection, request after request |
 //! | `face` | the listener, its bound, drain and shutdown |
 //! | `names` | every metric of the face |
@@ -18,17 +23,23 @@
 //! Only `exchange`, `connection` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the process,
 //! is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
 
+mod access;
 mod answer;
+mod client_stream;
 mod connection;
 mod exchange;
 mod face;
 mod forwarding;
-pub mod identity;
+mod head;
 pub mod names;
+mod proxy_protocol;
 mod settings;
+mod trace;
+mod websocket;
 
 pub use face::{Closed, Draining, HttpFace, bind};
-pub use settings::{Codec, HttpFaceSettings, SessionCookie};
+pub use settings::HttpFaceSettings;
+pub use wayfarer_identity::Identity;
 
 /// What the face tells the rest of the sidecar.
 pub trait Sessions: Send + Sync + 'static {
@@ -38,4 +49,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// `session` is what the client claims: a signed cookie's signature is the instance's to check, so this may start work
     /// that is harmless for an id that does not exist, and nothing else.
     fn arriving(&self, session: &[u8]);
+
+    /// The instance's answer gives the client the session `now`: a new one, or (a login often changes the id) another one than
+    /// `before`, which its request named. Called before the client sees the answer, with the same bounds as `arriving`.
+    fn learned(&self, before: Option<&[u8]>, now: &[u8]);
 }

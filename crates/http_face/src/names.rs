@@ -1,7 +1,7 @@
 //! Every metric of the HTTP face: its name, and what it counts.
 //!
 //! Nothing else in this crate writes a metric name. Labels have few fixed values (`status`: `1xx`…`5xx` or `none` when the
-//! client left before an answer; `reused`: `true`, `false`); invariant: no id, address, path or other text of a client is
+//! client left before an answer; `reused`, `changed`: `true`, `false`); invariant: no id, address, path or other text of a client is
 //! ever a label.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -12,12 +12,28 @@ pub const REQUESTS: &str = "wayfarer_http_requests_total";
 pub const REQUEST_SECONDS: &str = "wayfarer_http_request_seconds";
 /// Requests whose session was found and announced.
 pub const ARRIVALS: &str = "wayfarer_http_session_arrivals_total";
+/// Answers that gave their client a session, by whether its request had named another (`changed`).
+pub const LEARNED: &str = "wayfarer_http_sessions_learned_total";
 /// Clients' connections open now.
 pub const CONNECTIONS: &str = "wayfarer_http_connections";
 /// Clients' connections that were served.
 pub const CONNECTIONS_ACCEPTED: &str = "wayfarer_http_connections_accepted_total";
 /// Connections that were refused because `connections_max` were open.
 pub const CONNECTIONS_REFUSED: &str = "wayfarer_http_connections_refused_total";
+/// Connections closed because nothing came on them for `idle_ms_max`.
+pub const IDLE_CLOSED: &str = "wayfarer_http_idle_closed_total";
+/// Requests cut because they were not answered to the end within `request_ms_max`.
+pub const REQUESTS_OVERDUE: &str = "wayfarer_http_requests_overdue_total";
+/// Requests refused with 408 because their body came too slowly.
+pub const BODIES_TOO_SLOW: &str = "wayfarer_http_bodies_too_slow_total";
+/// Requests refused because their header could be read in two ways, or was too long.
+pub const HEADERS_REFUSED: &str = "wayfarer_http_headers_refused_total";
+/// Connections closed because they did not begin with a PROXY header of a trusted peer.
+pub const PROXY_HEADERS_REFUSED: &str = "wayfarer_http_proxy_headers_refused_total";
+/// Lines of the access log that were dropped because its writer was behind.
+pub const ACCESS_LINES_DROPPED: &str = "wayfarer_http_access_lines_dropped_total";
+/// WebSockets closed with 1012 in a drain.
+pub const WEBSOCKETS_CLOSED: &str = "wayfarer_http_websockets_closed_total";
 /// Connections closed because no whole request header came within `header_ms_max`.
 pub const HEADERS_OVERDUE: &str = "wayfarer_http_headers_overdue_total";
 /// Connections with a request in flight that were cut when `close_ms_max` had passed.
@@ -34,10 +50,18 @@ pub(crate) fn describe() {
     describe_counter!(REQUESTS, "Requests, by class of the answer");
     describe_histogram!(REQUEST_SECONDS, "From the whole request header to the end of the answer");
     describe_counter!(ARRIVALS, "Requests whose session was found and announced");
+    describe_counter!(LEARNED, "Answers that gave their client a session, new or instead of another");
     describe_gauge!(CONNECTIONS, "Clients' connections open now");
     describe_counter!(CONNECTIONS_ACCEPTED, "Clients' connections that were served");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused because connections_max were open");
     describe_counter!(HEADERS_OVERDUE, "Connections closed because no whole request header came in time");
+    describe_counter!(WEBSOCKETS_CLOSED, "WebSockets closed with 1012 in a drain");
+    describe_counter!(IDLE_CLOSED, "Connections closed because nothing came on them");
+    describe_counter!(REQUESTS_OVERDUE, "Requests cut because they took too long");
+    describe_counter!(BODIES_TOO_SLOW, "Requests refused because their body came too slowly");
+    describe_counter!(HEADERS_REFUSED, "Requests refused because of their header");
+    describe_counter!(PROXY_HEADERS_REFUSED, "Connections closed for want of a PROXY header of a trusted peer");
+    describe_counter!(ACCESS_LINES_DROPPED, "Lines of the access log that were dropped");
     describe_counter!(CONNECTIONS_CUT, "Connections with a request in flight cut at the end of a shutdown");
     describe_counter!(ACCEPT_FAILURES, "Failures to accept a connection");
     describe_counter!(INSTANCE_CONNECTIONS, "Connections to the instance taken for a request, new or used again");

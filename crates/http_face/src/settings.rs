@@ -1,28 +1,13 @@
-//! What the HTTP face is told: addresses, the session cookie, and every bound that it keeps.
+//! What the HTTP face is told: addresses, where sessions are named, whom it trusts, and every bound that it keeps.
 //!
 //! It never reads a file or the environment; the sidecar's validated settings are converted to this at the edge. The face
 //! reads it when it is bound; nothing changes afterwards. Invariant: every field named `…_max` has a default that is safe in
 //! front of a small instance.
 
-use std::net::SocketAddr;
-
-/// How a framework writes the session id into its cookie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Codec {
-    /// The value is the id (Flask-Session, Django, PHP and most others).
-    Plain,
-    /// `s:<id>.<signature>`, percent-encoded (express-session).
-    Express,
-}
-
-/// The cookie that names the session of a request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionCookie {
-    /// The cookie's name; compared byte for byte, as browsers do.
-    pub name: String,
-    /// How its value is read.
-    pub codec: Codec,
-}
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use wayfarer_identity::Identity;
 
 /// The settings of one HTTP face.
 #[derive(Clone, Debug)]
@@ -31,16 +16,23 @@ pub struct HttpFaceSettings {
     pub listen: SocketAddr,
     /// Where the instance listens.
     pub app: SocketAddr,
-    /// The session cookie; without one nothing is announced and everything is still proxied.
-    pub session: Option<SessionCookie>,
+    /// Where requests name their session; empty: nothing is announced and everything is still proxied.
+    pub session: Identity,
     /// Clients' connections at a time; beyond it the answer is 503 and `Connection: close`.
     pub connections_max: usize,
-    /// Longest wait for a whole request header, from the connection or the last response on: ends idle connections and slow
-    /// headers alike, in milliseconds.
+    /// Longest silence of a connection on which no request is under way, in milliseconds.
+    pub idle_ms_max: u64,
+    /// Longest wait for a whole request header, from its first byte on, in milliseconds.
     pub header_ms_max: u64,
+    /// Longest request header, in bytes; beyond it the answer is 431.
+    pub header_bytes_max: usize,
     /// Longest pause of a client in the middle of a request body, or in taking a response, in milliseconds. WebSockets may
     /// be silent for ever.
     pub stalled_ms_max: u64,
+    /// How fast a request body must come on average, once half a minute has passed, in bytes a second; 0: as slow as it likes.
+    pub body_bytes_per_s_min: u64,
+    /// Longest time from a whole header to the end of the answer, in milliseconds; `None`: as long as it takes. Not for WebSockets.
+    pub request_ms_max: Option<u64>,
     /// Longest wait for a connection to the instance, in milliseconds.
     pub connect_ms_max: u64,
     /// Idle connections to the instance that are kept for reuse.
@@ -50,22 +42,44 @@ pub struct HttpFaceSettings {
     pub pool_idle_ms_max: u64,
     /// After the shutdown signal: how long requests in flight may take to finish, in milliseconds.
     pub close_ms_max: u64,
+    /// In a drain: WebSockets are closed with 1012 within so many milliseconds, each at a time of its own. Less than `close_ms_max`.
+    pub websocket_close_ms: u64,
+    /// Peers whose forwarding fields, request ids and PROXY headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether each connection begins with a PROXY header (version 2), which only a trusted peer may send.
+    pub proxy_protocol: bool,
+    /// Where the access log is appended, `-` for standard output; `None`: nowhere.
+    pub access_log: Option<PathBuf>,
 }
 
 impl HttpFaceSettings {
-    /// The default bounds for a face at `listen` before the instance at `app`, without a session cookie.
+    /// The default bounds for a face at `listen` before the instance at `app`, without sessions, trusting nobody.
     pub fn new(listen: SocketAddr, app: SocketAddr) -> HttpFaceSettings {
         HttpFaceSettings {
             listen,
             app,
-            session: None,
+            session: Identity::default(),
             connections_max: 10_000,
-            header_ms_max: 60_000,
+            idle_ms_max: 60_000,
+            header_ms_max: 10_000,
+            header_bytes_max: 65_536,
             stalled_ms_max: 60_000,
+            body_bytes_per_s_min: 50,
+            request_ms_max: None,
             connect_ms_max: 2_000,
             pool_connections_max: 128,
             pool_idle_ms_max: 1_500,
             close_ms_max: 25_000,
+            websocket_close_ms: 3_000,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            access_log: None,
         }
+    }
+
+    /// Whether `peer` is one of the trusted.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 }

@@ -57,32 +57,16 @@ async fn an_endless_header_ends() {
     assert_eq!(app.connections(), 0);
 }
 
-/// Length and chunks at once: the chunks count, the length does not reach the instance, and the connection is not used
-/// again, so that nobody can slip a second request past one of the two.
-#[tokio::test]
-async fn two_framings_are_one_request() {
-    let app = mirror().await;
-    let face = face(app.address, |_| {}).await;
-    let mut client = connect(face.address).await;
-    let (status, head, seen) = client
-        .ask(
-            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\
-             GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n",
-        )
-        .await;
-    assert_eq!(status, 200);
-    assert_eq!(field(&seen, "content-length"), None, "{seen}");
-    assert!(seen.ends_with("\r\n\r\nhello"), "{seen}");
-    assert_eq!(field(&head, "connection"), Some("close"));
-    client.closed().await;
-}
-
 #[tokio::test]
 async fn a_slow_header_is_cut_and_blocks_nobody() {
     let counters = Counters::default();
     let _installed = metrics::set_default_local_recorder(&counters);
     let app = mirror().await;
-    let face = face(app.address, |settings| settings.header_ms_max = 400).await;
+    let face = face(app.address, |settings| {
+        settings.header_ms_max = 400;
+        settings.idle_ms_max = 800;
+    })
+    .await;
     let begun = Instant::now();
     let mut slow = connect(face.address).await;
     slow.send("GET / HTTP/1.1\r\n").await;
@@ -97,9 +81,56 @@ async fn a_slow_header_is_cut_and_blocks_nobody() {
     }
     assert!(begun.elapsed() >= Duration::from_millis(400));
     assert_eq!(counters.get(names::HEADERS_OVERDUE), 1);
-    // A connection that is merely idle ends the same way.
+    // A connection that is merely idle ends too, and is told apart.
     fast.closed().await;
-    assert_eq!(counters.get(names::HEADERS_OVERDUE), 2);
+    assert_eq!((counters.get(names::HEADERS_OVERDUE), counters.get(names::IDLE_CLOSED)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_cut() {
+    let counters = Counters::default();
+    let _installed = metrics::set_default_local_recorder(&counters);
+    let app = instance(|mut client| async move {
+        client.head().await;
+        client.closed().await;
+    })
+    .await;
+    let face = face(app.address, |settings| settings.request_ms_max = Some(200)).await;
+    let mut client = connect(face.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    client.closed().await;
+    assert_eq!(counters.get(names::REQUESTS_OVERDUE), 1);
+}
+
+#[tokio::test]
+async fn only_a_trusted_peer_says_who_its_client_is() {
+    let app = mirror().await;
+    let v2 = |source: [u8; 4]| {
+        let fixed = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
+        [fixed.as_slice(), &source, &[10, 0, 0, 1, 1, 2, 0, 80]].concat()
+    };
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n";
+    let behind = face(app.address, |settings| settings.proxy_protocol = true).await;
+    let mut client = connect(behind.address).await;
+    assert!(client.try_send(&v2([203, 0, 113, 7])).await);
+    let (status, _, seen) = client.ask(request).await;
+    assert_eq!((status, field(&seen, "x-forwarded-for")), (200, Some("203.0.113.7")));
+    // Without such a header, and from somebody who is not trusted, nothing is served.
+    let mut client = connect(behind.address).await;
+    client.send(request).await;
+    client.rest().await;
+    let strict = face(app.address, |settings| {
+        settings.proxy_protocol = true;
+        settings.trusted_proxies.clear();
+    })
+    .await;
+    let mut client = connect(strict.address).await;
+    assert!(client.try_send(&v2([203, 0, 113, 7])).await);
+    client.rest().await;
+    assert_eq!(app.connections(), 1);
+    let open = face(app.address, |settings| settings.trusted_proxies.clear()).await;
+    let (_, _, seen) = connect(open.address).await.ask(request).await;
+    assert_eq!(field(&seen, "x-forwarded-for"), Some("127.0.0.1"));
 }
 
 #[tokio::test]

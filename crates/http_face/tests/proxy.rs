@@ -28,6 +28,9 @@ async fn headers_of_a_request() {
     assert_eq!(field(&seen, "host"), Some("shop.example:81"));
     assert_eq!(field(&seen, "x-forwarded-for"), Some("1.2.3.4, 5.6.7.8, 127.0.0.1"));
     assert_eq!(field(&seen, "x-forwarded-proto"), Some("https"));
+    assert_eq!(field(&seen, "x-forwarded-host"), Some("shop.example:81"));
+    let trace = field(&seen, "traceparent").unwrap();
+    assert_eq!((trace.len(), trace.get(3..35)), (55, field(&seen, "x-request-id")), "{seen}");
     assert_eq!(field(&seen, "x-end"), Some("2"));
     assert_eq!(field(&seen, "cookie"), Some("a=b"));
     for hop in ["connection", "x-mine", "keep-alive", "te", "proxy-connection"] {
@@ -59,6 +62,69 @@ async fn a_session_is_announced_before_the_instance_sees_its_request() {
     }
     let seen = told.lock().unwrap().clone();
     assert_eq!(seen, [vec!["one"], vec!["one", "two"], vec!["one", "two"], vec!["one", "two"]]);
+}
+
+/// What somebody could want to know of a client is not in its line.
+#[tokio::test]
+async fn the_access_log_has_a_line_for_each_request_and_nothing_private() {
+    let file = std::env::temp_dir().join(format!("wayfarer-access-{}.log", std::process::id()));
+    let app = mirror().await;
+    let log = file.clone();
+    let face = face(app.address, move |settings| settings.access_log = Some(log)).await;
+    let mut client = connect(face.address).await;
+    let head = "Host: h\r\nCookie: sid=s%3Asecret-id.c2ln\r\nX-Request-Id: \"q\"\r\n";
+    client.ask(&format!("POST /private/path?secret=1 HTTP/1.1\r\n{head}Content-Length: 3\r\n\r\nabc")).await;
+    client.ask(&format!("GET /private HTTP/1.1\r\n{head}\r\n")).await;
+    client.ask("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").await;
+    face.shut_down();
+    face.ended().await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!((&lines[0]["method"], &lines[0]["status"], &lines[0]["session"]), (&"POST".into(), &200.into(), &true.into()));
+    assert_eq!((&lines[0]["request_bytes"], &lines[0]["request_id"]), (&3.into(), &"\"q\"".into()));
+    assert_eq!((&lines[2]["status"], &lines[2]["session"]), (&400.into(), &false.into()));
+    assert!(lines[1]["trace_id"].as_str().unwrap().len() == 32 && lines[1]["time_unix_ms"].as_u64().unwrap() > 0);
+    for private in ["secret", "private", "127.0.0.1"] {
+        assert!(!text.contains(private), "{private} in {text}");
+    }
+}
+
+/// An instance that takes h2c must not be reached through a tunnel past the face.
+#[tokio::test]
+async fn an_upgrade_to_anything_but_a_websocket_is_not_passed_on() {
+    let app = mirror().await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    let (status, _, seen) = client
+        .ask("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n")
+        .await;
+    assert_eq!((status, field(&seen, "upgrade"), field(&seen, "http2-settings")), (200, None, None), "{seen}");
+}
+
+#[tokio::test]
+async fn sessions_are_learned_from_answers() {
+    let app = instance(|mut client| async move {
+        while let Some(head) = client.try_head().await {
+            let set = field(&head, "x-set").unwrap_or_default().to_owned();
+            client.send(&format!("HTTP/1.1 200 OK\r\n{set}\r\ncontent-length: 0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    for (cookie, set) in [
+        ("", "Set-Cookie: sid=s%3Anew.c2ln; Path=/"),
+        ("sid=s%3Anew.c2ln", "Set-Cookie: sid=s%3Anew.c2ln; Path=/"),
+        ("sid=s%3Anew.c2ln", "Set-Cookie: sid=s%3Alogin.c2ln; Path=/"),
+        ("sid=s%3Alogin.c2ln", "Set-Cookie: sid=; Max-Age=0"),
+        ("sid=s%3Alogin.c2ln", "Set-Cookie: other=s%3Ax.c2ln"),
+    ] {
+        client.ask(&format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\nX-Set: {set}\r\n\r\n")).await;
+    }
+    let expected = [(None, "new".to_owned()), (Some("new".to_owned()), "login".to_owned())];
+    assert_eq!(face.announced.learned(), expected);
 }
 
 #[tokio::test]
@@ -219,6 +285,7 @@ async fn a_websocket_may_be_silent() {
     let face = face(app.address, |settings| {
         settings.stalled_ms_max = stalled_ms_max;
         settings.header_ms_max = stalled_ms_max;
+        settings.idle_ms_max = stalled_ms_max;
     })
     .await;
     let mut client = connect(face.address).await;

@@ -8,9 +8,10 @@ use crate::gather::{Item, Layer, Origin, Raw};
 use crate::key_entries;
 use crate::mistake::{Complaint, Mistake};
 use crate::reader::Reader;
-use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, SessionCookie, Settings, State};
+use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Settings, State};
+use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{BeginsAs, Codec, LogFormat, LogLevel};
+use crate::words::{BeginsAs, LogFormat, LogLevel};
 use std::path::PathBuf;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
@@ -23,12 +24,7 @@ const GLOB_BYTES_MAX: usize = 256;
 pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
     Settings {
         app: App { name: read.text("app.name"), version: read.text("app.version"), address: read.address("app.address") },
-        http: Http {
-            enabled: read.flag("http.enabled"),
-            listen: read.listen("http.listen"),
-            close_ms_max: read.number("http.close_ms_max"),
-            session: session_cookie(read),
-        },
+        http: http(read),
         state: state(read),
         cluster: cluster(read, host_name),
         handover: handover(read),
@@ -45,17 +41,25 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
     }
 }
 
-fn session_cookie(read: &mut Reader<'_>) -> Option<SessionCookie> {
-    let cookie = read.optional_text("http.session.cookie");
-    let codec = read.choice("http.session.codec").unwrap_or(Codec::Plain);
-    if read.located("http.session.cookie").is_none()
-        && let Some(located) = read.located("http.session.codec")
-        && located.origin.layer > Layer::Default
-    {
-        let mistake = located.origin.mistake("has no meaning without the name of a cookie", "add http.session.cookie");
-        read.report(mistake);
+fn http(read: &mut Reader<'_>) -> Http {
+    Http {
+        enabled: read.flag("http.enabled"),
+        listen: read.listen("http.listen"),
+        close_ms_max: read.number("http.close_ms_max"),
+        websocket_close_ms: read.number("http.websocket_close_ms"),
+        connections_max: read.count("http.connections_max"),
+        idle_ms_max: read.number("http.idle_ms_max"),
+        header_ms_max: read.number("http.header_ms_max"),
+        header_bytes_max: read.count("http.header_bytes_max"),
+        stalled_ms_max: read.number("http.stalled_ms_max"),
+        body_bytes_per_s_min: read.number("http.body_bytes_per_s_min"),
+        request_ms_max: read.optional_number("http.request_ms_max"),
+        connect_ms_max: read.number("http.connect_ms_max"),
+        trusted_proxies: read.networks("http.trusted_proxies"),
+        proxy_protocol: read.flag("http.proxy_protocol"),
+        access_log: read.optional_text("http.access_log").map(PathBuf::from),
+        session: sources::identity(read),
     }
-    cookie.map(|cookie| SessionCookie { cookie, codec })
 }
 
 fn state(read: &mut Reader<'_>) -> State {

@@ -205,9 +205,9 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
     } else if !http.enabled {
         warn("state.enabled", "neither the state face nor the HTTP face is enabled: this node serves nobody", "enable one");
     }
-    if http.enabled && http.session.is_none() {
+    if http.enabled && http.session.is_empty() {
         let message = "is not set: the HTTP face only proxies, and starts no fetch before the instance asks";
-        warn("http.session.cookie", message, "name the cookie with the session's id");
+        warn("http.session", message, "name the cookie with the session's id: session = { cookie = \"…\" }");
     }
     warn(
         "cluster.directory",

@@ -13,7 +13,7 @@
 //! Invariant: whatever the texts hold, each key and value is either gathered or named in a mistake with its line.
 
 use crate::mistake::{Mistake, nearest, plain, shown};
-use crate::table::{Kind, NOT_YET, Setting, TABLE, names_in, setting};
+use crate::table::{Kind, NOT_YET, Setting, TABLE, field_of_one, names_in, setting};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -74,6 +74,8 @@ pub(crate) enum Raw {
     Flag(bool),
     /// A TOML array of tables.
     Items(Vec<Item>),
+    /// A TOML array of texts.
+    Texts(Vec<String>),
     /// Untyped text, from the table, the environment or the command line.
     Bare(String),
     /// A TOML value of a type that no setting has.
@@ -134,7 +136,7 @@ impl Gathered {
             self.mistakes
                 .push(origin.of("", Some(*line)).mistake(message, "text stands in quotes, a section in [ ], one setting a line"));
         }
-        let mut walk = Walk { lines: Some(&lines), base: origin, mistakes: Vec::new() };
+        let mut walk = Walk { lines: Some(&lines), base: origin, mistakes: Vec::new(), is_one: false };
         walk.table(table.get_ref(), "", &mut self.fields);
         // What the parser made up to go on behind a syntax error is not worth a second message about the same line, nor are the
         // lines of a section whose head is broken: they seem to belong to another one.
@@ -158,6 +160,7 @@ impl Gathered {
             let key = rest.replace("__", ".").to_ascii_lowercase();
             match setting(&key).filter(|setting| setting.variable().is_some()) {
                 Some(setting) => self.insert_bare(setting, value, origin),
+                None if field_of_one(&key).is_some() => self.insert_field(&key, value, origin),
                 None if rest.contains("__") => self.mistakes.push(unknown_variable(name, &key, &origin)),
                 // Kubernetes makes variables of this form for a Service that is called wayfarer: not ours to refuse.
                 None => {
@@ -184,14 +187,15 @@ impl Gathered {
             origin.key = plain(key);
             match setting(key).filter(|setting| setting.variable().is_some()) {
                 Some(setting) => self.insert_bare(setting, value, origin),
+                None if field_of_one(key).is_some() => self.insert_field(key, value, origin),
                 None => self.mistakes.push(unknown(key, &origin)),
             }
         }
     }
 
     fn insert_bare(&mut self, setting: &'static Setting, text: &str, origin: Origin) {
-        let raw = if matches!(setting.kind, Kind::List) {
-            match self.items_of(setting.key, text, &origin) {
+        let raw = if setting.kind.is_list() {
+            match self.items_of(setting, text, &origin) {
                 Some(items) => Raw::Items(items),
                 None => return,
             }
@@ -201,8 +205,30 @@ impl Gathered {
         self.fields.insert(setting.key, Located { raw, origin });
     }
 
+    /// Sets a field of the one entry of a list, which is made if there is none.
+    fn insert_field(&mut self, key: &str, text: &str, origin: Origin) {
+        let Some((list, field)) = field_of_one(key) else { return };
+        let mut items = match self.fields.get(list.key) {
+            Some(Located { raw: Raw::Items(items), .. }) => items.clone(),
+            _ => Vec::new(),
+        };
+        if items.is_empty() {
+            items.push(Item { origin: origin.clone(), fields: Fields::new() });
+        }
+        match items.as_mut_slice() {
+            [one] => drop(one.fields.insert(field.key, Located { raw: Raw::Bare(text.to_owned()), origin: origin.clone() })),
+            _ => {
+                return self.mistakes.push(origin.mistake(
+                    format!("{} has several entries: it is not clear which is meant", list.key),
+                    format!("set the whole list: {}", list.key),
+                ));
+            }
+        }
+        self.fields.insert(list.key, Located { raw: Raw::Items(items), origin });
+    }
+
     /// The entries of a list that is written as one TOML array.
-    fn items_of(&mut self, key: &'static str, text: &str, origin: &Origin) -> Option<Vec<Item>> {
+    fn items_of(&mut self, setting: &'static Setting, text: &str, origin: &Origin) -> Option<Vec<Item>> {
         let remedy = r#"write a TOML array of tables: [{ … = "…" }, …]"#;
         if text.len() > TEXT_BYTES_MAX {
             self.mistakes.push(origin.mistake(format!("is longer than {TEXT_BYTES_MAX} bytes"), "use the configuration file"));
@@ -215,8 +241,8 @@ impl Gathered {
                 return None;
             }
         };
-        let mut walk = Walk { lines: None, base: origin.clone(), mistakes: Vec::new() };
-        let raw = walk.value(value.get_ref(), key, true, None);
+        let mut walk = Walk { lines: None, base: origin.clone(), mistakes: Vec::new(), is_one: false };
+        let raw = walk.value(value.get_ref(), setting, None);
         self.mistakes.append(&mut walk.mistakes);
         match raw {
             Raw::Items(items) => Some(items),
@@ -247,10 +273,14 @@ struct Walk<'a> {
     lines: Option<&'a Lines>,
     base: Origin,
     mistakes: Vec<Mistake>,
+    /// Whether the list in which it walks is written as the table of its one entry.
+    is_one: bool,
 }
 
 impl Walk<'_> {
     fn origin(&self, key: &str, span: &Range<usize>) -> Origin {
+        let unlisted = self.is_one.then(|| key.replace("[]", ""));
+        let key = unlisted.as_deref().unwrap_or(key);
         let key = if self.lines.is_some() { plain(key) } else { format!("{}: {}", self.base.key, plain(key)) };
         self.base.of(&key, self.lines.map(|lines| lines.line(span)))
     }
@@ -261,7 +291,7 @@ impl Walk<'_> {
             let key = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
             let origin = self.origin(&key, &name.span());
             if let Some(setting) = setting(&key) {
-                let raw = self.value(value.get_ref(), setting.key, matches!(setting.kind, Kind::List), origin.line);
+                let raw = self.value(value.get_ref(), setting, origin.line);
                 fields.insert(setting.key, Located { raw, origin });
             } else if names_in(&key).is_empty() {
                 self.mistakes.push(unknown(&key, &origin));
@@ -274,12 +304,24 @@ impl Walk<'_> {
         }
     }
 
-    fn value(&mut self, value: &DeValue<'_>, key: &'static str, list: bool, line: Option<u32>) -> Raw {
+    fn value(&mut self, value: &DeValue<'_>, setting: &'static Setting, line: Option<u32>) -> Raw {
+        let (key, kind) = (setting.key, setting.kind);
         match value {
             DeValue::String(text) => Raw::Text(text.to_string()),
             DeValue::Integer(number) => Raw::Integer { digits: number.as_str().to_owned(), radix: number.radix() },
             DeValue::Boolean(flag) => Raw::Flag(*flag),
-            DeValue::Array(entries) if list => Raw::Items(self.items(entries.iter(), key, line)),
+            DeValue::Array(entries) if kind.is_list() => Raw::Items(self.items(entries.iter(), key, line)),
+            DeValue::Array(entries) if matches!(kind, Kind::Secrets | Kind::Networks) && entries.len() <= ENTRIES_MAX => {
+                let texts = entries.iter().map(|entry| entry.get_ref().as_str().map(str::to_owned));
+                texts.collect::<Option<Vec<String>>>().map_or(Raw::Other("a list with other things than text"), Raw::Texts)
+            }
+            DeValue::Table(table) if matches!(kind, Kind::Sources) => {
+                let mut fields = Fields::new();
+                self.is_one = true;
+                self.table(table, &format!("{key}[]"), &mut fields);
+                self.is_one = false;
+                Raw::Items(vec![Item { origin: self.base.of(key, line), fields }])
+            }
             DeValue::Array(_) => Raw::Other("a list"),
             DeValue::Table(_) => Raw::Other("a table"),
             DeValue::Float(_) => Raw::Other("a number with a fraction"),
@@ -324,7 +366,11 @@ fn unknown(key: &str, origin: &Origin) -> Mistake {
         return origin.mistake("is not available yet in this version", *what_to_do);
     }
     let (section, leaf) = key.rsplit_once('.').unwrap_or(("", key));
-    let siblings = names_in(section);
+    let mut siblings = names_in(section);
+    if siblings.is_empty() {
+        // The list of one entry, without its brackets.
+        siblings = names_in(&format!("{section}[]"));
+    }
     let spelt = |name: &str| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
     let remedy = if siblings.contains(&leaf) {
         format!("set the whole list: {}", section.trim_end_matches("[]"))

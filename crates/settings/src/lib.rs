@@ -13,11 +13,11 @@
 
 mod assemble;
 mod checks;
-pub mod cookie;
 mod explain;
 mod gather;
 mod key_entries;
 pub mod keys;
+mod kind;
 mod mistake;
 mod overlap;
 mod pattern;
@@ -28,6 +28,7 @@ mod reference;
 mod secret;
 mod settings;
 mod shape;
+mod sources;
 pub mod table;
 mod upstream;
 mod values;
@@ -38,13 +39,12 @@ pub use keys::{KeyMatcher, KeyPattern, Match};
 pub use mistake::{Complaint, Mistake};
 pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
-pub use settings::{
-    Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, SessionCookie, Settings, State, StateListener,
-};
+pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Settings, State, StateListener};
 pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, Numbering, Upstream};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};
+pub use wayfarer_identity::{Identity, PathTemplate, Place, Secrets, Source};
 pub use words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 
 /// Most mistakes that are named at once; the rest is counted.

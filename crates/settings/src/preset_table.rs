@@ -3,8 +3,8 @@
 //! Data only, without behaviour; what a row means is in [`crate::presets`], and `docs/presets.md` shows the same rows (a test).
 //! Where a library writes bare ids, the pattern holds the shape of the id, so that other keys are left alone.
 
-use crate::cookie::CookieForm;
 use crate::presets::{IndexKeys, Part, Preset, PresetOption, PresetPattern};
+use crate::words::Codec;
 use wayfarer_engine::session::Layout;
 
 const fn values(pattern: &'static str, layout: Layout) -> PresetPattern {
@@ -39,7 +39,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("sess:"), "`prefix` of the RedisStore")],
         cookie: "connect.sid",
-        cookie_form: CookieForm::Express,
+        codec: Some(Codec::Express),
         notes: "",
     },
     Preset {
@@ -49,7 +49,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("sess:"), "`prefix` of the RedisStore")],
         cookie: "sessionId",
-        cookie_form: CookieForm::Signed,
+        codec: Some(Codec::Fastify),
         notes: "Writes on every request.",
     },
     Preset {
@@ -59,7 +59,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some(""), "`prefix` of koa-session")],
         cookie: "koa.sess",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "Bare UUIDs by default. With `genid` use a pattern.",
     },
     Preset {
@@ -69,7 +69,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("koa:sess:"), "`prefix` of koa-generic-session")],
         cookie: "koa.sid",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "",
     },
     Preset {
@@ -79,7 +79,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: DJANGO,
         cookie: "sessionid",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Django),
         notes: "The pickle is one variable. A read does not refresh the expiry. Other keys of the cache stay upstream.",
     },
     Preset {
@@ -89,7 +89,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: DJANGO,
         cookie: "sessionid",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Django),
         notes: "The pickle, compressed or not, is one variable. Other keys of the cache stay upstream.",
     },
     Preset {
@@ -99,7 +99,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("session:"), "SESSION_KEY_PREFIX")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "Writes on every request. With SESSION_USE_SIGNER the cookie is `<id>.<signature>`.",
     },
     Preset {
@@ -109,7 +109,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("session:"), "SESSION_KEY_PREFIX")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "Writes on every request. With SESSION_USE_SIGNER the cookie is `<id>.<signature>`.",
     },
     Preset {
@@ -119,7 +119,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("starsessions."), "`prefix` of the RedisStore")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "",
     },
     Preset {
@@ -129,7 +129,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[],
         cookie: "session",
-        cookie_form: CookieForm::Sealed,
+        codec: None,
         notes: "Bare UUIDs. The pickle is one variable. The cookie holds the id inside signed data.",
     },
     Preset {
@@ -139,7 +139,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("AIOHTTP_SESSION"), "`cookie_name` of the RedisStorage")],
         cookie: "AIOHTTP_SESSION",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "With `key_factory` use a pattern.",
     },
     Preset {
@@ -149,7 +149,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("session:"), "`prefix` of the interface")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "",
     },
     Preset {
@@ -159,7 +159,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("PHPREDIS_SESSION:"), "`prefix` in session.save_path")],
         cookie: "PHPSESSID",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Php),
         notes: "With session.serialize_handler other than `php` the value is one variable.",
     },
     Preset {
@@ -169,7 +169,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("sf_s"), "`prefix` of the handler")],
         cookie: "PHPSESSID",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Php),
         notes: "The prefix is short: choose a longer one if other keys begin with it.",
     },
     Preset {
@@ -179,7 +179,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("laravel_database_laravel_cache_"), "redis.options.prefix and cache.prefix together")],
         cookie: "laravel_session",
-        cookie_form: CookieForm::Sealed,
+        codec: None,
         notes: "The prefix follows from APP_NAME. Other keys of the cache share it; ids have 40 letters and digits. The cookie is encrypted.",
     },
     Preset {
@@ -189,7 +189,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("rack:session:"), "the namespace in the URL, with a colon; empty without one")],
         cookie: "rack.session",
-        cookie_form: CookieForm::Rack,
+        codec: Some(Codec::Rack),
         notes: "The id in the key is the SHA-256 of the one in the cookie. A DEL of the public id goes upstream and finds nothing.",
     },
     Preset {
@@ -199,7 +199,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("session_"), "SetKeyPrefix")],
         cookie: "session",
-        cookie_form: CookieForm::Sealed,
+        codec: None,
         notes: "The value (gob or JSON) is one variable. The cookie is a securecookie.",
     },
     Preset {
@@ -209,7 +209,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("session:"), "KeyPrefix")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "The gob is one variable.",
     },
     Preset {
@@ -219,7 +219,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some("scs:session:"), "the prefix of NewWithPrefix")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "The gob is one variable. Saves in MULTI.",
     },
     Preset {
@@ -229,7 +229,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[],
         cookie: "id",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "Bare ids of 22 characters. With signed cookies the form is `signed-before`, with private ones `sealed`.",
     },
     Preset {
@@ -239,7 +239,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", Some(""), "what `cache_keygen` puts before the id")],
         cookie: "id",
-        cookie_form: CookieForm::Sealed,
+        codec: None,
         notes: "Bare ids of 64 characters. The cookie is encrypted; with CookieContentSecurity::Signed the form is `signed-before`.",
     },
     Preset {
@@ -249,7 +249,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("table", Some("sessions"), "`with_table_name`")],
         cookie: "session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "Saves in MULTI. With security mode on the cookie cannot be read.",
     },
     Preset {
@@ -259,7 +259,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("instance_name", Some(""), "InstanceName of AddStackExchangeRedisCache")],
         cookie: ".AspNetCore.Session",
-        cookie_form: CookieForm::Sealed,
+        codec: None,
         notes: "Fields `absexp`, `sldexp`, `data`. Other entries of the cache share the prefix; session keys are GUIDs. The cookie is encrypted.",
     },
     Preset {
@@ -275,7 +275,7 @@ pub static PRESETS: &[Preset] = &[
         }],
         options: &[option("prefix", Some(""), "`keyPrefix`, with its colon")],
         cookie: "JSESSIONID",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "An attribute is a variable. The set of notified nodes travels with its session.",
     },
     Preset {
@@ -285,7 +285,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[],
         cookie: "JSESSIONID",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "Bare ids of 32 hexadecimal digits. With `jvmRoute` use the pattern `{session:hex:32}.ROUTE`.",
     },
     Preset {
@@ -295,7 +295,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: SPRING,
         cookie: "SESSION",
-        cookie_form: CookieForm::Base64,
+        codec: Some(Codec::Spring),
         notes: SPRING_NOTES,
     },
     Preset {
@@ -309,7 +309,7 @@ pub static PRESETS: &[Preset] = &[
         ],
         options: SPRING,
         cookie: "SESSION",
-        cookie_form: CookieForm::Base64,
+        codec: Some(Codec::Spring),
         notes: SPRING_NOTES,
     },
     Preset {
@@ -323,7 +323,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[],
         cookie: "app_session",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "The name of the cookie follows from the application's. Data (base64) is one variable.",
     },
     Preset {
@@ -333,7 +333,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", None, "what createData puts before the id")],
         cookie: "__session",
-        cookie_form: CookieForm::Sealed,
+        codec: None,
         notes: "The service chooses the keys. If they are bare, use a pattern with a shape. The cookie holds the id as signed base64 JSON.",
     },
     Preset {
@@ -343,7 +343,7 @@ pub static PRESETS: &[Preset] = &[
         index: &[],
         options: &[option("prefix", None, "`base` of the driver and the prefix of the session's key, with their colons")],
         cookie: "sessionId",
-        cookie_form: CookieForm::Plain,
+        codec: Some(Codec::Plain),
         notes: "The service chooses the keys; other data of the storage has other prefixes.",
     },
 ];

@@ -10,9 +10,9 @@
 
 pub use crate::preset_table::PRESETS;
 
-use crate::cookie::CookieForm;
 use crate::keys::KeyPattern;
 use crate::mistake::Complaint;
+use crate::words::Codec;
 use wayfarer_engine::session::Layout;
 
 /// What a key of a preset is to its session.
@@ -96,8 +96,8 @@ pub struct Preset {
     pub options: &'static [PresetOption],
     /// The name of its cookie by default.
     pub cookie: &'static str,
-    /// How the id stands in it.
-    pub cookie_form: CookieForm,
+    /// How the id stands in it; `None`: it is encrypted, or inside other data.
+    pub codec: Option<Codec>,
     /// What to watch out for.
     pub notes: &'static str,
 }

@@ -13,8 +13,10 @@ use crate::secret::{IdKey, Secret, read_secret_file};
 use crate::table::{Kind, setting};
 use crate::values;
 use crate::words::Word;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use wayfarer_identity::SECRETS_MAX;
 
 /// See the head of the file.
 pub(crate) struct Reader<'a> {
@@ -155,6 +157,11 @@ impl<'a> Reader<'a> {
         self.optional(key, listen)
     }
 
+    pub(crate) fn networks(&mut self, key: &'static str) -> Vec<IpNet> {
+        let read = |raw: &Raw, kind| matches!(kind, Kind::Networks).then(|| values::networks(raw));
+        self.required(key, read, Vec::new())
+    }
+
     pub(crate) fn address(&mut self, key: &'static str) -> SocketAddr {
         let read = |raw: &Raw, kind| matches!(kind, Kind::Address).then(|| values::address(raw));
         self.required(key, read, SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -197,6 +204,44 @@ impl<'a> Reader<'a> {
                 self.report(origin.mistake(complaint.message, complaint.remedy));
                 self.wrong.insert(from);
                 None
+            }
+        }
+    }
+
+    /// Secrets from `key`, or from the lines of the file that `file_key` names.
+    pub(crate) fn secrets(&mut self, key: &'static str, file_key: &'static str) -> Vec<Secret> {
+        let direct = self.optional(key, |raw, kind| match (kind, raw) {
+            (Kind::Secrets, Raw::Texts(texts)) => Some(Ok(texts.clone())),
+            (Kind::Secrets, raw) => Some(values::text(raw).map(|text| vec![text.to_owned()])),
+            _ => None,
+        });
+        let path = self.optional(file_key, |raw, kind| match kind {
+            Kind::SecretFile => Some(values::text(raw).map(str::to_owned)),
+            _ => None,
+        });
+        let (texts, from) = match (direct, path) {
+            (None, None) => return Vec::new(),
+            (Some(_), Some(_)) => (Err(Complaint::new(format!("{key} is set too"), "keep one of the two")), file_key),
+            (Some(texts), None) => (Ok(texts), key),
+            (None, Some(path)) => {
+                let lines = |secret: Secret| secret.expose().lines().map(str::to_owned).collect();
+                (read_secret_file(&path).map(lines), file_key)
+            }
+        };
+        let texts: Result<Vec<String>, Complaint> = texts.and_then(|texts| match texts.len() {
+            1..=SECRETS_MAX if texts.iter().all(|text| !text.is_empty()) => Ok(texts),
+            1..=SECRETS_MAX => Err(Complaint::new("has an empty secret", "give each a value, or remove it")),
+            count => Err(Complaint::new(format!("has {count} secrets"), format!("write 1 to {SECRETS_MAX}"))),
+        });
+        match texts {
+            Ok(texts) => texts.into_iter().map(Secret::new).collect(),
+            Err(complaint) => {
+                if let Some(located) = self.located(from) {
+                    let mistake = located.origin.mistake(complaint.message, complaint.remedy);
+                    self.report(mistake);
+                }
+                self.wrong.insert(from);
+                Vec::new()
             }
         }
     }

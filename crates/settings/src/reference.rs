@@ -15,6 +15,7 @@ fn bounds(kind: Kind) -> String {
         Kind::Text { shape, bytes_max } => match shape {
             Shape::Name => format!("letters, digits, `.`, `_`, `-`; up to {bytes_max} bytes"),
             Shape::Cookie => format!("a cookie's name; up to {bytes_max} bytes"),
+            Shape::Header => format!("a header's name; up to {bytes_max} bytes"),
             Shape::Line => format!("text; up to {bytes_max} bytes"),
         },
         Kind::Choice { words, .. } => words().join(", "),
@@ -31,6 +32,9 @@ fn bounds(kind: Kind) -> String {
         Kind::Glob => "text with * and ?".to_owned(),
         Kind::Events => "letters of Ag$lshzxeKEtmdn".to_owned(),
         Kind::List => "list of tables".to_owned(),
+        Kind::Sources => "a table, or a list of tables".to_owned(),
+        Kind::Networks => "a list of CIDR networks".to_owned(),
+        Kind::Secrets => "text, or a list of texts; never shown".to_owned(),
     }
 }
 
@@ -67,8 +71,8 @@ pub fn presets_markdown() -> String {
          \x20 bare ids are told from other keys by their shape.\n\
          - Lock and shadow keys belong to their session and travel with it. Index keys hold several sessions and stay in the upstream Redis.\n\
          - A layout says what the variables of a value are. What cannot be divided is one variable, named `session`.\n\
-         - Cookie: its default name and the form of the id in it. The HTTP face reads the forms `plain` and `express` (`http.session.codec`);\n\
-         \x20 for others leave `http.session` out: sessions are still found by their keys, but no fetch starts before the instance asks.\n\
+         - Cookie: its default name and how the id is written in it (`http.session.codec`). What is `sealed` (encrypted, or inside other\n\
+         \x20 data) cannot be read: leave `http.session` out; sessions are still found by their keys, but no fetch starts before the instance asks.\n\
          - Libraries that are not here, or ids of another shape: write patterns.\n\n\
          | preset | library | keys: layout | options | cookie: form | notes |\n|---|---|---|---|---|---|\n",
     );
@@ -89,7 +93,7 @@ pub fn presets_markdown() -> String {
             None => format!("`{}`, needed ({})", o.name, o.library_setting),
         };
         let options: Vec<String> = preset.options.iter().map(option).collect();
-        let cookie = format!("`{}`: {}", preset.cookie, preset.cookie_form.word());
+        let cookie = format!("`{}`: {}", preset.cookie, preset.codec.map_or("sealed", Word::word));
         let cells = [
             format!("`{}`", preset.name),
             preset.library.to_owned(),
@@ -111,7 +115,11 @@ fn word_of(layout: Layout) -> &'static str {
 /// How the default stands in TOML.
 fn toml_value(setting: &Setting, text: &str) -> String {
     match setting.kind {
-        Kind::Flag | Kind::Number { .. } | Kind::List => text.to_owned(),
+        Kind::Flag | Kind::Number { .. } | Kind::List | Kind::Sources => text.to_owned(),
+        Kind::Networks => {
+            let networks: Vec<String> = text.split(',').map(|network| format!("\"{network}\"")).collect();
+            format!("[{}]", networks.join(", "))
+        }
         _ => format!("\"{text}\""),
     }
 }
@@ -119,7 +127,16 @@ fn toml_value(setting: &Setting, text: &str) -> String {
 /// What a setting without a default could be.
 fn toml_example(setting: &Setting) -> String {
     let text = match setting.key {
-        "http.session.cookie" => "\"sid\"",
+        "http.request_ms_max" => "60000",
+        "http.access_log" => "\"-\"",
+        "http.session[].cookie" => "\"connect.sid\"",
+        "http.session[].header" => "\"x-session-id\"",
+        "http.session[].query" => "\"sid\"",
+        "http.session[].path" => "\"/shop/{session}\"",
+        "http.session[].bearer" => "\"sub\"",
+        "http.session[].codec" => "\"express\"",
+        "http.session[].secret" => "[\"the new one\", \"the old one\"]",
+        "http.session[].secret_file" => "\"/run/secrets/session\"",
         "state.upstream" => "\"redis://127.0.0.1:6380/0\"",
         "state.upstream_file" | "state.password_file" | "admin.id_key_file" => "\"/run/secrets/wayfarer\"",
         "state.password" => "\"choose one\"",
@@ -171,9 +188,6 @@ pub fn reference_toml() -> String {
             out.push_str(&format!("#   {} = {example}: {} ({})\n", field.leaf(), field.meaning, bounds(field.kind)));
         }
         match setting.default {
-            Some(text) if setting.key == "http.session.codec" => {
-                out.push_str(&format!("# {} = {}\n", setting.leaf(), toml_value(setting, text)))
-            }
             Some(text) => out.push_str(&format!("{} = {}\n", setting.leaf(), toml_value(setting, text))),
             None => out.push_str(&format!("# {} = {}\n", setting.leaf(), toml_example(setting))),
         }

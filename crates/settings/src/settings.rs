@@ -8,10 +8,13 @@ use crate::keys::KeyMatcher;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel};
+use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel};
+use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::Policy;
+use wayfarer_identity::Identity;
 
 /// Everything.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,6 +45,7 @@ pub struct App {
 
 /// `[http]`: the HTTP face.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the table of settings says what each field means")]
 pub struct Http {
     /// Whether there is one.
     pub enabled: bool,
@@ -49,16 +53,21 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How long requests in flight and WebSockets may go on when the sidecar ends.
     pub close_ms_max: u64,
-    /// Where the session's id is; `None`: the face only proxies.
-    pub session: Option<SessionCookie>,
-}
-
-/// `http.session`.
-#[derive(Clone, PartialEq, Debug)]
-#[allow(missing_docs, reason = "the table of settings says what each field means")]
-pub struct SessionCookie {
-    pub cookie: String,
-    pub codec: Codec,
+    pub websocket_close_ms: u64,
+    pub connections_max: usize,
+    pub idle_ms_max: u64,
+    pub header_ms_max: u64,
+    pub header_bytes_max: usize,
+    pub stalled_ms_max: u64,
+    pub body_bytes_per_s_min: u64,
+    pub request_ms_max: Option<u64>,
+    pub connect_ms_max: u64,
+    pub trusted_proxies: Vec<IpNet>,
+    pub proxy_protocol: bool,
+    /// `-`: standard output.
+    pub access_log: Option<PathBuf>,
+    /// Where the session's id is; empty: the face only proxies.
+    pub session: Identity,
 }
 
 /// `[state]`: the state face.

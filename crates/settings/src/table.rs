@@ -6,131 +6,10 @@
 //! A key ends in `[]` + name where the setting belongs to each entry of a list. Longer than 400 lines because it is one table.
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
+pub use crate::kind::{Kind, Setting, Shape, Unit};
 use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
-
-/// In what a number counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unit {
-    /// Pieces.
-    Count,
-    /// Bytes.
-    Bytes,
-    /// Bytes a second.
-    BytesPerSecond,
-    /// Milliseconds.
-    Milliseconds,
-}
-
-impl Unit {
-    /// As the reference prints it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Unit::Count => "count",
-            Unit::Bytes => "bytes",
-            Unit::BytesPerSecond => "bytes/s",
-            Unit::Milliseconds => "ms",
-        }
-    }
-}
-
-/// Which text is right.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Shape {
-    /// Letters, digits, `.`, `_`, `-`: a name that stands in keys and messages.
-    Name,
-    /// Visible ASCII without spaces, quotes, `,`, `;`, `=`: the name of a cookie.
-    Cookie,
-    /// Anything without control characters.
-    Line,
-}
-
-/// What a setting is, with its bounds.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// `true` or `false`.
-    Flag,
-    /// Text of at most this many bytes.
-    Text {
-        /// Which characters.
-        shape: Shape,
-        /// Longest, in bytes.
-        bytes_max: usize,
-    },
-    /// One of a few words.
-    Choice {
-        /// Those that are possible.
-        words: fn() -> Vec<&'static str>,
-        /// Those that later versions will know.
-        later: &'static [&'static str],
-    },
-    /// A whole number.
-    Number {
-        /// In what it counts.
-        unit: Unit,
-        /// Least.
-        min: u64,
-        /// Greatest.
-        max: u64,
-    },
-    /// Where to listen: `IP:PORT`, port 0 = any free one.
-    Listen {
-        /// Whether other machines may reach it.
-        beyond_loopback: bool,
-    },
-    /// Where somebody else listens: `IP:PORT`, port not 0.
-    Address,
-    /// `redis://…`; may hold a password.
-    Upstream,
-    /// `sqlite:PATH`.
-    Directory,
-    /// Letters of classes of key events, as Redis has them.
-    Events,
-    /// Text that is never shown.
-    Secret,
-    /// 32 hexadecimal digits that are never shown.
-    IdKey,
-    /// A file with the secret that its sister setting would hold.
-    SecretFile,
-    /// A pattern for keys.
-    Pattern,
-    /// A name or glob for variables.
-    Glob,
-    /// A list of tables; the rows with `[]` say what they hold.
-    List,
-}
-
-/// One row.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// `section.key`.
-    pub key: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// As text; `None`: not set.
-    pub default: Option<&'static str>,
-    /// What it does.
-    pub meaning: &'static str,
-}
-
-impl Setting {
-    /// The environment variable that sets it; `None` for what belongs to an entry of a list (set the list instead).
-    pub fn variable(&self) -> Option<String> {
-        let name = || format!("WAYFARER_{}", self.key.replace('.', "__").to_ascii_uppercase());
-        (!self.key.contains("[]")).then(name)
-    }
-
-    /// The part of the key behind its last dot.
-    pub fn leaf(&self) -> &'static str {
-        self.key.rsplit_once('.').map_or(self.key, |(_, leaf)| leaf)
-    }
-
-    /// The part of the key before its last dot.
-    pub fn section(&self) -> &'static str {
-        self.key.rsplit_once('.').map_or("", |(section, _)| section)
-    }
-}
 
 const fn row(key: &'static str, kind: Kind, default: Option<&'static str>, meaning: &'static str) -> Setting {
     Setting { key, kind, default, meaning }
@@ -190,12 +69,83 @@ pub static TABLE: &[Setting] = &[
         "How long requests in flight and WebSockets may go on after a drain; then they are cut.",
     ),
     row(
-        "http.session.cookie",
-        text(Shape::Cookie, 128),
-        None,
-        "The cookie with the session's id. Without it the HTTP face only proxies, and starts no fetch early.",
+        "http.websocket_close_ms",
+        ms(0, HOUR_MS),
+        Some("3000"),
+        "In a drain WebSockets are closed with 1012 within so much time, each at a time of its own. Less than http.close_ms_max.",
     ),
-    row("http.session.codec", words::<Codec>(), Some("plain"), "How the id is written in that cookie."),
+    row("http.connections_max", count(1, 1_000_000), Some("10000"), "Clients' connections at once; more are answered 503."),
+    row(
+        "http.idle_ms_max",
+        ms(1, HOUR_MS),
+        Some("60000"),
+        "Longest silence of a connection on which no request is under way. Longer than that of the balancer in front.",
+    ),
+    row("http.header_ms_max", ms(1, HOUR_MS), Some("10000"), "Longest wait for a whole request header, from its first byte on."),
+    row("http.header_bytes_max", bytes(1024, MIB), Some("65536"), "Longest request header; beyond it the answer is 431."),
+    row(
+        "http.stalled_ms_max",
+        ms(1, HOUR_MS),
+        Some("60000"),
+        "Longest pause of a client within a request body, or in taking an answer. WebSockets may be silent for ever.",
+    ),
+    row(
+        "http.body_bytes_per_s_min",
+        Kind::Number { unit: Unit::BytesPerSecond, min: 0, max: GIB },
+        Some("50"),
+        "How fast a request body must come on average, once half a minute has passed; else 408. 0: as slow as it likes.",
+    ),
+    row(
+        "http.request_ms_max",
+        ms(1, 24 * HOUR_MS),
+        None,
+        "Longest time from a whole header to the end of the answer (not of WebSockets). Not set: as long as it takes.",
+    ),
+    row("http.connect_ms_max", ms(1, 60_000), Some("2000"), "Longest wait for a connection to the instance."),
+    row(
+        "http.trusted_proxies",
+        Kind::Networks,
+        Some("127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"),
+        "Networks of the balancers in front: what they say in Forwarded, X-Forwarded-…, X-Request-Id and PROXY headers is believed.",
+    ),
+    row(
+        "http.proxy_protocol",
+        Kind::Flag,
+        Some("false"),
+        "Whether each connection begins with a PROXY header (version 2) of a trusted proxy; others are closed.",
+    ),
+    row(
+        "http.access_log",
+        text(Shape::Line, 1024),
+        None,
+        "The file to which a JSON line for each request is appended, - for standard output. Not set: none.",
+    ),
+    row(
+        "http.session",
+        Kind::Sources,
+        Some("[]"),
+        "Where a request names its session: one table, or several that are asked in their order; the first with a session decides. \
+         Without one the HTTP face only proxies, and starts no fetch early.",
+    ),
+    row("http.session[].cookie", text(Shape::Cookie, 128), None, "In the cookie of this name."),
+    row("http.session[].header", text(Shape::Header, 128), None, "Or in this header."),
+    row("http.session[].query", text(Shape::Cookie, 128), None, "Or in this parameter of the query."),
+    row(
+        "http.session[].path",
+        Kind::Pattern,
+        None,
+        "Or in the path: /shop/{session}, {any} for a segment to skip; or ;jsessionid={session}.",
+    ),
+    row("http.session[].bearer", text(Shape::Line, 128), None, "Or in this claim of a bearer token (JWT)."),
+    row("http.session[].codec", words::<Codec>(), None, "How the framework writes the id there. Not set: plain, the id itself."),
+    row(
+        "http.session[].secret",
+        Kind::Secrets,
+        None,
+        "What signs it (express, fastify; tokens with HS256, HS384, HS512), or a list of those that are accepted: what none of them has \
+         signed names no session. Not set: the instance alone checks.",
+    ),
+    row("http.session[].secret_file", Kind::SecretFile, None, "A file that holds http.session[].secret, one a line."),
     row("state.enabled", Kind::Flag, Some("true"), "Whether there is a state face."),
     row("state.listen", LISTEN, Some("127.0.0.1:6379"), "Where the state face (Redis protocol) listens."),
     row(
@@ -489,6 +439,13 @@ pub static TABLE: &[Setting] = &[
 /// The row of `key`.
 pub fn setting(key: &str) -> Option<&'static Setting> {
     TABLE.iter().find(|setting| setting.key == key)
+}
+
+/// The row of `key`, which is a field of a list of [`Kind::Sources`], written as if there were no list: `http.session.cookie`.
+pub(crate) fn field_of_one(key: &str) -> Option<(&'static Setting, &'static Setting)> {
+    let (list, leaf) = key.rsplit_once('.')?;
+    let list = setting(list).filter(|setting| matches!(setting.kind, Kind::Sources))?;
+    Some((list, setting(&format!("{}[].{leaf}", list.key))?))
 }
 
 /// The names that may stand directly in `section` (empty: at the top), each once.

@@ -41,7 +41,7 @@ fn without_any_source_the_defaults_hold() {
     let s = &loaded.settings;
     assert_eq!(s.app.address, "127.0.0.1:3000".parse().unwrap());
     assert_eq!((s.http.enabled, s.http.listen), (true, "127.0.0.1:8080".parse().unwrap()));
-    assert_eq!(s.http.session, None);
+    assert!(s.http.session.is_empty());
     assert_eq!(s.state.keys.patterns().iter().map(KeyPattern::text).collect::<Vec<_>>(), ["sess:{session}", "session:{session}"]);
     assert_eq!((s.state.park_ms_max, s.state.fetch_ms_max), (2500, 100));
     assert_eq!((s.cluster.node.as_str(), s.cluster.groups, s.cluster.lease_ms), ("host-1", 4, 2000));
@@ -54,7 +54,7 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!((default.class, default.impact, default.on_lost), (Class::Streamed, Impact::High, OnLost::Error));
     assert_eq!((s.admin.listen, s.probe.listen), ("127.0.0.1:7301".parse().unwrap(), None));
     let warned: Vec<&str> = loaded.warnings.iter().map(|warning| warning.key.as_str()).collect();
-    assert_eq!(warned, ["state.upstream", "http.session.cookie", "cluster.directory", "admin.id_key"]);
+    assert_eq!(warned, ["state.upstream", "http.session", "cluster.directory", "admin.id_key"]);
 }
 
 #[test]
@@ -65,6 +65,7 @@ fn every_row_of_the_table_is_read_and_its_default_is_right() {
         r#"state.keys=[{pattern="a{session}",layout="json"}]"#.into(),
         r#"policy.variable=[{name="a"}]"#.into(),
         r#"state.listener=[{listen="127.0.0.1:1"}]"#.into(),
+        r#"http.session=[{cookie="a"}]"#.into(),
     ]);
     let mut found = Vec::new();
     let mut reader = reader::Reader::new(&gathered.fields, &mut found);
@@ -98,7 +99,7 @@ fn later_sources_win() {
     let s = loaded.settings;
     assert_eq!(s.state.listen, "127.0.0.1:0".parse().unwrap());
     assert_eq!((s.state.park_ms_max, s.state.fetch_ms_max), (2, 1));
-    assert_eq!(s.http.session, Some(SessionCookie { cookie: "sid".to_owned(), codec: Codec::Express }));
+    assert_eq!(s.http.session.sources(), [Source::new(Place::Cookie("sid".to_owned()), Codec::Express)]);
     assert_eq!(s.state.keys.patterns().iter().map(KeyPattern::layout).collect::<Vec<_>>(), [Layout::Hash]);
     assert_eq!((s.handover.trickle, s.log.level), (false, LogLevel::Debug));
 }
@@ -293,7 +294,7 @@ fn mistakes_never_quote_a_secret() {
 fn every_example_loads() {
     for name in EXAMPLES {
         let loaded = load(&example(name));
-        assert!(name.starts_with("full") || loaded.settings.http.session.is_some(), "{name}");
+        assert!(name.starts_with("full") || !loaded.settings.http.session.is_empty(), "{name}");
     }
     let hash = load(&example("hash.toml")).settings;
     let found = hash.state.keys.classify(0, b"page:42:home").unwrap();
@@ -329,6 +330,63 @@ fn the_page_of_presets_is_the_table() {
         std::fs::write(&path, presets_markdown()).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), presets_markdown(), "run the tests with UPDATE_CONFIG=1");
+}
+
+#[test]
+fn a_session_is_named_by_one_source_or_by_several_in_order() {
+    let of = |text: &str| load(text).settings.http.session;
+    let secrets = |name: &str, codec, secrets: &[&str]| Source {
+        secrets: Secrets::new(secrets.iter().copied()),
+        ..Source::new(Place::Cookie(name.to_owned()), codec)
+    };
+    assert_eq!(of("[http.session]\ncookie = \"sid\"").sources(), [secrets("sid", Codec::Plain, &[])]);
+    let one = "http.session = { cookie = \"sid\", codec = \"express\", secret = [\"new\", \"old\"] }";
+    assert_eq!(of(one).sources(), [secrets("sid", Codec::Express, &["new", "old"])]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "new\nold\n").unwrap();
+    let several = format!(
+        "[[http.session]]\ncookie = \"a\"\ncodec = \"fastify\"\nsecret_file = \"{}\"\n\
+         [[http.session]]\nheader = \"X-Sid\"\n[[http.session]]\nquery = \"sid\"\n[[http.session]]\npath = \"/s/{{session}}\"\n\
+         [[http.session]]\nbearer = \"sub\"\nsecret = \"x\"\n",
+        file.path().display()
+    );
+    let identity = of(&several);
+    assert_eq!(identity.sources().len(), 5);
+    assert_eq!(identity.sources()[0], secrets("a", Codec::Fastify, &["new", "old"]));
+    let Place::Header(header) = &identity.sources()[1].place else { panic!("{identity:?}") };
+    assert_eq!(header.as_str(), "x-sid");
+    let mut over = sources("http.session = { cookie = \"sid\", codec = \"express\" }");
+    over.environment = vec![("WAYFARER_HTTP__SESSION__SECRET".to_owned(), "hunter2".to_owned())];
+    over.overrides = vec!["http.session.cookie=other".to_owned()];
+    let loaded = Settings::load(&over).unwrap_or_else(|found| panic!("{}", lines(&found))).settings;
+    assert_eq!(loaded.http.session.sources(), [secrets("other", Codec::Express, &["hunter2"])]);
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+    over.overrides = vec!["http.session=[{ header = \"a\" }, { header = \"b\" }]".to_owned(), "http.session.cookie=c".to_owned()];
+    assert!(lines(&Settings::load(&over).unwrap_err()).contains("has several entries"));
+}
+
+#[test]
+fn what_is_wrong_with_a_source_is_said() {
+    for (text, expected) in [
+        ("session = {}", "w.toml:2: http.session: does not say where the session's id stands"),
+        ("session = { codec = \"express\" }", "does not say where"),
+        ("session = { cokie = \"a\" }", "w.toml:2: http.session.cokie: is not a setting; did you mean http.session[].cookie?"),
+        ("session = { cookie = \"a\", header = \"b\" }", "http.session.header: is a second place in one table"),
+        ("session = { cookie = \"a\", secret = \"b\" }", "http.session.secret: has no meaning here"),
+        ("session = { cookie = \"a\", codec = \"express\", secret = [] }", "has 0 secrets"),
+        ("session = { cookie = \"a\", codec = \"express\", secret = [\"\"] }", "has an empty secret"),
+        ("session = { cookie = \"a\", codec = \"express\", secret = [1] }", "is a list with other things than text"),
+        ("session = { header = \"a b\" }", "use the name of the header alone"),
+        ("session = { path = \"/s\" }", "http.session.path: it must have {session} once"),
+        ("session = { cookie = \"a\", codec = \"expres\" }", "did you mean `express`?"),
+        ("session = 1", "is not a list"),
+        ("session = [{ cookie = \"a\" }, {}]", "does not say where"),
+    ] {
+        let found = mistakes(&format!("[http]\n{text}\n"));
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+    let many = format!("[http]\nsession = [{}]", "{ cookie = \"a\" },".repeat(9));
+    assert!(mistakes(&many).contains("has more than 8 entries"));
 }
 
 #[test]
@@ -377,9 +435,6 @@ fn every_commented_example_is_right() {
         }
         let mut with: Vec<String> = full.lines().map(str::to_owned).collect();
         with[at] = line.trim_start_matches("# ").to_owned();
-        if name == "codec" {
-            with[at].push_str("\ncookie = \"sid\"");
-        }
         match Settings::load(&sources(&with.join("\n"))) {
             Ok(_) => {}
             Err(found) => assert!(name.ends_with("_file") && lines(&found).contains("cannot read"), "{}", lines(&found)),

@@ -6,7 +6,11 @@
 use crate::gather::Raw;
 use crate::mistake::{Complaint, choose_from, shown};
 use crate::table::{Shape, Unit};
+use ipnet::IpNet;
 use std::net::SocketAddr;
+
+/// Networks of one setting.
+const NETWORKS_MAX: usize = 64;
 
 impl Raw {
     /// What it is, for the message that something else was expected.
@@ -15,7 +19,7 @@ impl Raw {
             Raw::Text(_) | Raw::Bare(_) => "text",
             Raw::Integer { .. } => "a number",
             Raw::Flag(_) => "true or false",
-            Raw::Items(_) => "a list",
+            Raw::Items(_) | Raw::Texts(_) => "a list",
             Raw::Other(name) => name,
         }
     }
@@ -47,6 +51,10 @@ pub(crate) fn shaped(raw: &Raw, shape: Shape, bytes_max: usize) -> Result<String
         Shape::Cookie => {
             (|c| c.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(c), "use the name of the cookie alone, as in `sid`")
         }
+        Shape::Header => (
+            |c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c),
+            "use the name of the header alone, as in `x-session-id`",
+        ),
         Shape::Line => (|c| !c.is_control(), "remove the control characters"),
     };
     match text.chars().find(|c| !right(*c)) {
@@ -119,6 +127,22 @@ fn socket_address(raw: &Raw) -> Result<SocketAddr, Complaint> {
         None => "write IP:PORT, as in 127.0.0.1:8080, with a port up to 65535".to_owned(),
     };
     Err(Complaint::new(format!("{} is not IP:PORT", shown(text)), remedy))
+}
+
+/// Networks as CIDR; an address alone is a network of one.
+pub(crate) fn networks(raw: &Raw) -> Result<Vec<IpNet>, Complaint> {
+    let texts: Vec<&str> = match raw {
+        Raw::Texts(texts) => texts.iter().map(String::as_str).collect(),
+        raw => text(raw)?.split(',').map(str::trim).filter(|text| !text.is_empty()).collect(),
+    };
+    if texts.len() > NETWORKS_MAX {
+        return Err(Complaint::new(format!("has {} networks", texts.len()), format!("{NETWORKS_MAX} are possible")));
+    }
+    let read = |text: &str| {
+        let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+        network.ok_or_else(|| Complaint::new(format!("{} is no network", shown(text)), "write [\"10.0.0.0/8\", \"fd00::/8\"]"))
+    };
+    texts.into_iter().map(read).collect()
 }
 
 /// Where to listen; port 0 means any free port.

@@ -5,6 +5,7 @@
 
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
+pub use wayfarer_identity::Codec;
 
 /// A closed set of words.
 pub trait Word: Copy + Sized + 'static {
@@ -14,6 +15,14 @@ pub trait Word: Copy + Sized + 'static {
     /// The value of `word`.
     fn from_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+    }
+
+    /// The word for this value.
+    fn word(self) -> &'static str
+    where
+        Self: PartialEq,
+    {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(name, _)| name)
     }
 
     /// The words alone.
@@ -60,17 +69,17 @@ impl Word for BeginsAs {
     const WORDS: &'static [(&'static str, Self)] = &[("own", Self::Own), ("observe", Self::Observe)];
 }
 
-/// How the session id is written in its cookie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Codec {
-    /// The cookie's value is the id.
-    Plain,
-    /// express-session: `s:ID.SIGNATURE`, percent-encoded.
-    Express,
-}
-
 impl Word for Codec {
-    const WORDS: &'static [(&'static str, Self)] = &[("plain", Self::Plain), ("express", Self::Express)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("plain", Self::Plain),
+        ("express", Self::Express),
+        ("fastify", Self::Fastify),
+        ("spring", Self::Spring),
+        ("rack", Self::Rack),
+        ("django", Self::Django),
+        ("php", Self::Php),
+        ("tower", Self::Tower),
+    ];
 }
 
 /// Which keys of a listener belong to sessions.
@@ -117,11 +126,4 @@ pub enum LogLevel {
 impl Word for LogLevel {
     const WORDS: &'static [(&'static str, Self)] =
         &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug), ("trace", Self::Trace)];
-}
-
-impl LogLevel {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("info", |(name, _)| name)
-    }
 }

@@ -10,8 +10,7 @@ use super::library::{Found, others};
 use super::sample::{Sample, Seen};
 use serde_json::{Value, json};
 use wayfarer_engine::session::{PACKED_BYTES_MAX, PACKED_ENTRIES_MAX};
-use wayfarer_settings::Upstream;
-use wayfarer_settings::cookie::CookieForm;
+use wayfarer_settings::{Codec, Upstream, Word};
 
 /// What a session needs beside its variables, in bytes.
 const SESSION_BYTES: u64 = 930;
@@ -37,8 +36,8 @@ fn mib(bytes: u64) -> String {
 }
 
 /// The first found entry decides about the cookie.
-fn cookie(found: &[Found]) -> Option<(&'static str, CookieForm)> {
-    found.iter().find_map(|found| found.preset).map(|preset| (preset.cookie, preset.cookie_form))
+fn cookie(found: &[Found]) -> Option<(&'static str, Option<Codec>)> {
+    found.iter().find_map(|found| found.preset).map(|preset| (preset.cookie, preset.codec))
 }
 
 /// The text of the configuration.
@@ -51,16 +50,15 @@ pub(super) fn configuration(found: &[Found], upstream: &Upstream) -> String {
          # Try it: wayfarer check -c THIS_FILE --key KEY --cookie COOKIE\n\n[app]\naddress = \"127.0.0.1:3000\" # where the instance answers HTTP\n",
     );
     match cookie(found) {
-        Some((name, form)) if form.codec().is_some() => {
+        Some((name, Some(codec))) => {
             out.push_str(&format!(
                 "\n[http.session]\ncookie = \"{name}\" # the library's default: change it if your service has another\ncodec = \"{}\"\n",
-                form.word()
+                codec.word()
             ));
         }
-        Some((name, form)) => out.push_str(&format!(
-            "\n# The library's cookie is `{name}`, of the form `{}`, which the HTTP face cannot read yet. Sessions are found by their keys;\n\
-             # only no fetch starts before the instance asks.\n",
-            form.word()
+        Some((name, None)) => out.push_str(&format!(
+            "\n# The library's cookie is `{name}`, encrypted or inside other data: the HTTP face cannot read it. Sessions are found by their keys;\n\
+             # only no fetch starts before the instance asks.\n"
         )),
         None => out.push_str("\n# [http.session]\n# cookie = \"sid\" # the cookie with the session's id\n"),
     }

@@ -14,24 +14,35 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use wayfarer_http_face::{Closed, Codec, Draining, HttpFaceSettings, SessionCookie, Sessions};
+use wayfarer_http_face::{Closed, Draining, HttpFaceSettings, Identity, Sessions};
+use wayfarer_identity::{Codec, Place, Source};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Remembers which sessions were announced.
 #[derive(Default)]
-pub struct Announced(Mutex<Vec<String>>);
+pub struct Announced(Mutex<Vec<String>>, Mutex<Vec<(Option<String>, String)>>);
 
 impl Announced {
     pub fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
+    }
+
+    /// What answers gave: before, now.
+    pub fn learned(&self) -> Vec<(Option<String>, String)> {
+        self.1.lock().unwrap().clone()
     }
 }
 
 impl Sessions for Announced {
     fn arriving(&self, session: &[u8]) {
         self.0.lock().unwrap().push(String::from_utf8_lossy(session).into_owned());
+    }
+
+    fn learned(&self, before: Option<&[u8]>, now: &[u8]) {
+        let text = |id: &[u8]| String::from_utf8_lossy(id).into_owned();
+        self.1.lock().unwrap().push((before.map(text), text(now)));
     }
 }
 
@@ -45,8 +56,13 @@ pub struct Face {
 }
 
 pub async fn face(app: SocketAddr, change: impl FnOnce(&mut HttpFaceSettings)) -> Face {
-    let mut settings = HttpFaceSettings::new(ANY_PORT, app);
-    settings.session = Some(SessionCookie { name: "sid".to_owned(), codec: Codec::Express });
+    face_at(ANY_PORT, app, change).await
+}
+
+pub async fn face_at(listen: SocketAddr, app: SocketAddr, change: impl FnOnce(&mut HttpFaceSettings)) -> Face {
+    let mut settings = HttpFaceSettings::new(listen, app);
+    settings.session = Identity::new(vec![Source::new(Place::Cookie("sid".to_owned()), Codec::Express)]);
+    settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     change(&mut settings);
     let announced = Arc::new(Announced::default());
     let face = wayfarer_http_face::bind(settings, Arc::clone(&announced) as Arc<dyn Sessions>).await.unwrap();
@@ -213,6 +229,25 @@ impl Client {
             body.extend_from_slice(&chunk[..size]);
         }
         body
+    }
+
+    /// As [`Client::body`], of a client that may break off.
+    pub async fn try_body(&mut self, head: &str) {
+        if let Some(length) = field(head, "content-length") {
+            let length: usize = length.parse().unwrap();
+            while self.unread.len() < length && self.more().await {}
+            self.unread.drain(..length.min(self.unread.len()));
+        } else if field(head, "transfer-encoding") == Some("chunked") {
+            loop {
+                if let Some(end) = self.unread.windows(5).position(|window| window == b"0\r\n\r\n") {
+                    self.unread.drain(..end + 5);
+                    return;
+                }
+                if !self.more().await {
+                    return;
+                }
+            }
+        }
     }
 
     /// A request and its answer: status, header, body.

@@ -1,0 +1,234 @@
+//! A client's connection as pingora reads and writes it: a socket, with or without TLS, that tells when bytes came.
+//!
+//! What it adds to a socket: a small buffer, so that header and body of a short answer are one write; the count of reads that found
+//! something, with which the connection tells an idle client from a slow one; and the end of a WebSocket that its instance knows
+//! nothing of: when the connection asks for it, a close frame is put between two frames, and pingora reads the end. It never looks at
+//! a payload. The connection makes it.
+//!
+//! ```text
+//! passing ──farewell asked, between two frames──► telling ──frame sent──► waiting ──client closes, LAST_WORD_TIME──► ended
+//! ```
+//! Invariant: what is written and flushed is on its way; nothing of the instance follows the close frame.
+
+use crate::websocket::{CLOSE_SERVICE_RESTART, Frames};
+use async_trait::async_trait;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    raw_connect::ProxyDigest,
+};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
+
+/// Bytes of answers that are gathered before they are written: a header and a little more.
+const WRITE_BYTES: usize = 4096;
+/// How long a client may take to close a WebSocket that it was told to close.
+const LAST_WORD_TIME: Duration = Duration::from_secs(1);
+/// Bytes of a client that are thrown away at once, after its WebSocket was closed.
+const REST_BYTES: usize = 4096;
+
+/// What carries the bytes.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {}
+
+impl Transport for TcpStream {}
+
+/// What a connection and its stream tell each other.
+#[derive(Default)]
+pub(crate) struct Signals {
+    /// How often bytes came.
+    count: AtomicU64,
+    came: Notify,
+    is_websocket: AtomicBool,
+    farewell: AtomicBool,
+    /// Who reads, to be woken when the farewell can be said.
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Signals {
+    /// The next answer that is written changes the connection to a WebSocket.
+    pub(crate) fn becomes_websocket(&self) {
+        self.is_websocket.store(true, Ordering::Release);
+    }
+
+    /// Closes the WebSocket with 1012 as soon as no frame is under way.
+    pub(crate) fn say_farewell(&self) {
+        self.farewell.store(true, Ordering::Release);
+        self.wake_reader();
+    }
+
+    fn wake_reader(&self) {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// How often so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Returns when there are more than `before`.
+    pub(crate) async fn more_than(&self, before: u64) {
+        while self.count() <= before {
+            self.came.notified().await;
+        }
+    }
+}
+
+/// See the head of this file.
+pub(crate) struct ClientStream<T> {
+    inner: BufWriter<T>,
+    signals: Arc<Signals>,
+    /// Where the instance is, if this is a WebSocket.
+    frames: Option<Frames>,
+    stage: Stage,
+}
+
+/// See the diagram at the head of this file.
+enum Stage {
+    Passing,
+    /// So many bytes of the close frame are written.
+    Telling(usize),
+    Waiting(Pin<Box<Sleep>>),
+    Ended,
+}
+
+impl<T: Transport> ClientStream<T> {
+    pub(crate) fn new(inner: T, signals: Arc<Signals>) -> ClientStream<T> {
+        ClientStream { inner: BufWriter::with_capacity(WRITE_BYTES, inner), signals, frames: None, stage: Stage::Passing }
+    }
+
+    fn can_say_farewell(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::is_at_boundary) && self.signals.farewell.load(Ordering::Acquire)
+    }
+
+    /// Goes on with the farewell; ready when the WebSocket is over.
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.stage {
+                Stage::Passing => self.stage = Stage::Telling(0),
+                Stage::Telling(written) => {
+                    let rest = CLOSE_SERVICE_RESTART.get(*written..).unwrap_or_default();
+                    if rest.is_empty() {
+                        ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+                        self.stage = Stage::Waiting(Box::pin(sleep(LAST_WORD_TIME)));
+                    } else {
+                        *written += ready!(Pin::new(&mut self.inner).poll_write(context, rest))?;
+                    }
+                }
+                Stage::Waiting(patience) => {
+                    // A connection that is closed with unread bytes is reset, and the close frame with it.
+                    let mut rest = [0; REST_BYTES];
+                    let mut rest = ReadBuf::new(&mut rest);
+                    let read = Pin::new(&mut self.inner).poll_read(context, &mut rest);
+                    let closed = matches!(&read, Poll::Ready(Ok(())) if rest.filled().is_empty());
+                    if closed || matches!(read, Poll::Ready(Err(_))) || patience.as_mut().poll(context).is_ready() {
+                        self.stage = Stage::Ended;
+                    } else if read.is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for ClientStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a client's connection")
+    }
+}
+
+impl<T: Transport> AsyncRead for ClientStream<T> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.signals.is_websocket.load(Ordering::Acquire) {
+            *self.signals.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+            if !matches!(self.stage, Stage::Passing) || self.can_say_farewell() {
+                return self.poll_farewell(context);
+            }
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.signals.count.fetch_add(1, Ordering::Relaxed);
+            self.signals.came.notify_one();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport> AsyncWrite for ClientStream<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !matches!(self.stage, Stage::Passing) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        if self.frames.is_none() && self.signals.is_websocket.load(Ordering::Acquire) {
+            self.frames = Some(Frames::new());
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.feed(bytes.get(..written).unwrap_or_default());
+            if self.can_say_farewell() {
+                self.signals.wake_reader();
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl<T: Transport> Shutdown for ClientStream<T> {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(&mut self.inner).await {
+            tracing::debug!(%error, "a client was gone before its connection was closed");
+        }
+    }
+}
+
+impl<T> UniqueID for ClientStream<T> {
+    /// Pingora uses it for connections that it pools, which this is not.
+    fn id(&self) -> UniqueIDType {
+        0
+    }
+}
+
+impl<T> Ssl for ClientStream<T> {}
+
+impl<T> Peek for ClientStream<T> {}
+
+impl<T> GetTimingDigest for ClientStream<T> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl<T> GetProxyDigest for ClientStream<T> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl<T> GetSocketDigest for ClientStream<T> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
