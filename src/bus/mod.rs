@@ -15,7 +15,7 @@
 //! | `subscriber`, `mailbox` | one client: what it listens to, what waits for it |
 //! | `knowledge` | which events are wanted, and by which members |
 //! | `question` | what members ask one another |
-//! | `sieve` | which of the upstream's events of session keys are news |
+//! | `sieve`, `told` | which of the upstream's events of session keys are news |
 //!
 //! Delivery is at most once; what happens to one key is told in order.
 //! Invariant: while nobody in the cluster listens to keys, an operation pays one relaxed load.
@@ -26,6 +26,7 @@ pub mod question;
 mod registry;
 mod sieve;
 mod subscriber;
+mod told;
 
 pub use knowledge::Said;
 pub use mailbox::{Message, Overflow};
@@ -33,6 +34,7 @@ pub use registry::Of;
 pub use sieve::Sieve;
 pub use subscriber::{SUBSCRIPTIONS_MAX, Subscriber};
 
+use crate::driver::clock;
 use crate::store::Happened;
 use bytes::Bytes;
 use knowledge::Knowledge;
@@ -42,7 +44,8 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use wayfarer_engine::command::compound::database_of;
+use told::Told;
+use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::wire::control::KeyEvent;
@@ -66,6 +69,7 @@ pub struct Bus {
     told: watch::Sender<Option<u64>>,
     numbering: Numbering,
     sieve: OnceLock<Sieve>,
+    expired: Mutex<Told>,
 }
 
 impl Bus {
@@ -84,6 +88,7 @@ impl Bus {
             told: watch::Sender::new(None),
             numbering,
             sieve: OnceLock::new(),
+            expired: Mutex::default(),
         }
     }
 
@@ -199,6 +204,11 @@ impl Bus {
     pub fn tell(&self, events: &[KeyEvent]) {
         let classes = self.classes();
         for KeyEvent { database, key, name } in events {
+            if let Some(of) = self.database(*database) {
+                let key = in_database(of, key);
+                let mut expired = self.expired();
+                if name.as_ref() == b"expired" { expired.note(key, clock::now().boot_us) } else { expired.forget(&key) }
+            }
             if classes.has(Classes::BY_KEY) {
                 self.publish(&[BY_KEY, database.to_string().as_bytes(), b"__:", key].concat().into(), name);
             }
@@ -213,7 +223,17 @@ impl Bus {
         self.registry.publish(channel, payload)
     }
 
+    /// Whether the owner of a key, by its name within its session, has just told of its expiry: the upstream's finding the same is no
+    /// news.
+    pub fn is_told(&self, key: &Bytes) -> bool {
+        self.expired().has(key, clock::now().boot_us)
+    }
+
     /// Nothing in here panics with the lock held.
+    fn expired(&self) -> MutexGuard<'_, Told> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn knowledge(&self) -> MutexGuard<'_, Knowledge> {
         self.knowledge.lock().unwrap_or_else(PoisonError::into_inner)
     }

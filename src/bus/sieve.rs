@@ -11,6 +11,7 @@
 //! | any, in the mode `observe` | what clients left there | passed on |
 //! | nobody knows (the directory or the upstream does not answer) | | withheld, and counted |
 //!
+//! An expiry that its owner has told before the session ended is no news either (`told`).
 //! Invariant: no subscriber is told that an owned session expired or was deleted because its copy did.
 
 use crate::driver::Standing;

@@ -8,6 +8,7 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
+use super::replies::Unit;
 use super::transaction::Then;
 use crate::bus::question;
 use bytes::Bytes;
@@ -107,7 +108,10 @@ impl<S: Sessions> Client<S> {
             }
             (None, Some(Some(classes))) => {
                 let bits = Bytes::from(classes.bits().to_string());
-                self.ask_cluster(question::question([Bytes::from_static(b"classes"), bits]));
+                let unit = self.ask_cluster(question::question([Bytes::from_static(b"classes"), bits]));
+                // What is asked next, asks of what is set now.
+                self.barrier = Some(unit);
+                self.changes.insert(unit, Then::LearnEvents(None));
             }
             (None, _) => self.error(
                 "ERR CONFIG SET failed (possibly related to argument 'notify-keyspace-events') - Invalid event class character. Use 'Ag$lshzxeKEtmdn'.",
@@ -115,12 +119,13 @@ impl<S: Sessions> Client<S> {
         }
     }
 
-    /// Asks all members, behind what was asked before.
-    pub(super) fn ask_cluster(&mut self, mut op: Op) {
+    /// Asks all members, behind what was asked before; the reply that is due.
+    pub(super) fn ask_cluster(&mut self, mut op: Op) -> Unit {
         op.detach();
         let (unit, session) = (self.replies.due(), SessionId(Bytes::from_static(LANE)));
         let busy = self.lanes.is_busy(&session);
         self.begin(session, Waiting { unit, op, protocol: self.connection.protocol }, busy);
+        unit
     }
 }
 

@@ -65,7 +65,7 @@ impl Sifting {
                 let (bus, session, key) = (bus.clone(), session.clone(), key.clone());
                 let ask = async move {
                     match bus.sieve() {
-                        Some(sieve) => sieve.passes(session, key).await,
+                        Some(sieve) => sieve.passes(session, key.clone()).await && !bus.is_told(&key),
                         None => true,
                     }
                 };

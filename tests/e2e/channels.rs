@@ -28,7 +28,7 @@ const TALK: &str = "
     A 1 SUBSCRIBE
     B 1 PUBLISH news hello
     A 2
-    B 1 PUBLISH none hello
+    B 1 PUBLISH zero hello
     B 1 PUBLISH nearly one
     A 1
     B 1 PUBLISH news
