@@ -41,8 +41,11 @@ pub struct Passage {
     under_way: AtomicUsize,
     /// Until when operations may go to the upstream, microseconds of CLOCK_BOOTTIME.
     until_us: AtomicU64,
-    /// Told of each change of the way, and when the last pass ends while operations wait.
+    /// Told of each change of the way.
     changes: watch::Sender<()>,
+    /// Told when the last pass ends while operations wait. Not the same as the changes: whoever only looks whether it may begin has a
+    /// pass for a moment, and must not wake itself.
+    ends: watch::Sender<()>,
     /// Which sessions are used through here while nobody owns them.
     profile: Mutex<Profile>,
 }
@@ -54,7 +57,15 @@ pub struct Pass(Arc<Passage>);
 impl Default for Passage {
     fn default() -> Passage {
         let (way, turn, under_way, until_us) = (AtomicU8::new(OWNERS), AtomicU64::new(0), AtomicUsize::new(0), AtomicU64::new(0));
-        Passage { way, turn, under_way, until_us, changes: watch::Sender::new(()), profile: Mutex::default() }
+        Passage {
+            way,
+            turn,
+            under_way,
+            until_us,
+            changes: watch::Sender::new(()),
+            ends: watch::Sender::new(()),
+            profile: Mutex::default(),
+        }
     }
 }
 
@@ -134,9 +145,10 @@ impl Passage {
 
     /// Waits until no pass is held.
     pub async fn ended(&self) {
-        let mut changes = self.changes.subscribe();
+        let mut ends = self.ends.subscribe();
         while self.under_way.load(Ordering::SeqCst) > 0 {
-            drop(changes.changed().await);
+            // The sender lives as long as `self`.
+            drop(ends.changed().await);
         }
     }
 }
@@ -144,7 +156,7 @@ impl Passage {
 impl Drop for Pass {
     fn drop(&mut self) {
         if self.0.under_way.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.way.load(Ordering::SeqCst) == WAIT {
-            self.0.changes.send_replace(());
+            self.0.ends.send_replace(());
         }
     }
 }

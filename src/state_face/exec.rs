@@ -111,6 +111,10 @@ impl<S: Sessions> Client<S> {
             None => reply,
             Some(Then::Watched(session, watched)) => self.watched(session, watched, reply),
             Some(Then::Interleave(entries)) => self.interleaved(&reply, entries),
+            Some(Then::AskUpstream(args, whole)) => {
+                self.send(&args, whole);
+                reply
+            }
             Some(Then::GoOnUpstream) => self.with_cursor(&reply, true),
             Some(Then::MarkUpstream) => self.with_cursor(&reply, false),
             Some(Then::LearnEvents(set)) => {

@@ -62,8 +62,10 @@ impl<S: Sessions> Client<S> {
                 };
                 let units = self.replies.due_parts(whole, vec![vec![0], vec![0]]);
                 let [sessions, upstream] = units.as_slice() else { return };
+                self.changes.insert(*sessions, Then::AskUpstream(command.args.to_vec(), *upstream));
+                // What the client says next must not be seen by it.
+                self.barrier = Some(*sessions);
                 self.ask_sessions(survey, *sessions);
-                self.send(&command.args, *upstream);
             }
             Ok(survey) => {
                 let unit = self.replies.due();

@@ -18,6 +18,7 @@
 use super::Sessions;
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
+use super::replies::Unit;
 use crate::passage::Pass;
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
@@ -99,6 +100,9 @@ pub(super) enum Then {
     GoOnUpstream,
     /// A scan of the upstream: mark its cursor.
     MarkUpstream,
+    /// What the members know of all keys: now the upstream is asked the same. In this order, so that a key that is just being written
+    /// there is shown by one of them.
+    AskUpstream(Vec<Bytes>, Unit),
     /// The upstream says which events it tells, or has taken what it was told.
     LearnEvents(Option<Classes>),
 }

@@ -230,6 +230,9 @@ impl Node {
     /// The session cannot leave any more: it ends.
     pub(super) fn cancel_move<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) {
         if let Some(handover) = self.outgoing.moving.get(session).copied() {
+            // It goes to rest or ends instead: no failure of a gift.
+            let batch = self.outgoing.origins.get_mut(&handover).and_then(|origin| origin.batch.take());
+            self.count_gift(batch, Given::Gone, turn);
             self.origin_event(handover, Event::Cancelled, turn);
         }
     }
