@@ -6,7 +6,7 @@
 //! | arguments behind [`NAME`] | answer of one member |
 //! |---|---|
 //! | `publish` channel message | how many got it |
-//! | `channels` [pattern] | its channels |
+//! | `channels`, perhaps a pattern | its channels |
 //! | `numsub` channel* | a count for each |
 //! | `patterns` | its patterns |
 //! | `said` listens count by classes | OK |

@@ -8,7 +8,7 @@
 //! | `size` database | how many keys |
 //! | `keys` database pattern | which keys |
 //! | `scan` database part count (0 or 1 pattern) (0 or 1 type) | which keys of a part |
-//! | `flush` [database] | to end what is here |
+//! | `flush`, perhaps a database | to end what is here |
 
 use crate::state_face::Survey;
 use bytes::Bytes;
