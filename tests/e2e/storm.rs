@@ -232,12 +232,14 @@ fn storm(cluster: &Cluster) {
         weather(&scene, cluster, &mut Draws(seed));
     });
     let (up, rests) = (scene.up.into_inner().unwrap(), scene.rests);
-    let owned: u64 = up.values().map(Node::sessions).sum();
-    if rests {
-        assert!(owned <= SESSIONS as u64, "{owned} are owned: some have two owners");
-    } else {
-        assert_eq!(owned, SESSIONS as u64, "each session has one owner");
-    }
+    // Some sessions still follow the clients' last operations, and the nodes are not asked at one moment.
+    crate::harness::until("each session to have one owner", || {
+        let owned: u64 = up.values().map(Node::sessions).sum();
+        // Of those at rest nobody is the owner.
+        let right = if rests { owned <= SESSIONS as u64 } else { owned == SESSIONS as u64 };
+        let moving = up.values().any(|node| node.number("/handovers/in_progress") > 0);
+        (right && !moving).then_some(())
+    });
     for node in up.values() {
         let mut client = node.client();
         for (n, known) in scene.sessions.iter().enumerate() {
