@@ -72,6 +72,8 @@ struct Told {
     moves: Mutex<Vec<Value>>,
     draining: tokio::sync::Notify,
     unready: std::sync::atomic::AtomicBool,
+    /// How many probes have been told so.
+    refused: tokio::sync::watch::Sender<u64>,
 }
 
 async fn play_sidecar(config: &str, command: &[String]) -> ExitCode {
@@ -108,14 +110,19 @@ async fn play_sidecar(config: &str, command: &[String]) -> ExitCode {
         _ = term.recv() => 0,
         _ = shop.wait() => 1,
         outcome = axum::serve(admin, routes) => panic!("{outcome:?}"),
-        () = told.draining.notified() => {
-            // As the real one: readiness fails for a while before anything closes.
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            std::env::var("STAND_IN_DRAIN_EXIT").map_or(0, |code| code.parse().unwrap())
-        }
+        () = drained(&told) => std::env::var("STAND_IN_DRAIN_EXIT").map_or(0, |code| code.parse().unwrap()),
     };
     println!("final {}", status(&told));
     ExitCode::from(code)
+}
+
+/// Ends when it was told to drain and nobody sends requests any more.
+async fn drained(told: &Told) {
+    told.draining.notified().await;
+    // As the real one: readiness fails for a while before anything closes. Who asks for the second time has read the first
+    // answer; what was under way then has some time to end.
+    told.refused.subscribe().wait_for(|refused| *refused >= 2).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
 }
 
 fn status(told: &Told) -> Value {
@@ -125,7 +132,11 @@ fn status(told: &Told) -> Value {
 
 async fn ready(told: State<Arc<Told>>) -> StatusCode {
     let unready = told.unready.load(std::sync::atomic::Ordering::Relaxed);
-    if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+    if unready {
+        told.refused.send_modify(|refused| *refused += 1);
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    StatusCode::OK
 }
 
 async fn drain(told: State<Arc<Told>>) -> StatusCode {
