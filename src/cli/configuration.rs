@@ -36,3 +36,11 @@ fn read(path: &std::path::Path) -> Result<String, String> {
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
+
+/// Settings for tests: the defaults with these over them.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) fn settings_with(overrides: &[&str]) -> Settings {
+    let overrides = overrides.iter().map(|s| (*s).to_owned()).collect();
+    Settings::load(&Sources { overrides, host_name: "h".to_owned(), ..Sources::default() }).unwrap().settings
+}

@@ -187,12 +187,7 @@ fn hint(sources: &[Source], args: &RequestArgs) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use wayfarer_settings::Sources;
-
-    fn settings(overrides: &[&str]) -> Settings {
-        let overrides = overrides.iter().map(|s| (*s).to_owned()).collect();
-        Settings::load(&Sources { overrides, host_name: "h".to_owned(), ..Sources::default() }).unwrap().settings
-    }
+    use crate::cli::configuration::settings_with as settings;
 
     fn express() -> Settings {
         settings(&[

@@ -107,12 +107,7 @@ fn unknown_library(database: u32, key: &str, settings: &Settings, lines: &mut Ve
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use wayfarer_settings::Sources;
-
-    fn settings(overrides: &[&str]) -> Settings {
-        let overrides = overrides.iter().map(|s| (*s).to_owned()).collect();
-        Settings::load(&Sources { overrides, host_name: "h".to_owned(), ..Sources::default() }).unwrap().settings
-    }
+    use crate::cli::configuration::settings_with as settings;
 
     fn express() -> Settings {
         let keys =

@@ -19,6 +19,8 @@ use wayfarer_settings::Upstream;
 
 /// The script function that tells equal contents by a few bytes.
 pub const FINGERPRINT: &str = include_str!("fingerprint.lua");
+/// The script function that reads a key of any type within bounds.
+const CONTENTS: &str = include_str!("contents.lua");
 const LOOK: &str = include_str!("look.lua");
 const COUNT: &str = include_str!("count.lua");
 const FLUSH: &str = "return redis.call(ARGV[1])";
@@ -53,16 +55,16 @@ impl Script {
     /// Its text for keys of a database; 0 is that of the connection.
     fn text(self, database: u8) -> String {
         let before = if database == 0 { String::new() } else { format!("redis.call('SELECT', {database})\n") };
-        let (parts, text) = match self {
-            Script::Look => ("", LOOK),
-            Script::Count => ("", COUNT),
-            Script::Flush => ("", FLUSH),
-            Script::Peek => ("", PEEK),
-            Script::Load => (FINGERPRINT, LOAD),
-            Script::Store => (FINGERPRINT, STORE),
-            Script::Left => (FINGERPRINT, LEFT),
+        let parts: &[&str] = match self {
+            Script::Look => &[LOOK],
+            Script::Count => &[COUNT],
+            Script::Flush => &[FLUSH],
+            Script::Peek => &[CONTENTS, PEEK],
+            Script::Load => &[FINGERPRINT, CONTENTS, LOAD],
+            Script::Store => &[FINGERPRINT, STORE],
+            Script::Left => &[FINGERPRINT, LEFT],
         };
-        [&before, parts, text].concat()
+        before + &parts.concat()
     }
 }
 

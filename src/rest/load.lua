@@ -7,26 +7,8 @@ local before = redis.call('HMGET', guard, 'd', 'e')
 if is_later(before, made, epoch) then
   return {'refused'}
 end
-local kind = redis.call('TYPE', key)['ok']
-local contents = ''
-if kind == 'string' then
-  if redis.call('STRLEN', key) > bytes_max then return {'unfit'} end
-  contents = redis.call('GET', key)
-elseif kind == 'hash' then
-  if redis.call('HLEN', key) > parts_max then return {'unfit'} end
-  contents = redis.call('HGETALL', key)
-elseif kind == 'set' then
-  if redis.call('SCARD', key) > parts_max then return {'unfit'} end
-  contents = redis.call('SMEMBERS', key)
-elseif kind == 'zset' then
-  if redis.call('ZCARD', key) > parts_max then return {'unfit'} end
-  contents = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-elseif kind == 'list' then
-  if redis.call('LLEN', key) > parts_max then return {'unfit'} end
-  contents = redis.call('LRANGE', key, 0, -1)
-elseif kind ~= 'none' then
-  return {'unfit'}
-end
+local kind, contents = contents_of(key, bytes_max, parts_max)
+if not contents then return {'unfit'} end
 local expires_at_ms = -1
 local left_ms = redis.call('PTTL', key)
 if left_ms >= 0 then

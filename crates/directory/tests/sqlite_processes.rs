@@ -1,7 +1,6 @@
 //! The SQLite backend and processes that are killed: proof of death, and commits in the middle.
 //!
-//! The second process is this test binary again, started for the test `helper` alone with a task in its environment. Every
-//! process that is started is killed by its id, also when the test fails.
+//! The second process is `examples/second_process`. Every process that is started is killed by its id, also when the test fails.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,22 +15,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use wayfarer_directory::SqliteDirectory;
 use wayfarer_directory::conformance::{DEADLINE, draft, member};
-use wayfarer_directory::{SqliteDirectory, SqliteOptions};
-use wayfarer_engine::directory::{Directory, DirectoryError, NextEpoch, Outcome, Transaction, Write};
-use wayfarer_engine::ids::{Epoch, GroupId, Incarnation, SessionId};
+use wayfarer_engine::directory::{Directory, DirectoryError};
+use wayfarer_engine::ids::{Epoch, Incarnation};
 
-const TASK: &str = "WAYFARER_TEST_TASK";
-const FILE: &str = "WAYFARER_TEST_FILE";
-/// Begins each line that a helper says.
-const SAYS: &str = "helper: ";
-/// How many crowds of sessions the storm writes in turn.
-const CROWDS: u64 = 16;
-/// How many sessions a crowd has.
-const CROWD: u64 = 64;
+#[path = "../examples/second_process/shared.rs"]
+mod shared;
+use shared::{CROWDS, crowd, open};
 
-fn open(path: impl Into<PathBuf>) -> SqliteDirectory {
-    SqliteDirectory::open(path, SqliteOptions { busy_ms: 20_000, ..SqliteOptions::default() }).unwrap()
+/// Where Cargo puts the example.
+fn second_process() -> PathBuf {
+    // target/<profile>/deps/sqlite_processes-… → target/<profile>/examples/second_process
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).unwrap().join("examples").join("second_process")
 }
 
 /// A second process, killed when dropped.
@@ -42,21 +39,15 @@ struct Helper {
 
 impl Helper {
     fn start(task: &str, file: &Path) -> Helper {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "helper", "--nocapture", "--ignored"])
-            .env(TASK, task)
-            .env(FILE, file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new(second_process()).arg(task).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Helper { child, lines }
     }
 
     /// The numbers of the next line that it says.
     fn hear(&mut self) -> Option<Vec<u64>> {
-        let said = self.lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix(SAYS).map(str::to_owned))?;
+        let said = self.lines.next()?.ok()?;
         said.split(' ').map(|n| n.parse().ok()).collect()
     }
 
@@ -72,69 +63,6 @@ impl Drop for Helper {
         // It may have been killed already, and there is nobody to tell.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn say(numbers: &[u64]) {
-    use std::io::Write as _;
-    let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
-    let mut out = std::io::stdout();
-    // The harness may have begun a line of its own. If nobody hears it any more, its test has ended.
-    if writeln!(out, "\n{SAYS}{}", numbers.join(" ")).and_then(|()| out.flush()).is_err() {
-        std::process::exit(1);
-    }
-}
-
-/// What the second process does.
-#[test]
-#[ignore = "started by the other tests as a process of its own"]
-fn helper() {
-    let (Ok(task), Ok(file)) = (std::env::var(TASK), std::env::var(FILE)) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let directory = open(file);
-    runtime.block_on(async {
-        let (a, group, _) = member(&directory, "a").await;
-        match task.as_str() {
-            "live" => say(&[a.0.0]),
-            "parent" => {
-                let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-                say(&[a.0.0, u64::from(child.id())]);
-                child.wait().unwrap();
-            }
-            "storm" => {
-                say(&[a.0.0]);
-                let storm = (0..8).map(|n| storm(&directory, group, n));
-                let mut storm: Vec<_> = storm.map(Box::pin).collect();
-                // All of them at once, so that commits hold several transactions.
-                std::future::poll_fn(|cx| {
-                    storm.iter_mut().for_each(|s| assert!(s.as_mut().poll(cx).is_pending()));
-                    std::task::Poll::<()>::Pending
-                })
-                .await;
-            }
-            other => panic!("no task {other}"),
-        }
-    });
-    // Its end of the pipe closes when the test's process ends, however that happens.
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
-}
-
-/// The sessions that one transaction moves: so many that a kill at any time is most likely in the middle of one.
-fn crowd(n: u64) -> impl Iterator<Item = SessionId> {
-    (0..CROWD).map(move |i| SessionId::copy_of(format!("crowd {n} session {i}").as_bytes()))
-}
-
-/// Moves crowds of sessions to fresh epochs, and says each that was applied.
-async fn storm(directory: &SqliteDirectory, group: GroupId, first: u64) {
-    let mut n = first;
-    loop {
-        n = (n + 8) % CROWDS;
-        let place = |session| Write::Place { session, group, epoch: NextEpoch::Fresh, last: None, depends: Vec::new() };
-        let transaction = Transaction { compare: Vec::new(), write: crowd(n).map(place).collect() };
-        match directory.transact(transaction).await {
-            Ok(Outcome::Applied { epoch }) => say(&[n, epoch.0]),
-            other => panic!("{other:?}"),
-        }
     }
 }
 

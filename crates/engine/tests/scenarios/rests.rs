@@ -293,13 +293,7 @@ fn a_session_leaves_only_when_what_is_critical_is_written() {
     let (mut w, [a, b]) = World::start_with(with_rest());
     w.check_out(a);
     w.write(a, "critical", long('1'));
-    w.propose(a, b);
-    w.deliver(a, b, "Propose");
-    w.deliver(b, a, "Accept");
-    if w.has_letter(a, b, "PreCopy") {
-        w.deliver(a, b, "PreCopy");
-        w.deliver(b, a, "PreCopied");
-    }
+    w.freeze(a, b);
     w.pass(10_000);
     assert!(matches!(w.gate(a), Some(Gate::Frozen(_))));
     assert!(!w.has_letter(a, b, "Stage"));

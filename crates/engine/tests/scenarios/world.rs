@@ -273,8 +273,8 @@ impl World {
         self.feed(from, Input::Move { session: self.session.clone(), to, proposer: Proposer::Origin });
     }
 
-    /// Goes on until the target has sent its commit.
-    pub fn stage(&mut self, from: Incarnation, to: Incarnation) -> Request {
+    /// Goes on until the origin has frozen the session.
+    pub fn freeze(&mut self, from: Incarnation, to: Incarnation) {
         self.propose(from, to);
         self.deliver(from, to, "Propose");
         self.deliver(to, from, "Accept");
@@ -282,6 +282,11 @@ impl World {
             self.deliver(from, to, "PreCopy");
             self.deliver(to, from, "PreCopied");
         }
+    }
+
+    /// Goes on until the target has sent its commit.
+    pub fn stage(&mut self, from: Incarnation, to: Incarnation) -> Request {
+        self.freeze(from, to);
         self.deliver(from, to, "Stage");
         assert!(self.answerers().is_empty());
         self.asked(to, Ask::Commit)
