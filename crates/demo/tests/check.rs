@@ -16,8 +16,8 @@ use wayfarer_demo::users::ledger::{Ledger, Phase};
 use wayfarer_demo::users::{Crowd, Users};
 use wayfarer_demo::world::{Background, Clock};
 
-/// Lets `users` virtual users work on two shops over this Redis for `seconds`.
-async fn drive(redis_url: &str, users: u32, seconds: f64) -> Arc<Ledger> {
+/// Lets `users` virtual users work on two shops over this Redis for 6 seconds, and until `enough`.
+async fn drive(redis_url: &str, users: u32, enough: impl FnMut() -> bool) -> Arc<Ledger> {
     let balancer = Balancer::start().await.unwrap();
     let mut shops = Vec::new();
     for name in ["a", "b"] {
@@ -32,7 +32,8 @@ async fn drive(redis_url: &str, users: u32, seconds: f64) -> Arc<Ledger> {
     let crowd = Crowd { users, seed: 11, variable_bytes_max: u32::MAX };
     let crowd = Users::start(crowd, balancer.address, clock, Arc::clone(&ledger));
     ledger.enter(Phase::Before);
-    clock.sleep_until_us((seconds * 1e6) as i64).await;
+    clock.sleep_until_us(6_000_000).await;
+    until("what the test is about", enough).await;
     ledger.enter(Phase::ReadBack);
     crowd.finish().await.unwrap();
     ledger
@@ -40,13 +41,13 @@ async fn drive(redis_url: &str, users: u32, seconds: f64) -> Arc<Ledger> {
 
 async fn drive_faulty(fault: Fault) -> Arc<Ledger> {
     let store = FaultyStore::start(fault).await;
-    drive(&store.url, 40, 6.0).await
+    drive(&store.url, 40, || fault == Fault::None || store.has_struck()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_a_real_redis_nothing_is_wrong() {
     let redis = Redis::start().await;
-    let ledger = drive(&redis.url, 200, 6.0).await;
+    let ledger = drive(&redis.url, 200, || true).await;
 
     let counts = ledger.counts();
     let found = (counts.errors, counts.stale_reads, counts.lost_writes, counts.wrong_values, counts.undispatched);

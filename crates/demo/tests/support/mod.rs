@@ -62,6 +62,7 @@ const AT_CHANCE: u32 = 40;
 
 pub struct FaultyStore {
     pub url: String,
+    world: Arc<Mutex<World>>,
     _listener: Background,
 }
 
@@ -70,13 +71,19 @@ impl FaultyStore {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/", listener.local_addr().unwrap());
         let world = Arc::new(Mutex::new(World::default()));
+        let served = Arc::clone(&world);
         let accept = async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                spawn(serve(stream, Arc::clone(&world), fault));
+                spawn(serve(stream, Arc::clone(&served), fault));
             }
         };
-        Self { url, _listener: Background::start(accept) }
+        Self { url, world, _listener: Background::start(accept) }
+    }
+
+    /// Whether its fault has happened.
+    pub fn has_struck(&self) -> bool {
+        self.world.lock().unwrap().done
     }
 }
 
