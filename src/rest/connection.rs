@@ -23,7 +23,7 @@ pub const FINGERPRINT: &str = include_str!("fingerprint.lua");
 const CONTENTS: &str = include_str!("contents.lua");
 const LOOK: &str = include_str!("look.lua");
 const COUNT: &str = include_str!("count.lua");
-const FLUSH: &str = "return redis.call(ARGV[1])";
+const PLAIN: &str = "return redis.call(ARGV[1])";
 const PEEK: &str = include_str!("peek.lua");
 const LOAD: &str = include_str!("load.lua");
 const STORE: &str = include_str!("store.lua");
@@ -37,7 +37,7 @@ pub(super) enum Script {
     /// `count.lua`
     Count,
     /// The command that is its argument.
-    Flush,
+    Plain,
     /// `peek.lua`
     Peek,
     /// `load.lua`
@@ -49,7 +49,7 @@ pub(super) enum Script {
 }
 
 const SCRIPTS: [Script; 7] =
-    [Script::Look, Script::Count, Script::Flush, Script::Peek, Script::Load, Script::Store, Script::Left];
+    [Script::Look, Script::Count, Script::Plain, Script::Peek, Script::Load, Script::Store, Script::Left];
 
 impl Script {
     /// Its text for keys of a database; 0 is that of the connection.
@@ -58,7 +58,7 @@ impl Script {
         let parts: &[&str] = match self {
             Script::Look => &[LOOK],
             Script::Count => &[COUNT],
-            Script::Flush => &[FLUSH],
+            Script::Plain => &[PLAIN],
             Script::Peek => &[CONTENTS, PEEK],
             Script::Load => &[FINGERPRINT, CONTENTS, LOAD],
             Script::Store => &[FINGERPRINT, STORE],

@@ -131,8 +131,19 @@ impl AtRest {
     pub async fn flush(&self, database: Option<u8>) -> bool {
         let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
         let command = [Bytes::from_static(command.as_bytes())];
-        let flushed = self.connections.run(0, database.unwrap_or(0), Script::Flush, &[], &command).await;
+        let flushed = self.connections.run(0, database.unwrap_or(0), Script::Plain, &[], &command).await;
         flushed.map_err(|error| report(&error)).is_ok()
+    }
+
+    /// How many keys a database of the upstream has, guards included; `None`: it did not answer.
+    pub async fn size(&self, database: u8) -> Option<i64> {
+        match self.connections.run(0, database, Script::Plain, &[], &[Bytes::from_static(b"DBSIZE")]).await {
+            Ok(Value::Int(size)) => Some(size),
+            other => {
+                other.err().iter().for_each(report);
+                None
+            }
+        }
     }
 
     /// How many guards a database of the upstream has: it goes through all of its keys, a part at a time. `None`: it did not answer,

@@ -104,6 +104,9 @@ impl<S: Sessions> Client<S> {
 
     /// A reply has come: what the client gets takes its place.
     pub(super) fn settle(&mut self, unit: Unit, reply: Bytes) {
+        if self.barrier == Some(unit) {
+            self.barrier = None;
+        }
         if self.changes.is_empty() {
             return self.replies.fill(unit, reply);
         }
@@ -115,6 +118,10 @@ impl<S: Sessions> Client<S> {
                 self.send(&args, whole);
                 reply
             }
+            Some(Then::AskSessions(survey, whole)) => {
+                self.ask_sessions(survey, whole);
+                reply
+            }
             Some(Then::GoOnUpstream) => self.with_cursor(&reply, true),
             Some(Then::MarkUpstream) => self.with_cursor(&reply, false),
             Some(Then::LearnEvents(set)) => {
@@ -122,9 +129,6 @@ impl<S: Sessions> Client<S> {
                 reply
             }
         };
-        if self.barrier == Some(unit) {
-            self.barrier = None;
-        }
         self.replies.fill(unit, reply);
     }
 

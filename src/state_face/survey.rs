@@ -4,7 +4,7 @@
 //!
 //! | command | sessions | upstream |
 //! |---|---|---|
-//! | DBSIZE | keys of all members | added |
+//! | DBSIZE | keys of all members | added; with sessions at rest it is asked by those who ask the members |
 //! | KEYS | of all members, up to a bound | appended |
 //! | SCAN | member after member | after them: its cursor with [`UPSTREAM`] set |
 //! | FLUSHDB, FLUSHALL | refused, unless `[state] flush = true` | the same |
@@ -54,6 +54,14 @@ impl<S: Sessions> Client<S> {
                 }
                 self.ask_sessions(survey, unit);
             }
+            Ok(survey @ Survey::Size { .. }) if self.face.hidden.is_some() => {
+                // Only who knows what the upstream lacks can count both at one moment.
+                let units = self.replies.due_parts(Whole::Last, vec![vec![0], vec![0]]);
+                let [upstream, sessions] = units.as_slice() else { return };
+                self.changes.insert(*upstream, Then::AskSessions(survey, *sessions));
+                self.barrier = Some(*sessions);
+                self.send(&command.args, *upstream);
+            }
             Ok(survey) if self.has_upstream() => {
                 let whole = match &survey {
                     Survey::Size { .. } => Whole::Sum,
@@ -86,7 +94,7 @@ impl<S: Sessions> Client<S> {
         Ok(Survey::Flush { database: (!all).then(|| self.face.understanding.keys.canonical(self.connection.db)) })
     }
 
-    fn ask_sessions(&mut self, survey: Survey, unit: super::replies::Unit) {
+    pub(super) fn ask_sessions(&mut self, survey: Survey, unit: super::replies::Unit) {
         self.face.metrics.slow.increment(1);
         let (sessions, protocol) = (self.face.sessions.clone(), self.connection.protocol);
         // No session has this id, so no lane waits for it.

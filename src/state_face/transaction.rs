@@ -15,10 +15,10 @@
 //! Bounds: [`TRANSACTION_COMMANDS_MAX`], `[state] frame_bytes_max` for the bytes of a queue, [`WATCHED_KEYS_MAX`].
 //! Invariant: *a transaction runs whole or not at all*; a WATCH whose memory was lost with the upstream counts as changed.
 
-use super::Sessions;
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
 use super::replies::Unit;
+use super::{Sessions, Survey};
 use crate::passage::Pass;
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
@@ -103,6 +103,8 @@ pub(super) enum Then {
     /// What the members know of all keys: now the upstream is asked the same. In this order, so that a key that is just being written
     /// there is shown by one of them.
     AskUpstream(Vec<Bytes>, Unit),
+    /// The upstream has done what the client said before: now all members are asked, and what they know is the reply.
+    AskSessions(Survey, Unit),
     /// The upstream says which events it tells, or has taken what it was told.
     LearnEvents(Option<Classes>),
 }

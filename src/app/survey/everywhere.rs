@@ -14,6 +14,7 @@ use super::words::{Question, op_of};
 use super::{KEYS_MAX, PARTS, TOO_MANY, here};
 use crate::driver::clock;
 use crate::operations::Operations;
+use crate::rest::AtRest;
 use crate::state_face::Survey;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
@@ -29,6 +30,8 @@ const PATIENCE_US: u64 = 4_000_000;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Collections, as long as sessions move during each.
 const TRIES_MAX: usize = 6;
+/// An upstream with more keys than this is counted once, and what is written meanwhile counts or not.
+const RECOUNTED_MAX: i64 = 100_000;
 const SILENT: &[u8] = b"-TRYAGAIN wayfarer: a member of the cluster does not answer\r\n";
 const UPSTREAM: &[u8] = b"-TRYAGAIN wayfarer: the upstream does not answer, or has too many keys to count\r\n";
 const UNFIT: &[u8] = b"-ERR wayfarer: the answers of the members do not fit together\r\n";
@@ -179,18 +182,21 @@ impl Asking {
         Ok(names)
     }
 
-    /// How many keys there are, but for those that the upstream counts.
+    /// How many keys there are: the members' alone, or with sessions at rest also those of the upstream.
     async fn size(&self, database: u8) -> Result<i64, Bytes> {
-        let count = |names: BTreeSet<Bytes>| i64::try_from(names.len()).unwrap_or(i64::MAX);
         let every = Bytes::from_static(b"*");
         if let Some(rest) = self.operations.at_rest() {
-            // What follows is the upstream's own count: guards included, and some of the keys that members name.
-            let names = self.names(database, every).await?;
-            let texts: Option<Vec<Bytes>> = names.iter().map(text_of).collect();
-            let there = rest.count_there(database, &texts.ok_or(Bytes::from_static(UNFIT))?).await;
-            let guards = rest.count_guards(database).await.and_then(|guards| i64::try_from(guards).ok());
-            let (Some(there), Some(guards)) = (there, guards) else { return Err(Bytes::from_static(UPSTREAM)) };
-            return Ok(count(names).saturating_sub(there).saturating_sub(guards));
+            let mut before = rest.size(database).await;
+            for _ in 1..TRIES_MAX {
+                let size = self.size_with(rest, database, before).await?;
+                let after = rest.size(database).await;
+                // Whatever is written or deleted meanwhile, a guard or a key, is counted by one of the questions alone.
+                if before == after || before.is_some_and(|before| before > RECOUNTED_MAX) {
+                    return Ok(size);
+                }
+                before = after;
+            }
+            return self.size_with(rest, database, before).await;
         }
         let mut sum = 0;
         for _ in 0..TRIES_MAX {
@@ -202,10 +208,22 @@ impl Asking {
             }
         }
         match self.names(database, every).await {
-            Ok(names) => Ok(count(names)),
+            Ok(names) => Ok(count(&names)),
             Err(line) if line == TOO_MANY => Ok(sum),
             Err(line) => Err(line),
         }
+    }
+
+    /// With the upstream's own count, from which guards go off, and those of its keys that members name.
+    async fn size_with(&self, rest: &AtRest, database: u8, upstream: Option<i64>) -> Result<i64, Bytes> {
+        let names = self.names(database, Bytes::from_static(b"*")).await?;
+        let texts: Option<Vec<Bytes>> = names.iter().map(text_of).collect();
+        let there = rest.count_there(database, &texts.ok_or(Bytes::from_static(UNFIT))?).await;
+        let guards = rest.count_guards(database).await.and_then(|guards| i64::try_from(guards).ok());
+        let (Some(upstream), Some(there), Some(guards)) = (upstream, there, guards) else {
+            return Err(Bytes::from_static(UPSTREAM));
+        };
+        Ok(upstream.saturating_sub(guards).saturating_sub(there).saturating_add(count(&names)))
     }
 
     /// One part of a scan, at the member that the cursor names or the next one that is there.
@@ -240,6 +258,10 @@ impl Asking {
 /// `:7\r\n` → 7
 fn integer(reply: &(impl AsRef<[u8]> + ?Sized)) -> Option<i64> {
     parse_integer(reply.as_ref().strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}
+
+fn count(names: &BTreeSet<Bytes>) -> i64 {
+    i64::try_from(names.len()).unwrap_or(i64::MAX)
 }
 
 /// `$3\r\nkey\r\n` → `key`
