@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use wayfarer_settings::ListenAt;
 
 /// How often an instance that has not accepted a connection yet is looked at.
 const FIRST_LOOKS: Duration = Duration::from_millis(50);
@@ -40,13 +41,18 @@ pub(super) async fn watch_port(address: SocketAddr, state: watch::Sender<Instanc
 }
 
 /// The URL of the state face for the instance: by loopback where it listens on every address, with the password that it wants.
-pub(super) fn redis_url(listens: SocketAddr, password: Option<&str>) -> String {
+pub(super) fn redis_url(listens: &ListenAt, password: Option<&str>) -> String {
+    let login = password.map(|password| format!(":{}@", percent_encoded(password))).unwrap_or_default();
+    let listens = match listens {
+        ListenAt::Tcp(address) => address,
+        // The form that the libraries have in common; not all know one.
+        ListenAt::Unix(path) => return format!("unix://{login}{}", path.display()),
+    };
     let ip = match listens.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         other => other,
     };
-    let login = password.map(|password| format!(":{}@", percent_encoded(password))).unwrap_or_default();
     format!("redis://{login}{}/0", SocketAddr::new(ip, listens.port()))
 }
 
@@ -153,10 +159,13 @@ mod tests {
 
     #[test]
     fn the_instance_gets_an_url_that_it_can_use() {
-        let url = |listens: &str, password| redis_url(listens.parse().unwrap(), password);
+        let url = |listens: &str, password| redis_url(&ListenAt::Tcp(listens.parse().unwrap()), password);
         assert_eq!(url("127.0.0.1:6379", None), "redis://127.0.0.1:6379/0");
         assert_eq!(url("0.0.0.0:1", Some("p@ss:w/rd é")), "redis://:p%40ss%3Aw%2Frd%20%C3%A9@127.0.0.1:1/0");
         assert_eq!(url("[::]:2", None), "redis://[::1]:2/0");
         assert_eq!(url("10.0.0.7:3", Some("")), "redis://:@10.0.0.7:3/0");
+        let socket = ListenAt::Unix("/run/x.sock".into());
+        assert_eq!(redis_url(&socket, None), "unix:///run/x.sock");
+        assert_eq!(redis_url(&socket, Some("p@ss")), "unix://:p%40ss@/run/x.sock");
     }
 }

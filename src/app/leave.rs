@@ -60,7 +60,7 @@ pub(super) async fn serve_and_leave(
     let mut instance = None;
     if !command.is_empty() {
         let password = running.settings.state.password.as_ref().map(|password| password.expose());
-        let redis = running.state_address.map(|listens| redis_url(listens, password));
+        let redis = running.state_place.as_ref().map(|listens| redis_url(listens, password));
         let started = Instance::start(&command, running.settings.app.address.port(), redis);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
         if *state.borrow() != InstanceState::Unwatched {

@@ -32,7 +32,6 @@ use crate::store::Store;
 use crate::telemetry;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -41,7 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_directory::SqliteDirectory;
 use wayfarer_http_face as http;
-use wayfarer_settings::{LogFormat, Settings, Word};
+use wayfarer_settings::{ListenAt, LogFormat, Settings, Word};
 
 /// How long the first lease may take before the start counts as failed.
 const FIRST_LEASE: Duration = Duration::from_secs(20);
@@ -77,7 +76,7 @@ struct Running {
     directory: Arc<SqliteDirectory>,
     admin: Arc<Admin>,
     draining: Arc<AtomicBool>,
-    state_address: Option<SocketAddr>,
+    state_place: Option<ListenAt>,
     http_draining: Option<http::Draining>,
     /// Ends the HTTP face, then the state face, then everything else.
     stop_http: watch::Sender<bool>,

@@ -22,7 +22,7 @@ use crate::passage::direct::Direct;
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
 use crate::rest::AtRest;
-use crate::state_face::{StateFace, Understanding};
+use crate::state_face::{self, StateFace, Understanding};
 use crate::store::Store;
 use crate::telemetry;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ use wayfarer_engine::directory::{Directory, MemberDraft, Role};
 use wayfarer_engine::ids::{IdKey, Incarnation};
 use wayfarer_engine::mode::{Goal, Phase};
 use wayfarer_http_face as http;
-use wayfarer_settings::{BeginsAs, DirectoryPlace, Settings, State};
+use wayfarer_settings::{BeginsAs, DirectoryPlace, ListenAt, Settings, State};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -89,7 +89,8 @@ pub(super) async fn start(
         }
     }
     let (name, incarnation) = (&settings.cluster.node, node.driver.me().0.0);
-    tracing::info!(node = name, incarnation, state = ?faces.state_address, control = %node.control.local_addr(), "ready");
+    let state = faces.state_place.as_ref().map(ToString::to_string);
+    tracing::info!(node = name, incarnation, state, control = %node.control.local_addr(), "ready");
     Ok(Running {
         settings,
         store: node.store,
@@ -98,7 +99,7 @@ pub(super) async fn start(
         directory: node.directory,
         admin,
         draining,
-        state_address: faces.state_address,
+        state_place: faces.state_place,
         http_draining: faces.http_draining,
         stop_http,
         stop_state,
@@ -137,24 +138,25 @@ async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
 
 /// The faces are bound when the node has its lease; that their ports are taken is found out before it registers.
 async fn faces_can_listen(settings: &Settings) -> Result<(), StartError> {
-    let more = settings.state.served_listeners().map(|more| (settings.state.enabled, more.listen, "state.listener"));
-    for (enabled, address, setting) in
-        [(settings.state.enabled, settings.state.listen, "state"), (settings.http.enabled, settings.http.listen, "http")]
-            .into_iter()
-            .chain(more)
-    {
-        if enabled {
-            drop(listen(address, setting).await?);
-        }
+    for (setting, place, _) in settings.state.faces().filter(|_| settings.state.enabled) {
+        state_face::can_listen(place).await.map_err(cannot(no_state_face(setting, place)))?;
+    }
+    if settings.http.enabled {
+        drop(listen(settings.http.listen, "http").await?);
     }
     Ok(())
+}
+
+/// What cannot be, named by its setting.
+fn no_state_face(setting: &str, place: &ListenAt) -> String {
+    format!("[{}] cannot listen on {place}", setting.strip_suffix(".listen").unwrap_or(setting))
 }
 
 /// Where sessions are at rest, if anywhere.
 fn at_rest(settings: &Settings, directory: &SqliteDirectory) -> Result<Option<Arc<AtRest>>, StartError> {
     let Some(upstream) = settings.rest_upstream() else { return Ok(None) };
     let patience = Duration::from_millis(settings.rest.upstream_ms_max);
-    let keys = settings.state.keys.clone();
+    let keys = settings.state.every_key().clone();
     let rest = AtRest::new(upstream, keys, directory.made_unix_ms(), settings.state.value_bytes_max, patience);
     Ok(Some(Arc::new(rest.map_err(cannot("[state] upstream cannot be used"))?)))
 }
@@ -297,7 +299,7 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
 
 /// What clients and instances talk to.
 struct Faces {
-    state_address: Option<SocketAddr>,
+    state_place: Option<ListenAt>,
     state_tasks: JoinSet<()>,
     http_draining: Option<http::Draining>,
     http_tasks: JoinSet<()>,
@@ -311,17 +313,15 @@ async fn open_faces(
     stop_state: &watch::Sender<bool>,
 ) -> Result<Faces, StartError> {
     let (state_tasks, http_tasks) = (JoinSet::new(), JoinSet::new());
-    let mut faces = Faces { state_address: None, state_tasks, http_draining: None, http_tasks };
+    let mut faces = Faces { state_place: None, state_tasks, http_draining: None, http_tasks };
     if settings.state.enabled {
-        let more = settings.state.served_listeners().map(|more| more.listen);
-        for listens in [settings.state.listen].into_iter().chain(more) {
-            let state = State { listen: listens, ..settings.state.clone() };
-            let face = StateFace::bind(state, arrivals.operations.clone())
-                .await
-                .map_err(cannot(format!("[state] cannot listen on {listens}")))?;
+        for (setting, place, keys) in settings.state.faces() {
+            let state = State { listen: place.clone(), keys: keys.clone(), ..settings.state.clone() };
+            let face = StateFace::bind(state, arrivals.operations.clone()).await;
+            let face = face.map_err(cannot(no_state_face(setting, place)))?;
             let face = face.with_bus(arrivals.operations.bus().clone());
-            let address = face.local_addr().map_err(cannot("[state] the listener has no address"))?;
-            faces.state_address.get_or_insert(address);
+            let place = face.place().map_err(cannot("[state] the listener has no address"))?;
+            faces.state_place.get_or_insert(place);
             let face = face.with_passage(arrivals.operations.passage().clone());
             let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
             let stopping = stop_state.subscribe();

@@ -7,9 +7,10 @@ use super::named::{self, RequestArgs};
 use super::taken::{self, Answer};
 use super::{ConfigurationArgs, USAGE, configuration, put};
 use clap::Args;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::ExitCode;
-use wayfarer_settings::{DirectoryPlace, Mistake, Settings};
+use wayfarer_settings::{DirectoryPlace, ListenAt, Mistake, Settings};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -46,6 +47,25 @@ fn folder_of(settings: &Settings) -> Vec<Mistake> {
     vec![Mistake { file, line: None, key, message, remedy }]
 }
 
+/// Whether the sockets of the state face can be made where they are to be, as far as a look tells.
+fn sockets_of(settings: &Settings) -> Vec<Mistake> {
+    let faces = settings.state.faces().filter(|_| settings.state.enabled);
+    let wrong = faces.filter_map(|(key, place, _)| {
+        let ListenAt::Unix(path) = place else { return None };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let (message, remedy) = if !folder.is_dir() {
+            (format!("the folder {} does not exist", folder.display()), "make it, writable for wayfarer, or name another path")
+        } else if std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            (format!("what stands at {} is no socket", path.display()), "remove it, or name another path")
+        } else {
+            return None;
+        };
+        let (file, key) = ("this machine".to_owned(), key.to_owned());
+        Some(Mistake { file, line: None, key, message, remedy: remedy.to_owned() })
+    });
+    wrong.collect()
+}
+
 /// What was asked about, as long as the configuration can be used.
 fn answers(args: &CheckArgs, settings: &Settings) -> Vec<(&'static str, Answer)> {
     let key = args.key.as_ref().map(|key| ("key", taken::key(settings, args.database, key)));
@@ -55,7 +75,10 @@ fn answers(args: &CheckArgs, settings: &Settings) -> Vec<(&'static str, Answer)>
 
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     let (mistakes, warnings, answers) = match configuration::load(&args.configuration) {
-        Ok(loaded) => (folder_of(&loaded.settings), loaded.warnings, answers(args, &loaded.settings)),
+        Ok(loaded) => {
+            let here = [folder_of(&loaded.settings), sockets_of(&loaded.settings)].concat();
+            (here, loaded.warnings, answers(args, &loaded.settings))
+        }
         Err(mistakes) => (mistakes, Vec::new(), Vec::new()),
     };
     if args.json {

@@ -148,7 +148,7 @@ fn mistaken(mut lines: Vec<String>, mut json: Value, why: String) -> Answer {
 /// The keys that hold session `id`.
 fn places(settings: &Settings, id: &[u8], mut lines: Vec<String>, mut json: Value) -> Answer {
     let (mut keys, mut reasons) = (Vec::new(), Vec::new());
-    for pattern in settings.state.keys.patterns() {
+    for pattern in settings.state.every_key().patterns() {
         match pattern.key_of(id) {
             Ok(key) => keys.push((readable(&key), named(pattern))),
             Err(why) => reasons.push(format!("{}: {why}", named(pattern))),

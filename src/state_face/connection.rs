@@ -20,10 +20,11 @@
 use super::lanes::Lanes;
 use super::replies::{Replies, Unit};
 use super::sifting::Sifting;
+use super::socket::Socket;
 use super::subscriptions::Channels;
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
-use super::{Face, Sessions, close, stopped};
+use super::{Face, Sessions, stopped};
 use crate::telemetry::names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::HashMap;
@@ -33,7 +34,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep};
@@ -134,20 +134,18 @@ impl<S: Sessions> Client<S> {
     }
 
     /// Serves it to the end.
-    pub(super) async fn serve(mut self, mut stream: TcpStream, mut shutdown: watch::Receiver<bool>) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a client's connection keeps Nagle's algorithm");
-        }
+    pub(super) async fn serve(mut self, mut stream: Socket, mut shutdown: watch::Receiver<bool>) {
+        stream.hurry();
         let in_order = self.turn(&mut stream, &mut shutdown).await;
         // What is under way goes on to its end, as it would in Redis when a client leaves.
         self.slow.detach_all();
         if in_order {
-            close(stream).await;
+            stream.close().await;
         }
     }
 
     /// The loop. False: the connection is gone.
-    async fn turn(&mut self, stream: &mut TcpStream, shutdown: &mut watch::Receiver<bool>) -> bool {
+    async fn turn(&mut self, stream: &mut Socket, shutdown: &mut watch::Receiver<bool>) -> bool {
         let stall = self.face.stall;
         let (stalled, overdue) = (tokio::time::sleep(stall), tokio::time::sleep(stall));
         tokio::pin!(stalled, overdue);
@@ -304,7 +302,7 @@ impl<S: Sessions> Client<S> {
     }
 
     /// Writes what is ready, as far as the socket takes it at once. True: something left; `Err`: the connection is gone.
-    fn write_ready(&mut self, stream: &TcpStream) -> Result<bool, ()> {
+    fn write_ready(&mut self, stream: &Socket) -> Result<bool, ()> {
         let mut wrote = false;
         while !self.replies.out.is_empty() {
             match stream.try_write(&self.replies.out) {
@@ -366,7 +364,7 @@ async fn pause(time: Duration) {
 }
 
 /// Whether the other side has closed the connection, or its half of it, whatever is still to be read.
-fn is_read_closed(stream: &TcpStream) -> bool {
+fn is_read_closed(stream: &Socket) -> bool {
     let ready = pin!(stream.ready(Interest::READABLE));
     let mut context = Context::from_waker(Waker::noop());
     matches!(ready.poll(&mut context), Poll::Ready(Ok(ready)) if ready.is_read_closed())

@@ -23,10 +23,18 @@ pub struct SessionKeys {
 }
 
 impl SessionKeys {
-    /// Keys as the settings describe them.
+    /// The keys of a listener's clients, as the settings describe them.
     pub fn new(state: &State) -> SessionKeys {
-        let (matcher, upstream) = (state.keys.clone(), state.upstream.as_ref());
-        let numbering = upstream.map(Upstream::numbering).unwrap_or_default();
+        SessionKeys::by(state.keys.clone(), state)
+    }
+
+    /// The keys of all listeners' clients.
+    pub fn of_all(state: &State) -> SessionKeys {
+        SessionKeys::by(state.every_key().clone(), state)
+    }
+
+    fn by(matcher: KeyMatcher, state: &State) -> SessionKeys {
+        let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
         let label = |name: Option<&str>| Bytes::copy_from_slice(name.unwrap_or_default().as_bytes());
         let labels = matcher.patterns().iter().map(|p| label(p.variable())).collect();
         SessionKeys { matcher, labels, numbering }

@@ -29,6 +29,7 @@
 //! | `sifting` | what the upstream tells of session keys |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
+//! | `socket` | TCP and Unix: listeners and connections |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
@@ -44,6 +45,7 @@ mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
 mod sifting;
+mod socket;
 mod subscriptions;
 mod survey;
 mod through;
@@ -61,21 +63,19 @@ use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use connection::Client;
 use metrics::{Counter, Gauge};
+use socket::{Listener, Socket};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::ids::SessionId;
 use wayfarer_engine::wire::resp::Protocol;
-use wayfarer_settings::{State, Upstream};
+use wayfarer_settings::{ListenAt, State, Upstream};
 
 /// A client whose unread replies exceed their bound, or who is to be let go, must read something within this time.
 const STALL: Duration = Duration::from_secs(10);
@@ -192,16 +192,22 @@ impl<S> Drop for Counted<S> {
 
 /// See the head of this file.
 pub struct StateFace<S> {
-    listener: TcpListener,
+    listener: Listener,
     face: Arc<Face<S>>,
+}
+
+/// Whether one could listen there now. It changes nothing.
+pub async fn can_listen(at: &ListenAt) -> io::Result<()> {
+    socket::can_bind(at).await
 }
 
 impl<S: Sessions> StateFace<S> {
     /// Listens where the settings say. The recorder of metrics must have been installed before.
     #[allow(clippy::disallowed_methods, reason = "only for the uptime that INFO shows")]
     pub async fn bind(state: State, sessions: Arc<S>) -> io::Result<StateFace<S>> {
-        let listener = TcpListener::bind(state.listen).await?;
-        let port = listener.local_addr()?.port();
+        let listener = Listener::bind(&state.listen, state.socket_mode).await?;
+        // Redis says 0 as well where it does not listen on TCP.
+        let port = listener.place()?.tcp().map_or(0, |address| address.port());
         let understanding = Understanding::new(&state);
         let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
         let bus = Arc::new(Bus::new(Classes::NONE, numbering));
@@ -223,8 +229,8 @@ impl<S: Sessions> StateFace<S> {
     }
 
     /// Where it listens.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn place(&self) -> io::Result<ListenAt> {
+        self.listener.place()
     }
 
     /// Names of the upstream's keys that begin with this are its own, and not shown.
@@ -267,7 +273,7 @@ impl<S: Sessions> StateFace<S> {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.welcome(stream, &for_clients, &mut connections),
+                    Ok(stream) => self.welcome(stream, &for_clients, &mut connections),
                     Err(error) => {
                         tracing::warn!(%error, "the state face cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -289,7 +295,7 @@ impl<S: Sessions> StateFace<S> {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, shutdown: &watch::Receiver<bool>, connections: &mut JoinSet<()>) {
+    fn welcome(&self, stream: Socket, shutdown: &watch::Receiver<bool>, connections: &mut JoinSet<()>) {
         if self.face.clients.fetch_add(1, Ordering::AcqRel) >= self.face.state.connections_max {
             self.face.clients.fetch_sub(1, Ordering::AcqRel);
             metrics::counter!(names::STATE_CONNECTIONS_REFUSED).increment(1);
@@ -321,13 +327,6 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!("a connection of the state face ended in a panic: a bug, please report it");
-    }
-}
-
-/// Sends what is left and says goodbye.
-async fn close(mut stream: TcpStream) {
-    if let Err(error) = stream.shutdown().await {
-        tracing::debug!(%error, "a client was gone before its connection was closed");
     }
 }
 

@@ -125,7 +125,7 @@ impl<S: Sessions> Client<S> {
     fn session_in(&self, number: u8, key: &Bytes) -> Option<(SessionId, Bytes)> {
         let database = self.face.bus.database(number)?;
         let mut target = targets(std::slice::from_ref(key)).pop()?;
-        let session = self.face.understanding.keys.fill(database, &mut target)?;
+        let session = self.face.understanding.every_key.fill(database, &mut target)?;
         Some((SessionId::copy_of(&session), Bytes::copy_from_slice(&target.key)))
     }
 }

@@ -36,6 +36,8 @@ pub(super) enum Script {
 /// See the head of this file.
 pub struct Understanding {
     pub(super) keys: SessionKeys,
+    /// Of all listeners.
+    pub(super) every_key: SessionKeys,
     #[cfg(feature = "lua")]
     pub(super) scripts: Arc<wayfarer_script::Scripts>,
 }
@@ -51,6 +53,7 @@ impl Understanding {
         }));
         Understanding {
             keys: SessionKeys::new(state),
+            every_key: SessionKeys::of_all(state),
             #[cfg(feature = "lua")]
             scripts,
         }
@@ -64,23 +67,27 @@ impl Understanding {
         })
     }
 
-    /// One command on one session.
+    /// One command on one session, through whichever listener it came.
     fn single(&self, database: u8, args: Vec<Bytes>) -> Option<(Bytes, Op)> {
         if args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"eval")) {
-            return match self.script(database, script_call(&args).ok()?) {
+            return match self.script_with(&self.every_key, database, script_call(&args).ok()?) {
                 Script::One(session, op) => Some((session, *op)),
                 _ => None,
             };
         }
         let Parsed::Keyed(mut op) = parse(args) else { return None };
-        let session = self.keys.fill_all(database, &mut op)?;
+        let session = self.every_key.fill_all(database, &mut op)?;
         Some((session, op))
     }
 
-    /// A script with its text.
+    /// A script with its text, of a client.
     pub(super) fn script(&self, database: u8, call: ScriptCall) -> Script {
+        self.script_with(&self.keys, database, call)
+    }
+
+    fn script_with(&self, keys: &SessionKeys, database: u8, call: ScriptCall) -> Script {
         let mut targets = targets(&call.keys);
-        let sessions: Vec<Option<Bytes>> = targets.iter_mut().map(|target| self.keys.fill(database, target)).collect();
+        let sessions: Vec<Option<Bytes>> = targets.iter_mut().map(|target| keys.fill(database, target)).collect();
         let first = sessions.first().cloned().flatten();
         if sessions.iter().any(|session| *session != first) {
             return Script::Several;

@@ -27,6 +27,7 @@ mod multiplexed;
 mod roll;
 mod services;
 mod stage;
+mod unix;
 mod web;
 
 use services::Service;
@@ -105,6 +106,11 @@ fn hash_on_redis_rs_by_arrival() {
 #[test]
 fn hash_on_redis_rs_by_drain() {
     hash::sessions_move(Way::Drain);
+}
+
+#[test]
+fn flask_on_a_unix_socket() {
+    unix::is_served(Service::FLASK);
 }
 
 #[test]

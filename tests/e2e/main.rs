@@ -22,6 +22,7 @@ mod instance;
 mod lazy;
 mod leave;
 mod life;
+mod listeners;
 mod memory;
 mod private;
 mod scale;

@@ -4,6 +4,8 @@
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// Longer than any deadline of the sidecar: what takes longer hangs.
@@ -56,8 +58,17 @@ impl Reply {
 }
 
 /// One connection.
-pub struct Client {
-    stream: BufReader<TcpStream>,
+pub struct Client<S = TcpStream> {
+    stream: BufReader<S>,
+}
+
+impl Client<UnixStream> {
+    /// By a Unix socket.
+    pub fn at(path: &Path) -> Result<Client<UnixStream>> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(READ_PATIENCE))?;
+        Ok(Client { stream: BufReader::new(stream) })
+    }
 }
 
 impl Client {
@@ -76,7 +87,9 @@ impl Client {
     pub fn writer(&self) -> TcpStream {
         self.stream.get_ref().try_clone().unwrap()
     }
+}
 
+impl<S: Read + Write> Client<S> {
     /// One command of words without spaces: `say("HGET s:one cart")`.
     pub fn say(&mut self, line: &str) -> Reply {
         self.call(&line.split_whitespace().collect::<Vec<_>>())

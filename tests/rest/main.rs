@@ -19,6 +19,7 @@ mod crash;
 mod databases;
 mod events;
 mod gate;
+mod listeners;
 mod lives;
 mod modes;
 mod outage;

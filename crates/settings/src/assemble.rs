@@ -66,7 +66,8 @@ fn state(read: &mut Reader<'_>) -> State {
     let (keys, index_keys) = key_entries::keys(read);
     State {
         enabled: read.flag("state.enabled"),
-        listen: read.listen("state.listen"),
+        listen: read.listen_at("state.listen"),
+        socket_mode: read.mode("state.socket_mode"),
         upstream: read.secret("state.upstream", "state.upstream_file", |url| Upstream::parse(url.expose())),
         password: read.secret("state.password", "state.password_file", |password| Ok(password.clone())),
         listeners: key_entries::listeners(read, &keys),

@@ -5,6 +5,7 @@
 
 use crate::gather::{Fields, Layer, Origin};
 use crate::keys::KeyPattern;
+use crate::listen::ListenAt;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
 use crate::words::BeginsAs;
@@ -27,6 +28,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     leases(settings, &mut checks);
     bounds(settings, &mut checks);
     addresses(settings, &mut checks);
+    sockets(settings, &mut checks);
     strangers(settings, &mut checks);
     modes(settings, &mut checks);
     checks.found
@@ -101,13 +103,13 @@ fn bounds(settings: &Settings, checks: &mut Checks<'_>) {
 fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
     let listeners: Vec<(&str, SocketAddr)> = [
         ("http.listen", settings.http.enabled.then_some(settings.http.listen)),
-        ("state.listen", settings.state.enabled.then_some(settings.state.listen)),
+        ("state.listen", settings.state.listen.tcp().filter(|_| settings.state.enabled)),
         ("cluster.control", Some(settings.cluster.control)),
         ("admin.listen", settings.admin.enabled.then_some(settings.admin.listen)),
         ("probe.listen", settings.probe.listen),
     ]
     .into_iter()
-    .chain(settings.state.listeners.iter().filter(|_| settings.state.enabled).map(|more| ("state.listener", Some(more.listen))))
+    .chain(settings.state.listeners.iter().filter(|_| settings.state.enabled).map(|more| ("state.listener", more.listen.tcp())))
     .filter_map(|(key, address)| address.filter(|address| address.port() != 0).map(|address| (key, address)))
     .collect();
     for (at, (key, address)) in listeners.iter().enumerate() {
@@ -125,10 +127,22 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
     }
     if let Some(upstream) = settings.state.upstream.as_ref().filter(|_| settings.state.enabled) {
         let host = if upstream.host == "localhost" { "127.0.0.1" } else { upstream.host.as_str() };
-        if host.parse().is_ok_and(|ip| same_place(settings.state.listen, SocketAddr::new(ip, upstream.port))) {
+        let is_face = |ip| settings.state.listen.tcp().is_some_and(|face| same_place(face, SocketAddr::new(ip, upstream.port)));
+        if host.parse().is_ok_and(is_face) {
             let keys = ["state.upstream", "state.upstream_file", "state.listen"];
             let remedy = "name the Redis behind it, or give state.listen another port";
             checks.report(&keys, "the upstream is the state face itself".to_owned(), remedy);
+        }
+    }
+}
+
+/// Two listeners on one Unix socket.
+fn sockets(settings: &Settings, checks: &mut Checks<'_>) {
+    let faces = settings.state.faces().filter(|_| settings.state.enabled);
+    let paths: Vec<(&str, &ListenAt)> = faces.map(|(key, at, _)| (key, at)).filter(|(_, at)| at.tcp().is_none()).collect();
+    for (at, (key, place)) in paths.iter().enumerate() {
+        if let Some((other, _)) = paths.iter().take(at).find(|(_, earlier)| earlier == place) {
+            checks.report(&[key, other], format!("{key} is the same socket as {other}"), "give each its own path");
         }
     }
 }
@@ -139,8 +153,7 @@ fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
     if !state.enabled || state.open || state.password.is_some() {
         return;
     }
-    let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
-    for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
+    for (key, listen) in state.addresses() {
         if !listen.ip().to_canonical().is_loopback() {
             let message = "other machines could read and write all sessions: there is no state.password".to_owned();
             let remedy = "set state.password or state.password_file, listen on loopback, or write state.open = true";
@@ -183,7 +196,7 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
         if settings.rest.enabled && state.upstream.is_none() && asks_for_rest {
             warn("rest.enabled", "is true, but there is no state.upstream where sessions could rest", "set state.upstream");
         }
-        if state.keys.patterns().is_empty() {
+        if state.every_key().patterns().is_empty() {
             warn("state.keys", "is empty: no key is a session's", "name a preset or a pattern");
         }
         if state.keys.patterns().iter().any(KeyPattern::takes_every_key) {
@@ -191,12 +204,7 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
                            also caches, locks and queues, which then are not in the upstream";
             warn("state.keys", message, "give the pattern a prefix, or use it only where all keys are sessions");
         }
-        if state.served_listeners().count() < state.listeners.len() {
-            let message = "one with sessions = \"all\" is read and checked, but not opened by this version";
-            warn("state.listener", message, "leave `sessions` out, and give state.keys patterns for its keys");
-        }
-        let more = state.listeners.iter().map(|more| ("state.listener", more.listen));
-        for (key, listen) in [("state.listen", state.listen)].into_iter().chain(more) {
+        for (key, listen) in state.addresses() {
             if state.open && state.password.is_none() && !listen.ip().to_canonical().is_loopback() {
                 let message = "other machines can read and write all sessions: there is no state.password";
                 warn(key, message, "set state.password or state.password_file, or listen on loopback");

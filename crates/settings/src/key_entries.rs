@@ -180,6 +180,15 @@ pub(crate) fn listeners(read: &mut Reader<'_>, keys: &KeyMatcher) -> Vec<StateLi
         let mut mistakes = Vec::new();
         let mut entry = Reader::new(&item.fields, &mut mistakes);
         let listener = listener(&mut entry, item, keys);
+        let of_all = |listener: &&StateListener| listener.sessions == ListenerSessions::All;
+        // What another node forwards does not say through which listener it came.
+        if let (Some(new), Some(other)) = (listener.as_ref().filter(of_all), found.iter().find(of_all))
+            && new.keys != other.keys
+        {
+            let origin = entry.origin_or("state.listener[].layout", &item.origin);
+            let message = "another listener with sessions = \"all\" has another layout";
+            entry.report(origin.mistake(message, "give them the same layout"));
+        }
         #[cfg(test)]
         read.asked.append(&mut entry.asked);
         mistakes.into_iter().for_each(|mistake| read.report(mistake));
@@ -189,11 +198,12 @@ pub(crate) fn listeners(read: &mut Reader<'_>, keys: &KeyMatcher) -> Vec<StateLi
 }
 
 fn listener(entry: &mut Reader<'_>, item: &Item, keys: &KeyMatcher) -> Option<StateListener> {
-    let listen = entry.optional_listen("state.listener[].listen");
+    let listen = entry.optional_listen_at("state.listener[].listen");
     let sessions = entry.choice("state.listener[].sessions").unwrap_or(ListenerSessions::Keys);
     let layout = entry.choice::<Layout>("state.listener[].layout");
     if entry.located("state.listener[].listen").is_none() {
-        entry.report(item.origin.mistake("has an entry without an address", "add listen = \"127.0.0.1:PORT\""));
+        entry
+            .report(item.origin.mistake("has an entry without an address", "add listen = \"127.0.0.1:PORT\", or \"unix:/PATH\""));
     }
     let keys = match (sessions, layout) {
         (ListenerSessions::Keys, None) => keys.clone(),
@@ -204,7 +214,7 @@ fn listener(entry: &mut Reader<'_>, item: &Item, keys: &KeyMatcher) -> Option<St
             );
             return None;
         }
-        (ListenerSessions::All, layout) => match KeyMatcher::of_everything(layout.unwrap_or(Layout::Opaque)) {
+        (ListenerSessions::All, layout) => match keys.and_everything(layout.unwrap_or(Layout::Opaque)) {
             Ok(keys) => keys,
             Err(_) => {
                 let origin = entry.origin_or("state.listener[].layout", &item.origin);

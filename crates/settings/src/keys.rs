@@ -51,10 +51,11 @@ impl KeyMatcher {
         KeyMatcher { patterns, order }
     }
 
-    /// A matcher that takes every key but the empty one: the whole key is the session's id. For a listener that serves nothing
-    /// but sessions. The error: `layout` is `key`, which needs a name.
-    pub fn of_everything(layout: Layout) -> Result<KeyMatcher, Complaint> {
-        Ok(KeyMatcher::new(vec![KeyPattern::parse("{session}", layout, None)?]))
+    /// The same, and every other key but the empty one is a session by itself: the whole key is its id. For a listener that serves
+    /// nothing but sessions. The error: `layout` is `key`, which needs a name.
+    pub fn and_everything(&self, layout: Layout) -> Result<KeyMatcher, Complaint> {
+        let rest = KeyPattern::parse("{session}", layout, None)?;
+        Ok(KeyMatcher::new(self.patterns.iter().cloned().chain([rest]).collect()))
     }
 
     /// The patterns, in the order of the configuration.

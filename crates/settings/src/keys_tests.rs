@@ -121,10 +121,10 @@ fn of_alike_patterns_shape_then_database_then_order_decides() {
 
 #[test]
 fn a_matcher_of_everything_takes_the_whole_key() {
-    let m = KeyMatcher::of_everything(Layout::Opaque).unwrap();
+    let m = KeyMatcher::default().and_everything(Layout::Opaque).unwrap();
     assert_eq!(taken(&m, "any:thing"), "0 any:thing session");
     assert_eq!(taken(&m, ""), "none");
-    assert!(KeyMatcher::of_everything(Layout::Key).is_err());
+    assert!(KeyMatcher::default().and_everything(Layout::Key).is_err());
 }
 
 #[test]

@@ -76,6 +76,10 @@ pub enum Kind {
         /// Whether other machines may reach it.
         beyond_loopback: bool,
     },
+    /// Where the state face listens: `IP:PORT`, or `unix:/PATH`.
+    ListenAt,
+    /// The mode of a file, in octal.
+    Mode,
     /// Where somebody else listens: `IP:PORT`, port not 0.
     Address,
     /// `redis://…`; may hold a password.

@@ -18,6 +18,7 @@ mod gather;
 mod key_entries;
 pub mod keys;
 mod kind;
+mod listen;
 mod mistake;
 mod overlap;
 mod pattern;
@@ -36,6 +37,7 @@ mod words;
 
 pub use explain::Miss;
 pub use keys::{KeyMatcher, KeyPattern, Match};
+pub use listen::ListenAt;
 pub use mistake::{Complaint, Mistake};
 pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};

@@ -8,6 +8,7 @@
 //! Invariant: a key that is not in the table is a mistake too, never a silent zero.
 
 use crate::gather::{Fields, Layer, Located, Origin, Raw};
+use crate::listen::{ListenAt, file_mode};
 use crate::mistake::{Complaint, Mistake};
 use crate::secret::{IdKey, Secret, read_secret_file};
 use crate::table::{Kind, setting};
@@ -157,6 +158,20 @@ impl<'a> Reader<'a> {
         self.optional(key, listen)
     }
 
+    /// Where the state face listens.
+    pub(crate) fn listen_at(&mut self, key: &'static str) -> ListenAt {
+        self.required(key, listen_at, ListenAt::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))
+    }
+
+    pub(crate) fn optional_listen_at(&mut self, key: &'static str) -> Option<ListenAt> {
+        self.optional(key, listen_at)
+    }
+
+    /// The mode of a file; 0 grants nothing.
+    pub(crate) fn mode(&mut self, key: &'static str) -> u32 {
+        self.required(key, |raw, kind| matches!(kind, Kind::Mode).then(|| file_mode(raw)), 0)
+    }
+
     pub(crate) fn networks(&mut self, key: &'static str) -> Vec<IpNet> {
         let read = |raw: &Raw, kind| matches!(kind, Kind::Networks).then(|| values::networks(raw));
         self.required(key, read, Vec::new())
@@ -263,6 +278,10 @@ fn shaped(raw: &Raw, kind: Kind) -> Option<Result<String, Complaint>> {
         Kind::Text { shape, bytes_max } => Some(values::shaped(raw, shape, bytes_max)),
         _ => None,
     }
+}
+
+fn listen_at(raw: &Raw, kind: Kind) -> Option<Result<ListenAt, Complaint>> {
+    matches!(kind, Kind::ListenAt).then(|| values::listen_at(raw))
 }
 
 fn listen(raw: &Raw, kind: Kind) -> Option<Result<SocketAddr, Complaint>> {

@@ -5,6 +5,7 @@
 //! Invariant: whoever holds a [`Settings`] need not check it again. No `Debug` output shows a secret.
 
 use crate::keys::KeyMatcher;
+use crate::listen::ListenAt;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
@@ -75,8 +76,8 @@ pub struct Http {
 #[allow(missing_docs, reason = "the table of settings says what each field means")]
 pub struct State {
     pub enabled: bool,
-    /// Port 0: any free one.
-    pub listen: SocketAddr,
+    pub listen: ListenAt,
+    pub socket_mode: u32,
     pub upstream: Option<Upstream>,
     pub password: Option<Secret>,
     pub keys: KeyMatcher,
@@ -103,11 +104,11 @@ pub struct State {
 /// `[[state.listener]]`: one more listener of the state face.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StateListener {
-    /// Port 0: any free one.
-    pub listen: SocketAddr,
+    /// Where it listens.
+    pub listen: ListenAt,
     /// Which of its keys are sessions'.
     pub sessions: ListenerSessions,
-    /// The matcher for the keys of its clients: the one of [`State::keys`], or one that takes every key.
+    /// The matcher for the keys of its clients: the one of [`State::keys`], perhaps with every other key as a session.
     pub keys: KeyMatcher,
 }
 
@@ -202,9 +203,21 @@ pub struct Log {
 }
 
 impl State {
-    /// The listeners beside [`State::listen`] that are served: those with the keys of all.
-    pub fn served_listeners(&self) -> impl Iterator<Item = &StateListener> {
-        self.listeners.iter().filter(|listener| listener.sessions == ListenerSessions::Keys)
+    /// Where it listens and for which keys, all listeners together, each with the setting that says so.
+    pub fn faces(&self) -> impl Iterator<Item = (&'static str, &ListenAt, &KeyMatcher)> {
+        let more = self.listeners.iter().map(|more| ("state.listener", &more.listen, &more.keys));
+        [("state.listen", &self.listen, &self.keys)].into_iter().chain(more)
+    }
+
+    /// Those of its places that are addresses.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        self.faces().filter_map(|(key, place, _)| Some((key, place.tcp()?)))
+    }
+
+    /// The matcher for what may come through any of its listeners: what another node forwards, and what is at rest.
+    pub fn every_key(&self) -> &KeyMatcher {
+        // Those that take every key are equal.
+        self.listeners.iter().find(|more| more.sessions == ListenerSessions::All).map_or(&self.keys, |more| &more.keys)
     }
 }
 

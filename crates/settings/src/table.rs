@@ -147,7 +147,18 @@ pub static TABLE: &[Setting] = &[
     ),
     row("http.session[].secret_file", Kind::SecretFile, None, "A file that holds http.session[].secret, one a line."),
     row("state.enabled", Kind::Flag, Some("true"), "Whether there is a state face."),
-    row("state.listen", LISTEN, Some("127.0.0.1:6379"), "Where the state face (Redis protocol) listens."),
+    row(
+        "state.listen",
+        Kind::ListenAt,
+        Some("127.0.0.1:6379"),
+        "Where the state face (Redis protocol) listens: an address, or a Unix socket.",
+    ),
+    row(
+        "state.socket_mode",
+        Kind::Mode,
+        Some("0600"),
+        "The mode of the face's Unix sockets: who may write to one may connect. 0660 lets its group in.",
+    ),
     row(
         "state.upstream",
         Kind::Upstream,
@@ -202,12 +213,13 @@ pub static TABLE: &[Setting] = &[
     row("state.keys[].table", OPTION, None, "Option of the preset axum-session: its table."),
     row("state.keys[].version", OPTION, None, "Option of the presets for Django: VERSION of the cache."),
     row("state.listener", Kind::List, Some("[]"), "More listeners of the state face."),
-    row("state.listener[].listen", LISTEN, None, "Where it listens."),
+    row("state.listener[].listen", Kind::ListenAt, None, "Where it listens, as state.listen."),
     row(
         "state.listener[].sessions",
         words::<ListenerSessions>(),
         None,
-        "Which keys of its clients are sessions': those of state.keys, or all (the whole key is the id). Not set: keys.",
+        "Which keys of its clients are sessions': those of state.keys, or all (of what state.keys does not take, the whole key is the \
+         id). Not set: keys.",
     ),
     row(
         "state.listener[].layout",

@@ -97,7 +97,7 @@ fn later_sources_win() {
     s.overrides = vec!["state.listen=127.0.0.1:0".to_owned(), "handover.trickle=false".to_owned()];
     let loaded = Settings::load(&s).unwrap_or_else(|found| panic!("{}", lines(&found)));
     let s = loaded.settings;
-    assert_eq!(s.state.listen, "127.0.0.1:0".parse().unwrap());
+    assert_eq!(s.state.listen, ListenAt::Tcp("127.0.0.1:0".parse().unwrap()));
     assert_eq!((s.state.park_ms_max, s.state.fetch_ms_max), (2, 1));
     assert_eq!(s.http.session.sources(), [Source::new(Place::Cookie("sid".to_owned()), Codec::Express)]);
     assert_eq!(s.state.keys.patterns().iter().map(KeyPattern::layout).collect::<Vec<_>>(), [Layout::Hash]);
@@ -395,7 +395,10 @@ fn listeners_have_keys_of_their_own() {
                 [[state.listener]]\nlisten = \"127.0.0.1:6391\"\n";
     let state = load(text).settings.state;
     let [all, more] = state.listeners.as_slice() else { panic!("{:?}", state.listeners) };
-    assert_eq!((all.listen.port(), all.sessions, more.sessions), (6390, ListenerSessions::All, ListenerSessions::Keys));
+    assert_eq!(
+        (all.listen.tcp().unwrap().port(), all.sessions, more.sessions),
+        (6390, ListenerSessions::All, ListenerSessions::Keys)
+    );
     let found = all.keys.classify(5, b"anything").unwrap();
     assert_eq!((found.session, found.layout, found.variable), (&b"anything"[..], Layout::Opaque, Some(&b"session"[..])));
     assert_eq!(more.keys, state.keys);
@@ -406,6 +409,32 @@ fn listeners_have_keys_of_their_own() {
     );
     assert!(mistake("listen = \"127.0.0.1:1\"\nsessions = \"all\"\nlayout = \"key\"").contains("no name for its variable"));
     assert!(mistake("listen = \"127.0.0.1:6379\"").contains("state.listener is the same address as state.listen"));
+    // What a pattern takes is the same session through whichever listener it comes.
+    let found = all.keys.classify(0, b"sess:x").unwrap();
+    assert_eq!((found.session, found.layout), (&b"x"[..], Layout::Json));
+    assert_eq!(state.every_key(), &all.keys);
+    let two = "[[state.listener]]\nlisten = \"127.0.0.1:1\"\nsessions = \"all\"\n\
+               [[state.listener]]\nlisten = \"127.0.0.1:2\"\nsessions = \"all\"\n";
+    assert_eq!(load(two).settings.state.listeners.len(), 2);
+    assert!(mistakes(&format!("{two}layout = \"json\"\n")).contains("w.toml:7: state.listener[].layout: another listener"));
+}
+
+#[test]
+fn the_state_face_may_listen_on_a_unix_socket() {
+    let state =
+        load("[state]\nlisten = \"unix:/run/x.sock\"\n[[state.listener]]\nlisten = \"unix:///run/y.sock\"\n").settings.state;
+    let places: Vec<String> = state.faces().map(|(key, place, _)| format!("{key} {place}")).collect();
+    assert_eq!(places, ["state.listen unix:/run/x.sock", "state.listener unix:/run/y.sock"]);
+    assert_eq!((state.listen.tcp(), state.socket_mode), (None, 0o600));
+    for (text, mode) in [("0o660", 0o660), ("\"0666\"", 0o666)] {
+        assert_eq!(load(&format!("[state]\nsocket_mode = {text}\n")).settings.state.socket_mode, mode);
+    }
+    let mistake = |line: &str| mistakes(&format!("[state]\n{line}\n"));
+    assert!(mistake("listen = \"unix:x.sock\"").contains("w.toml:2: state.listen: `x.sock` is not the absolute path"));
+    assert!(mistake("listen = \"/run/x.sock\"").contains("write unix:/"));
+    assert!(mistake("socket_mode = 660").contains("w.toml:2: state.socket_mode: is a decimal number"));
+    let twice = "listen = \"unix:/x\"\n[[state.listener]]\nlisten = \"unix:///x\"";
+    assert!(mistake(twice).contains("state.listener is the same socket as state.listen"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Invariant: a value that comes out is within the bounds of its row, and no complaint quotes a value of a private kind.
 
 use crate::gather::Raw;
+use crate::listen::ListenAt;
 use crate::mistake::{Complaint, choose_from, shown};
 use crate::table::{Shape, Unit};
 use ipnet::IpNet;
@@ -153,6 +154,21 @@ pub(crate) fn listen(raw: &Raw, beyond_loopback: bool) -> Result<SocketAddr, Com
     }
     let message = format!("{} is beyond loopback, which needs TLS that is not available yet in this version", address.ip());
     Err(Complaint::new(message, format!("write 127.0.0.1:{}", address.port())))
+}
+
+/// Where the state face listens: an address as in [`listen`], or a Unix socket.
+pub(crate) fn listen_at(raw: &Raw) -> Result<ListenAt, Complaint> {
+    match raw {
+        Raw::Text(text) | Raw::Bare(text) => match text.strip_prefix("unix:") {
+            Some(path) => ListenAt::of_path(path),
+            None if text.starts_with(['/', '.']) => {
+                let message = format!("{} is not IP:PORT", shown(text));
+                Err(Complaint::new(message, "write unix:/ and the rest of the path, if it is a Unix socket"))
+            }
+            None => listen(raw, true).map(ListenAt::Tcp),
+        },
+        raw => listen(raw, true).map(ListenAt::Tcp),
+    }
 }
 
 /// Where somebody else listens.

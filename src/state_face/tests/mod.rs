@@ -8,9 +8,10 @@ mod upstream;
 use super::*;
 use crate::redis_server::RedisServer;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wayfarer_engine::command;
@@ -69,7 +70,8 @@ fn state() -> State {
     let pattern = |text: &str, layout, variable| KeyPattern::parse(text, layout, variable).unwrap();
     State {
         enabled: true,
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        listen: ListenAt::Tcp((Ipv4Addr::LOCALHOST, 0).into()),
+        socket_mode: 0o600,
         upstream: None,
         password: None,
         index_keys: Vec::new(),
@@ -100,7 +102,7 @@ fn state() -> State {
 async fn start(state: State) -> World {
     let sessions = Arc::new(Plain { sessions: Mutex::default(), gate: Semaphore::new(0), slow: AtomicUsize::new(0) });
     let face = StateFace::bind(state, sessions.clone()).await.unwrap().with_stall(Duration::from_millis(300));
-    let address = face.local_addr().unwrap();
+    let address = face.place().unwrap().tcp().unwrap();
     let (stop, stopped) = watch::channel(false);
     World { address, sessions, stop, running: tokio::spawn(face.run(stopped)) }
 }

@@ -144,7 +144,7 @@ mod tests {
             let sources =
                 Sources { file: Some(("node.toml".into(), config.to_toml())), host_name: "host".into(), ..Sources::default() };
             let loaded = Settings::load(&sources).map_err(|mistakes| format!("{mistakes:?}")).unwrap();
-            assert_eq!(loaded.settings.state.listen, addresses.state);
+            assert_eq!(loaded.settings.state.listen.tcp(), Some(addresses.state));
             assert_eq!(loaded.settings.cluster.node, "a");
         }
     }
