@@ -51,6 +51,8 @@ needs_of_test() {
     need nodejs has node
     need npm has npm
     need curl has curl
+    # Certificates of the tests of TLS.
+    need openssl has openssl
     need util-linux has setsid
     # The PHP service of the client tests.
     need php-cli has php

@@ -8,7 +8,7 @@
 //! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
 //! [`operations`] is the way of what the store cannot answer · [`passage`] is their way in each mode of the cluster ·
 //! [`driver`] runs the engine · [`control`] talks to other nodes · [`questions`] joins their answers · [`bus`] tells subscribers ·
-//! [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+//! [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`upstream`] reaches it · [`admin`] talks to operators · [`telemetry`] · [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -24,6 +24,7 @@ pub mod rest;
 pub mod state_face;
 pub mod store;
 pub mod telemetry;
+pub mod upstream;
 
 /// A real Redis for the tests of these modules.
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::rest::AtRest;
 use crate::state_face::{self, StateFace, Understanding};
 use crate::store::Store;
 use crate::telemetry;
+use crate::upstream::Dialer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -48,11 +49,13 @@ pub(super) async fn start(
     drain: watch::Sender<bool>,
     instance: watch::Receiver<InstanceState>,
 ) -> Result<Running, StartError> {
+    let dialer = settings.state.upstream.as_ref().filter(|_| settings.state.enabled).map(Dialer::new).transpose();
+    let dialer = dialer.map_err(cannot("[state] upstream cannot be used"))?;
     let metrics = telemetry::start_metrics().map_err(cannot("the recorder of metrics cannot start"))?;
     let Listeners { control, admin: admin_listener, probe: probe_listener } = bind(&settings).await?;
     faces_can_listen(&settings).await?;
     let mut tasks = JoinSet::new();
-    let node = join(&settings, Arc::new(control), &mut tasks).await?;
+    let node = join(&settings, Arc::new(control), dialer.clone(), &mut tasks).await?;
     tasks.spawn(keep_small(metrics.clone(), node.directory.clone()));
     let (stop_all, stopping) = watch::channel(false);
     let talk = connect(&settings, &node, &stopping, &mut tasks);
@@ -79,7 +82,7 @@ pub(super) async fn start(
     let arrivals = traffic::Arrivals { operations: talk.operations.clone(), control: node.control.clone(), tasks: talk.work };
     let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
     first_lease(&node.driver).await?;
-    let faces = open_faces(&settings, arrivals, &stop_http, &stop_state).await?;
+    let faces = open_faces(&settings, arrivals, dialer, &stop_http, &stop_state).await?;
     // Only now, so that whoever is told that this node is ready finds its faces open.
     for (listener, router) in
         [(admin_listener, admin::router(admin.clone())), (probe_listener, admin::probe_router(admin.clone()))]
@@ -153,12 +156,11 @@ fn no_state_face(setting: &str, place: &ListenAt) -> String {
 }
 
 /// Where sessions are at rest, if anywhere.
-fn at_rest(settings: &Settings, directory: &SqliteDirectory) -> Result<Option<Arc<AtRest>>, StartError> {
-    let Some(upstream) = settings.rest_upstream() else { return Ok(None) };
+fn at_rest(settings: &Settings, dialer: Option<Arc<Dialer>>, directory: &SqliteDirectory) -> Option<Arc<AtRest>> {
+    let dialer = dialer.filter(|_| settings.rest_upstream().is_some())?;
     let patience = Duration::from_millis(settings.rest.upstream_ms_max);
     let keys = settings.state.every_key().clone();
-    let rest = AtRest::new(upstream, keys, directory.made_unix_ms(), settings.state.value_bytes_max, patience);
-    Ok(Some(Arc::new(rest.map_err(cannot("[state] upstream cannot be used"))?)))
+    Some(Arc::new(AtRest::new(dialer, keys, directory.made_unix_ms(), settings.state.value_bytes_max, patience)))
 }
 
 /// Where clients' channels are. What the settings say of events holds until a client says otherwise.
@@ -179,6 +181,7 @@ struct Joined {
     rest: Option<Arc<AtRest>>,
     bus: Arc<Bus>,
     passage: Arc<Passage>,
+    dialer: Option<Arc<Dialer>>,
 }
 
 /// A node whose sessions cannot rest would leave its clients without an answer where the upstream answers for sessions.
@@ -192,7 +195,12 @@ async fn can_follow(settings: &Settings, directory: &SqliteDirectory) -> Result<
 }
 
 /// Registers in the directory and runs the driver.
-async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()>) -> Result<Joined, StartError> {
+async fn join(
+    settings: &Settings,
+    control: Arc<Control>,
+    dialer: Option<Arc<Dialer>>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Joined, StartError> {
     let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
     let begins = match settings.cluster.mode {
         BeginsAs::Own => Phase::Own,
@@ -215,7 +223,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
     let (lives_in, lives) = watch::channel(None);
     let mail = Arc::new(traffic::Mail { control: control.clone(), lives: lives_in.clone() });
     let parked = Arc::new(Parked::default());
-    let rest = at_rest(settings, &directory)?;
+    let rest = at_rest(settings, dialer.clone(), &directory);
     let passage = Arc::new(Passage::default());
     can_follow(settings, &directory).await?;
     let parts = Parts {
@@ -244,7 +252,7 @@ async fn join(settings: &Settings, control: Arc<Control>, tasks: &mut JoinSet<()
     tasks.spawn(loop_.run());
     let for_sieve = (store.clone(), directory.clone() as Arc<dyn Directory>);
     bus.set_sieve(Sieve { store: for_sieve.0, directory: for_sieve.1, standing: driver.standing(), rest: rest.clone() });
-    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage })
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage, dialer })
 }
 
 /// What talks to other nodes.
@@ -269,9 +277,9 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     let forwards = Arc::new(Forwards::new(sender, limits.park + FORWARD_SLACK));
     let (policy, rest) = (Arc::new(settings.policy.clone()), node.rest.clone());
     let parked = node.parked.clone();
-    let direct = settings.rest_upstream().map(|upstream| {
+    let direct = node.dialer.clone().filter(|_| settings.rest_upstream().is_some()).map(|dialer| {
         let patience = Duration::from_millis(settings.rest.upstream_ms_max);
-        Direct::new(upstream.clone(), patience, settings.state.output_bytes_max)
+        Direct::new(dialer, patience, settings.state.output_bytes_max)
     });
     let operations = Operations::new(store.clone(), driver.clone(), parked, forwards, policy, rest, limits);
     let operations = operations.with_bus(node.bus.clone()).with_passage(node.passage.clone(), direct);
@@ -309,6 +317,7 @@ struct Faces {
 async fn open_faces(
     settings: &Settings,
     arrivals: traffic::Arrivals,
+    dialer: Option<Arc<Dialer>>,
     stop_http: &watch::Sender<bool>,
     stop_state: &watch::Sender<bool>,
 ) -> Result<Faces, StartError> {
@@ -317,7 +326,7 @@ async fn open_faces(
     if settings.state.enabled {
         for (setting, place, keys) in settings.state.faces() {
             let state = State { listen: place.clone(), keys: keys.clone(), ..settings.state.clone() };
-            let face = StateFace::bind(state, arrivals.operations.clone()).await;
+            let face = StateFace::bind(state, dialer.clone(), arrivals.operations.clone()).await;
             let face = face.map_err(cannot(no_state_face(setting, place)))?;
             let face = face.with_bus(arrivals.operations.bus().clone());
             let place = face.place().map_err(cannot("[state] the listener has no address"))?;

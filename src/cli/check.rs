@@ -6,6 +6,7 @@
 use super::named::{self, RequestArgs};
 use super::taken::{self, Answer};
 use super::{ConfigurationArgs, USAGE, configuration, put};
+use crate::upstream::Dialer;
 use clap::Args;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -66,6 +67,13 @@ fn sockets_of(settings: &Settings) -> Vec<Mistake> {
     wrong.collect()
 }
 
+/// Whether certificates and keys for the upstream can be used.
+fn upstream_of(settings: &Settings) -> Option<Mistake> {
+    let unfit = Dialer::new(settings.state.upstream.as_ref().filter(|_| settings.state.enabled)?).err()?;
+    let (file, key) = ("this machine".to_owned(), unfit.setting.to_owned());
+    Some(Mistake { file, line: None, key, message: unfit.message, remedy: unfit.remedy.to_owned() })
+}
+
 /// What was asked about, as long as the configuration can be used.
 fn answers(args: &CheckArgs, settings: &Settings) -> Vec<(&'static str, Answer)> {
     let key = args.key.as_ref().map(|key| ("key", taken::key(settings, args.database, key)));
@@ -76,7 +84,8 @@ fn answers(args: &CheckArgs, settings: &Settings) -> Vec<(&'static str, Answer)>
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     let (mistakes, warnings, answers) = match configuration::load(&args.configuration) {
         Ok(loaded) => {
-            let here = [folder_of(&loaded.settings), sockets_of(&loaded.settings)].concat();
+            let mut here = [folder_of(&loaded.settings), sockets_of(&loaded.settings)].concat();
+            here.extend(upstream_of(&loaded.settings));
             (here, loaded.warnings, answers(args, &loaded.settings))
         }
         Err(mistakes) => (mistakes, Vec::new(), Vec::new()),

@@ -12,19 +12,17 @@
 //! Bounds: [`AT_ONCE_MAX`] operations, [`IDLE_MAX`] idle connections, the time and the bytes of a reply.
 //! Invariant: a transaction runs whole or not at all, and a key whose stamp differs has changed.
 
-use super::dial::{ELEMENTS_MAX, dial};
+use crate::upstream::{Dialer, ELEMENTS_MAX, Wire};
 use bytes::{Bytes, BytesMut};
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use wayfarer_engine::command::compound::{Form, database_of};
 use wayfarer_engine::command::{Op, Target, encode_request};
 use wayfarer_engine::wire::resp::frame::elements;
 use wayfarer_engine::wire::resp::{FrameScanner, Protocol, Reply};
-use wayfarer_settings::Upstream;
 
 /// Operations that are performed at once; more wait for a place.
 const AT_ONCE_MAX: usize = 64;
@@ -44,12 +42,12 @@ return stamps";
 struct Idle {
     database: u8,
     protocol: Protocol,
-    stream: TcpStream,
+    stream: Wire,
 }
 
 /// See the head of this file.
 pub struct Direct {
-    upstream: Upstream,
+    dialer: Arc<Dialer>,
     patience: Duration,
     reply_bytes_max: usize,
     idle: Mutex<Vec<Idle>>,
@@ -58,8 +56,8 @@ pub struct Direct {
 
 impl Direct {
     /// Not connected yet. A reply is waited for at most `patience`.
-    pub fn new(upstream: Upstream, patience: Duration, reply_bytes_max: usize) -> Direct {
-        Direct { upstream, patience, reply_bytes_max, idle: Mutex::default(), places: Semaphore::new(AT_ONCE_MAX) }
+    pub fn new(dialer: Arc<Dialer>, patience: Duration, reply_bytes_max: usize) -> Direct {
+        Direct { dialer, patience, reply_bytes_max, idle: Mutex::default(), places: Semaphore::new(AT_ONCE_MAX) }
     }
 
     /// Performs an operation; `None`: the upstream did not answer, and whether it ran is unknown.
@@ -83,9 +81,9 @@ impl Direct {
             at.map(|at| idle.swap_remove(at).stream)
         };
         // One that the upstream has closed meanwhile would fail an operation that it never saw.
-        let stream = match kept.filter(is_quiet) {
+        let stream = match kept.and_then(|mut wire| wire.is_quiet().then_some(wire)) {
             Some(stream) => stream,
-            None => dial(&self.upstream, protocol, database).await?,
+            None => self.dialer.dial(protocol, database).await?,
         };
         let mut talk = Talk { stream, input: BytesMut::new(), bytes_max: self.reply_bytes_max };
         let reply = talk.perform(op, protocol).await?;
@@ -97,15 +95,9 @@ impl Direct {
     }
 }
 
-/// Whether nothing has come, not even the end.
-fn is_quiet(stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 /// One conversation.
 struct Talk {
-    stream: TcpStream,
+    stream: Wire,
     input: BytesMut,
     bytes_max: usize,
 }
@@ -148,6 +140,7 @@ impl Talk {
         let mut outgoing = BytesMut::new();
         requests.iter().for_each(|request| encode_request(request, &mut outgoing));
         self.stream.write_all(&outgoing).await?;
+        self.stream.flush().await?;
         let mut last = Bytes::new();
         for _ in requests {
             last = self.reply().await?;

@@ -18,7 +18,6 @@
 //!
 //! Invariant: *one owner*: no pass begins after the mode was confirmed.
 
-pub mod dial;
 pub mod direct;
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};

@@ -5,17 +5,17 @@
 //! Bounds: the number of connections; one answer is waited for at most so long, and connecting too.
 //! Invariant: what is sent over one connection is performed in the order in which it was sent.
 
+use crate::upstream::Dialer;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    ServerErrorKind, Value,
-};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value};
 use sha1::{Digest, Sha1};
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
-use wayfarer_settings::Upstream;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// The script function that tells equal contents by a few bytes.
 pub const FINGERPRINT: &str = include_str!("fingerprint.lua");
@@ -79,18 +79,32 @@ struct Place {
     open: Option<Open>,
     /// Counts connections, so that what an earlier one did says nothing about a later one.
     opened: u64,
+    /// What moves the bytes of connections.
+    drivers: JoinSet<()>,
 }
 
 #[derive(Clone)]
 struct Open {
     connection: MultiplexedConnection,
     number: u64,
+    _driven: Arc<Driven>,
+}
+
+/// Ends with the last of those who use the connection.
+struct Driven(AbortHandle);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// See the head of this file.
 pub(super) struct Connections {
-    client: Client,
+    dialer: Arc<Dialer>,
+    login: RedisConnectionInfo,
     config: AsyncConnectionConfig,
+    patience: Duration,
     places: Vec<Mutex<Place>>,
     /// Tries to connect that were in vain.
     vain: AtomicU64,
@@ -100,7 +114,8 @@ pub(super) struct Connections {
 
 impl Connections {
     /// None is open yet.
-    pub(super) fn new(upstream: &Upstream, count: usize, patience: Duration) -> Result<Connections, RedisError> {
+    pub(super) fn new(dialer: Arc<Dialer>, count: usize, patience: Duration) -> Connections {
+        let upstream = dialer.upstream();
         let mut login = RedisConnectionInfo::default().set_db(i64::from(upstream.database)).set_skip_set_lib_name();
         if let Some(user) = &upstream.user {
             login = login.set_username(user);
@@ -108,17 +123,22 @@ impl Connections {
         if let Some(password) = &upstream.password {
             login = login.set_password(password.expose());
         }
-        let address = ConnectionAddr::Tcp(upstream.host.clone(), upstream.port);
-        let client = Client::open(address.into_connection_info()?.set_redis_settings(login))?;
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(patience));
         let names = SCRIPTS.map(|script| name(&script.text(0)));
-        Ok(Connections {
-            client,
-            config,
-            places: (0..count.max(1)).map(|_| Mutex::default()).collect(),
-            vain: AtomicU64::new(0),
-            names,
-        })
+        let places = (0..count.max(1)).map(|_| Mutex::default()).collect();
+        Connections { dialer, login, config, patience, places, vain: AtomicU64::new(0), names }
+    }
+
+    async fn connect(&self, drivers: &mut JoinSet<()>) -> Result<(MultiplexedConnection, Driven), RedisError> {
+        let connecting = async {
+            let wire = self.dialer.connect().await?;
+            MultiplexedConnection::new_with_config(&self.login, wire, self.config.clone()).await
+        };
+        let connected = tokio::time::timeout(self.patience, connecting).await;
+        let (connection, driver) = connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))?;
+        // Those of earlier connections have ended, or will with their last user.
+        while drivers.try_join_next().is_some() {}
+        Ok((connection, Driven(drivers.spawn(driver))))
     }
 
     fn place(&self, place: usize) -> Result<&Mutex<Place>, RedisError> {
@@ -136,22 +156,24 @@ impl Connections {
         if self.vain.load(Ordering::Acquire) != vain {
             return Err((ErrorKind::Io, "the upstream cannot be reached").into());
         }
-        let connection = match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
-            Ok(connection) => connection,
+        let (connection, driven) = match self.connect(&mut place.drivers).await {
+            Ok(connected) => connected,
             Err(error) => {
                 self.vain.fetch_add(1, Ordering::AcqRel);
                 return Err(error);
             }
         };
         place.opened += 1;
-        let open = Open { connection, number: place.opened };
+        let open = Open { connection, number: place.opened, _driven: Arc::new(driven) };
         place.open = Some(open.clone());
         Ok(open)
     }
 
     /// What brought no answer may be in any state: the next one opens another.
     async fn judge(&self, place: usize, number: u64, error: &RedisError) {
-        let broken = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
+        // A server that only reads is no master any more: the next connection may find that one.
+        let broken =
+            error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.code() == Some("READONLY");
         if broken && let Ok(place) = self.place(place) {
             let mut place = place.lock().await;
             if place.open.as_ref().is_some_and(|open| open.number == number) {

@@ -25,11 +25,13 @@ mod connection;
 mod databases;
 mod guard;
 
+use crate::upstream::Dialer;
 use bytes::Bytes;
 use connection::{Connections, Script};
 use databases::Databases;
 use guard::guard_of;
 use redis::{ErrorKind, RedisError, Value};
+use std::sync::Arc;
 use std::time::Duration;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
@@ -37,7 +39,7 @@ use wayfarer_engine::ids::{Epoch, SessionId};
 use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
 use wayfarer_engine::session::Session;
-use wayfarer_settings::{KeyMatcher, Numbering, Upstream};
+use wayfarer_settings::{KeyMatcher, Numbering};
 
 pub use connection::FINGERPRINT;
 pub use guard::PREFIX;
@@ -67,18 +69,19 @@ pub struct AtRest {
 impl AtRest {
     /// Not connected yet. An answer of the upstream is waited for at most `patience`.
     pub fn new(
-        upstream: &Upstream,
+        dialer: Arc<Dialer>,
         keys: KeyMatcher,
         directory_made_ms: u64,
         value_bytes_max: usize,
         patience: Duration,
-    ) -> Result<AtRest, RedisError> {
-        let connections = Connections::new(upstream, CONNECTIONS, patience)?;
+    ) -> AtRest {
+        let numbering = dialer.upstream().numbering();
+        let connections = Connections::new(dialer, CONNECTIONS, patience);
         let databases = Databases::default();
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        Ok(AtRest { connections, keys, databases, numbering: upstream.numbering(), directory_made_ms, value_bytes_max })
+        AtRest { connections, keys, databases, numbering, directory_made_ms, value_bytes_max }
     }
 
     /// The keys of a session in a database whose names follow from its id.

@@ -123,7 +123,7 @@ impl<S: Sessions> Client<S> {
     }
 
     pub(super) fn has_upstream(&self) -> bool {
-        self.face.state.upstream.is_some()
+        self.face.dialer.is_some()
     }
 
     /// Runs a command about the connection and says its reply.
@@ -336,10 +336,10 @@ impl<S: Sessions> Client<S> {
 
     pub(super) fn open_link(&mut self) {
         if self.link.is_none()
-            && let Some(upstream) = &self.face.state.upstream
+            && let Some(dialer) = &self.face.dialer
         {
             let (protocol, db) = (self.connection.protocol, self.connection.db);
-            self.link = Some(Link::new(upstream, protocol, db, self.face.state.output_bytes_max));
+            self.link = Some(Link::new(dialer, protocol, db, self.face.state.output_bytes_max));
         }
     }
 

@@ -60,6 +60,7 @@ pub use understand::Understanding;
 use crate::bus::Bus;
 use crate::passage::Passage;
 use crate::telemetry::names;
+use crate::upstream::Dialer;
 use bytes::{Bytes, BytesMut};
 use connection::Client;
 use metrics::{Counter, Gauge};
@@ -137,6 +138,8 @@ pub enum Survey {
 struct Face<S> {
     state: State,
     understanding: Understanding,
+    /// `None`: there is no upstream.
+    dialer: Option<Arc<Dialer>>,
     sessions: Arc<S>,
     stall: Duration,
     /// The way of operations on sessions.
@@ -202,9 +205,9 @@ pub async fn can_listen(at: &ListenAt) -> io::Result<()> {
 }
 
 impl<S: Sessions> StateFace<S> {
-    /// Listens where the settings say. The recorder of metrics must have been installed before.
+    /// Listens where the settings say; `dialer` reaches the upstream. The recorder of metrics must have been installed before.
     #[allow(clippy::disallowed_methods, reason = "only for the uptime that INFO shows")]
-    pub async fn bind(state: State, sessions: Arc<S>) -> io::Result<StateFace<S>> {
+    pub async fn bind(state: State, dialer: Option<Arc<Dialer>>, sessions: Arc<S>) -> io::Result<StateFace<S>> {
         let listener = Listener::bind(&state.listen, state.socket_mode).await?;
         // Redis says 0 as well where it does not listen on TCP.
         let port = listener.place()?.tcp().map_or(0, |address| address.port());
@@ -214,6 +217,7 @@ impl<S: Sessions> StateFace<S> {
         let face = Face {
             state,
             understanding,
+            dialer,
             sessions,
             stall: STALL,
             passage: Arc::default(),

@@ -12,13 +12,12 @@
 use super::replies::Unit;
 use super::tunnel::{Heard, Tunnel};
 use crate::passage::Pass;
-use crate::passage::dial::{ELEMENTS_MAX, dial, hello, select};
+use crate::upstream::{Dialer, ELEMENTS_MAX, Wire, hello, select};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::sync::Arc;
 use wayfarer_engine::command::encode_request;
 use wayfarer_engine::wire::resp::{FrameScanner, Protocol};
 use wayfarer_settings::Upstream;
@@ -51,14 +50,14 @@ pub(super) enum Event {
     Down(Vec<Unit>),
 }
 
-enum Wire {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>),
-    Open(TcpStream),
+enum Stage {
+    Connecting(Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>),
+    Open(Wire),
 }
 
 /// See the head of this file.
 pub(super) struct Link {
-    wire: Wire,
+    stage: Stage,
     outgoing: BytesMut,
     input: BytesMut,
     scanner: FrameScanner,
@@ -70,9 +69,9 @@ pub(super) struct Link {
 
 impl Link {
     /// A link that connects as soon as it is driven. Database 0 of a client is the database of the upstream's URL.
-    pub(super) fn new(upstream: &Upstream, protocol: Protocol, db: u8, reply_bytes_max: usize) -> Link {
+    pub(super) fn new(dialer: &Arc<Dialer>, protocol: Protocol, db: u8, reply_bytes_max: usize) -> Link {
         Link {
-            wire: Wire::Connecting(Box::pin(dial(upstream, protocol, db))),
+            stage: Stage::Connecting(Box::pin(dialer.dial(protocol, db))),
             outgoing: BytesMut::new(),
             input: BytesMut::new(),
             scanner: FrameScanner::new(reply_bytes_max, ELEMENTS_MAX),
@@ -142,10 +141,10 @@ impl Link {
     /// Drives it until something happens. May be dropped at any time without loss.
     pub(super) async fn next(&mut self) -> Event {
         loop {
-            let alive = match &mut self.wire {
-                Wire::Connecting(connecting) => match connecting.await {
-                    Ok(stream) => {
-                        self.wire = Wire::Open(stream);
+            let alive = match &mut self.stage {
+                Stage::Connecting(connecting) => match connecting.await {
+                    Ok(wire) => {
+                        self.stage = Stage::Open(wire);
                         true
                     }
                     Err(error) => {
@@ -154,7 +153,7 @@ impl Link {
                         false
                     }
                 },
-                Wire::Open(stream) => match self.scanner.scan(&self.input) {
+                Stage::Open(wire) => match self.scanner.scan(&self.input) {
                     Ok(Some(frame)) => {
                         let reply = self.input.split_to(frame.len.min(self.input.len())).freeze();
                         match self.event(frame.push, reply) {
@@ -162,7 +161,10 @@ impl Link {
                             None => continue,
                         }
                     }
-                    Ok(None) => exchange(stream, &mut self.input, &mut self.outgoing).await,
+                    Ok(None) => {
+                        self.input.reserve(READ_BYTES);
+                        wire.exchange(&mut self.input, &mut self.outgoing).await
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the upstream sent what cannot be relayed");
                         false
@@ -217,14 +219,4 @@ pub(super) fn is_blocking(args: &[Bytes]) -> bool {
     let is = |word: &&str| name.eq_ignore_ascii_case(word.as_bytes());
     ALWAYS.iter().any(is)
         || (["xread", "xreadgroup"].iter().any(is) && rest.iter().any(|option| option.eq_ignore_ascii_case(b"block")))
-}
-
-/// Reads or writes once. False: the connection is gone.
-async fn exchange(stream: &mut TcpStream, input: &mut BytesMut, outgoing: &mut BytesMut) -> bool {
-    input.reserve(READ_BYTES);
-    let (mut reader, mut writer) = stream.split();
-    tokio::select! {
-        read = reader.read_buf(input) => read.is_ok_and(|n| n > 0),
-        written = writer.write_buf(outgoing), if !outgoing.is_empty() => written.is_ok_and(|n| n > 0),
-    }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,11 +28,22 @@ impl RedisServer {
     }
 
     /// The same on this port.
-    #[allow(clippy::disallowed_methods, reason = "a test waits on the real clock until the server listens")]
     pub fn start_on(port: u16, more: &[&str]) -> Option<RedisServer> {
         let settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
         let mut command = Command::new("redis-server");
         command.arg("--port").arg(port.to_string()).args(settings).args(more);
+        RedisServer::begin(port, command)
+    }
+
+    /// A sentinel on this port, with its configuration, which it rewrites.
+    pub fn start_sentinel(port: u16, file: &Path) -> Option<RedisServer> {
+        let mut command = Command::new("redis-server");
+        command.arg(file).arg("--sentinel").arg("--port").arg(port.to_string()).args(["--bind", "127.0.0.1"]);
+        RedisServer::begin(port, command)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a test waits on the real clock until the server listens")]
+    fn begin(port: u16, mut command: Command) -> Option<RedisServer> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let Ok(child) = child else {
             assert!(std::env::var_os("CI").is_none(), "there is no redis-server in the path");

@@ -26,7 +26,9 @@ mod outage;
 mod redis;
 mod refusals;
 mod scripts;
+mod sentinel;
 mod stranger;
+mod tls;
 
 use harness::resp::{Client, Reply};
 use harness::{Cluster, Node, until};
@@ -56,7 +58,16 @@ fn cluster(redis: &Redis) -> Cluster {
 
 /// The same with these keys.
 fn cluster_of(redis: &Redis, keys: &str) -> Cluster {
-    let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port());
+    cluster_at(&format!("redis://127.0.0.1:{}/0", redis.port()), keys)
+}
+
+/// The same with an upstream by its URL.
+fn cluster_of_url(url: &str) -> Cluster {
+    cluster_at(url, &KEYS.replace('\n', " "))
+}
+
+fn cluster_at(url: &str, keys: &str) -> Cluster {
+    let upstream = format!("state.upstream={url}");
     let fast = ["drain.settle_ms=0", "cluster.lease_ms=1000", "cluster.lease_margin_ms=100", "http.enabled=false"];
     Cluster::new(keys).with(POLICY).set(&[&upstream]).set(&fast)
 }

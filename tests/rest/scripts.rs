@@ -8,6 +8,7 @@ use crate::until;
 use bytes::Bytes;
 use std::time::Duration;
 use wayfarer::rest::AtRest;
+use wayfarer::upstream::Dialer;
 use wayfarer_engine::command::Target;
 use wayfarer_engine::command::compound::in_database;
 use wayfarer_engine::ids::{Epoch, SessionId};
@@ -45,7 +46,7 @@ impl Owner {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let upstream = Upstream::parse(&format!("redis://127.0.0.1:{}", redis.port())).unwrap();
         let keys = KeyMatcher::new(Vec::new());
-        let rest = AtRest::new(&upstream, keys, made_ms, 1 << 20, Duration::from_secs(20)).unwrap();
+        let rest = AtRest::new(Dialer::new(&upstream).unwrap(), keys, made_ms, 1 << 20, Duration::from_secs(20));
         Owner { rest, database, runtime }
     }
 

@@ -10,7 +10,7 @@ use crate::mistake::{Complaint, Mistake};
 use crate::reader::Reader;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Settings, State};
 use crate::sources;
-use crate::upstream::{DirectoryPlace, Upstream};
+use crate::upstream::{DirectoryPlace, Upstream, UpstreamPlace, UpstreamTls};
 use crate::words::{BeginsAs, LogFormat, LogLevel};
 use std::path::PathBuf;
 use wayfarer_engine::command::events::Classes;
@@ -68,7 +68,7 @@ fn state(read: &mut Reader<'_>) -> State {
         enabled: read.flag("state.enabled"),
         listen: read.listen_at("state.listen"),
         socket_mode: read.mode("state.socket_mode"),
-        upstream: read.secret("state.upstream", "state.upstream_file", |url| Upstream::parse(url.expose())),
+        upstream: upstream(read),
         password: read.secret("state.password", "state.password_file", |password| Ok(password.clone())),
         listeners: key_entries::listeners(read, &keys),
         keys,
@@ -89,6 +89,58 @@ fn state(read: &mut Reader<'_>) -> State {
         script_ms_max: read.number("state.script_ms_max"),
         script_memory_bytes_max: read.count("state.script_memory_bytes_max"),
     }
+}
+
+/// The upstream's URL, and what is said of it beside the URL.
+fn upstream(read: &mut Reader<'_>) -> Option<Upstream> {
+    const TLS: [&str; 4] =
+        ["state.upstream_ca_file", "state.upstream_server_name", "state.upstream_cert_file", "state.upstream_key_file"];
+    const PASSWORDS: [&str; 2] = ["state.sentinel_password", "state.sentinel_password_file"];
+    let mut upstream = read.secret("state.upstream", "state.upstream_file", |url| Upstream::parse(url.expose()));
+    let tls = UpstreamTls {
+        ca_file: read.file("state.upstream_ca_file"),
+        server_name: read.optional_text("state.upstream_server_name"),
+        client: read.file("state.upstream_cert_file").zip(read.file("state.upstream_key_file")),
+    };
+    let sentinel_password = read.secret(PASSWORDS[0], PASSWORDS[1], |password| Ok(password.clone()));
+    let Some(found) = upstream.as_mut() else {
+        // What is wrong with the URL itself has been named.
+        if read.located("state.upstream").is_none() && read.located("state.upstream_file").is_none() {
+            let told = TLS.iter().chain(&PASSWORDS).filter_map(|key| read.located(key));
+            let unused =
+                told.map(|located| located.origin.mistake("has no meaning without state.upstream", "set that, or remove it"));
+            let unused: Vec<Mistake> = unused.collect();
+            read.warnings.extend(unused);
+        }
+        return None;
+    };
+    let (has_tls, has_sentinels) = (found.tls.is_some(), matches!(found.place, UpstreamPlace::Sentinels { .. }));
+    found.tls.iter_mut().for_each(|own| *own = tls.clone());
+    if let UpstreamPlace::Sentinels { password, .. } = &mut found.place {
+        *password = sentinel_password;
+    }
+    let without = |read: &mut Reader<'_>, keys: &[&str], message: &str, remedy: &str| {
+        for key in keys {
+            if let Some(located) = read.located(key) {
+                let mistake = located.origin.mistake(message, remedy);
+                read.report(mistake);
+            }
+        }
+    };
+    if !has_tls {
+        without(read, &TLS, "has no meaning without TLS to the upstream", "write rediss://… in state.upstream, or remove it");
+    }
+    if !has_sentinels {
+        without(read, &PASSWORDS, "has no meaning: state.upstream names no sentinels", "remove it");
+    }
+    let is_set = |read: &Reader<'_>, key| read.located(key).is_some();
+    let [_, _, certificate, key] = TLS;
+    for (one, other) in [(certificate, key), (key, certificate)] {
+        if is_set(read, one) && !is_set(read, other) {
+            without(read, &[one], &format!("{other} is not set"), "a client certificate needs both: set it, or remove this");
+        }
+    }
+    upstream
 }
 
 fn events(text: &str) -> Result<Classes, Complaint> {

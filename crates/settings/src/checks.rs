@@ -8,6 +8,7 @@ use crate::keys::KeyPattern;
 use crate::listen::ListenAt;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
+use crate::upstream::UpstreamPlace;
 use crate::words::BeginsAs;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -125,9 +126,11 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
             );
         }
     }
-    if let Some(upstream) = settings.state.upstream.as_ref().filter(|_| settings.state.enabled) {
-        let host = if upstream.host == "localhost" { "127.0.0.1" } else { upstream.host.as_str() };
-        let is_face = |ip| settings.state.listen.tcp().is_some_and(|face| same_place(face, SocketAddr::new(ip, upstream.port)));
+    if let Some(UpstreamPlace::Server(server)) = settings.state.upstream.as_ref().map(|upstream| &upstream.place)
+        && settings.state.enabled
+    {
+        let host = if server.host == "localhost" { "127.0.0.1" } else { server.host.as_str() };
+        let is_face = |ip| settings.state.listen.tcp().is_some_and(|face| same_place(face, SocketAddr::new(ip, server.port)));
         if host.parse().is_ok_and(is_face) {
             let keys = ["state.upstream", "state.upstream_file", "state.listen"];
             let remedy = "name the Redis behind it, or give state.listen another port";

@@ -94,6 +94,8 @@ pub enum Kind {
     IdKey,
     /// A file with the secret that its sister setting would hold.
     SecretFile,
+    /// A file that is read at the start.
+    File,
     /// A pattern for keys.
     Pattern,
     /// A name or glob for variables.

@@ -10,13 +10,14 @@
 use crate::gather::{Fields, Layer, Located, Origin, Raw};
 use crate::listen::{ListenAt, file_mode};
 use crate::mistake::{Complaint, Mistake};
-use crate::secret::{IdKey, Secret, read_secret_file};
+use crate::secret::{IdKey, Secret, can_be_read, read_secret_file};
 use crate::table::{Kind, setting};
 use crate::values;
 use crate::words::Word;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use wayfarer_identity::SECRETS_MAX;
 
 /// See the head of the file.
@@ -165,6 +166,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn optional_listen_at(&mut self, key: &'static str) -> Option<ListenAt> {
         self.optional(key, listen_at)
+    }
+
+    /// A file that can be opened now.
+    pub(crate) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.optional(key, |raw, kind| matches!(kind, Kind::File).then(|| values::text(raw).and_then(can_be_read)))
     }
 
     /// The mode of a file; 0 grants nothing.

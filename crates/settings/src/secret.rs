@@ -6,6 +6,7 @@
 use crate::mistake::{Complaint, shown};
 use std::fmt;
 use std::io::Read;
+use std::path::PathBuf;
 
 /// Longest secret in a file, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -59,6 +60,17 @@ impl fmt::Debug for IdKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
+}
+
+/// The path, if it is a file that can be opened; what is in it is for others to judge.
+pub(crate) fn can_be_read(path: &str) -> Result<PathBuf, Complaint> {
+    let remedy = "name a readable file; a relative path starts where wayfarer is started";
+    let unreadable = |error: std::io::Error| Complaint::new(format!("cannot read {}: {}", shown(path), error.kind()), remedy);
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Complaint::new(format!("{} is not a file", shown(path)), remedy));
+    }
+    std::fs::File::open(path).map_err(unreadable)?;
+    Ok(PathBuf::from(path))
 }
 
 /// The secret in the file at `path`, without the line end that editors leave.

@@ -164,9 +164,26 @@ pub static TABLE: &[Setting] = &[
         Kind::Upstream,
         None,
         "The Redis or Valkey for all keys that are no session's and, with rest.enabled, for sessions at rest: \
-         redis://[user:password@]host:port[/database].",
+         redis://[user:password@]host:port[/database]; rediss:// for TLS; redis-sentinel://host:port,host:port/MASTER[/database] (or \
+         rediss-sentinel://) for the master that these sentinels name.",
     ),
     row("state.upstream_file", Kind::SecretFile, None, "A file that holds state.upstream."),
+    row(
+        "state.upstream_ca_file",
+        Kind::File,
+        None,
+        "With TLS to the upstream: PEM certificates of those who may have signed the server's. Not set: whom this machine believes.",
+    ),
+    row(
+        "state.upstream_server_name",
+        text(Shape::Name, 253),
+        None,
+        "With TLS to the upstream: the name that the server's certificate must have. Not set: the host.",
+    ),
+    row("state.upstream_cert_file", Kind::File, None, "With TLS to the upstream: the client certificate that it is shown, PEM."),
+    row("state.upstream_key_file", Kind::File, None, "The private key of state.upstream_cert_file, PEM."),
+    row("state.sentinel_password", Kind::Secret, None, "What the sentinels of state.upstream want to hear. Not set: nothing."),
+    row("state.sentinel_password_file", Kind::SecretFile, None, "A file that holds state.sentinel_password."),
     row(
         "state.password",
         Kind::Secret,

@@ -438,6 +438,36 @@ fn the_state_face_may_listen_on_a_unix_socket() {
 }
 
 #[test]
+fn what_is_said_of_an_upstream_beside_its_url_must_fit_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.pem");
+    std::fs::write(&file, "x").unwrap();
+    let (pem, upstream) = (file.display(), |lines: &str| load(&format!("[state]\n{lines}\n")).settings.state.upstream.unwrap());
+    let full = format!(
+        "upstream = \"rediss://h\"\nupstream_ca_file = \"{pem}\"\nupstream_server_name = \"redis.internal\"\n\
+         upstream_cert_file = \"{pem}\"\nupstream_key_file = \"{pem}\""
+    );
+    let tls = upstream(&full).tls.unwrap();
+    assert_eq!((tls.ca_file.as_ref(), tls.server_name.as_deref()), (Some(&file), Some("redis.internal")));
+    assert_eq!(tls.client, Some((file.clone(), file.clone())));
+    let asked = upstream("upstream = \"redis-sentinel://h/m\"\nsentinel_password = \"hunter2\"");
+    assert!(matches!(&asked.place, UpstreamPlace::Sentinels { password: Some(password), .. } if password.expose() == "hunter2"));
+    assert!(!format!("{asked:?}").contains("hunter2"));
+    let mistake = |lines: &str| mistakes(&format!("[state]\n{lines}\n"));
+    let plain = "upstream = \"redis://h\"\n";
+    assert!(
+        mistake(&format!("{plain}upstream_ca_file = \"{pem}\""))
+            .contains("w.toml:3: state.upstream_ca_file: has no meaning without TLS")
+    );
+    assert!(mistake(&format!("{plain}sentinel_password = \"x\"")).contains("w.toml:3: state.sentinel_password: has no meaning"));
+    let half = format!("upstream = \"rediss://h\"\nupstream_cert_file = \"{pem}\"");
+    assert!(mistake(&half).contains("w.toml:3: state.upstream_cert_file: state.upstream_key_file is not set"));
+    assert!(mistake("upstream = \"rediss://h\"\nupstream_ca_file = \"/no/such\"").contains("cannot read `/no/such`"));
+    let warned = load("[state]\nupstream_server_name = \"h\"\n").warnings;
+    assert!(warned.iter().any(|warning| warning.key == "state.upstream_server_name"));
+}
+
+#[test]
 fn patterns_that_take_a_common_key_are_a_warning_with_that_key() {
     let keys = "[state]\nkeys = [\n{ pattern = \"s:{session}\", layout = \"hash\" },\n{ pattern = \"{session}:x\", layout = \"hash\" },\n\
                 { pattern = \"s:{session}:lock\", layout = \"key\", variable = \"lock\" }]";

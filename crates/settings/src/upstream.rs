@@ -3,26 +3,71 @@
 //! Nothing is resolved or opened here; called by `values`. Complaints never quote an upstream, for it may hold a password.
 //!
 //! ```text
-//! redis://[user:password@]host[:port][/database]        sqlite:PATH
+//! redis://[user:password@]host[:port][/database]                              sqlite:PATH
+//! redis-sentinel://[user:password@]host[:port],host[:port],…/MASTER[/database]
+//! rediss://…, rediss-sentinel://…                                             the same under TLS
 //! ```
 //! Invariant: port and database are numbers in range, and user and password are percent-decoded.
 
 use crate::mistake::{Complaint, plain};
 use crate::secret::Secret;
+use std::fmt;
 use std::path::PathBuf;
 
 /// The port of Redis where the URL names none.
 const REDIS_PORT: u16 = 6379;
+/// The same of a sentinel.
+const SENTINEL_PORT: u16 = 26_379;
+/// Sentinels of one URL.
+const SENTINELS_MAX: usize = 16;
+/// Longest name of a master, in bytes.
+const MASTER_BYTES_MAX: usize = 128;
 /// Highest database number.
 const DATABASE_MAX: u32 = 65_535;
 
-/// The upstream Redis or Valkey.
+/// Where a server listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Upstream {
+pub struct HostPort {
     /// Name or address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+/// Where the upstream is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UpstreamPlace {
+    /// There.
+    Server(HostPort),
+    /// Where its sentinels say.
+    Sentinels {
+        /// At least one; they are asked in this order.
+        at: Vec<HostPort>,
+        /// What they call the master.
+        master: String,
+        /// What they want to hear first.
+        password: Option<Secret>,
+    },
+}
+
+/// TLS to the upstream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UpstreamTls {
+    /// Certificates of those who may have signed the server's; `None`: those whom this machine believes.
+    pub ca_file: Option<PathBuf>,
+    /// The name that the server's certificate must have; `None`: the host to which the connection goes.
+    pub server_name: Option<String>,
+    /// The certificate of this client and its key; `None`: it shows none.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// The upstream Redis or Valkey.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upstream {
+    /// Where it is.
+    pub place: UpstreamPlace,
+    /// Whether and how it is reached under TLS.
+    pub tls: Option<UpstreamTls>,
     /// ACL user; `None`: the default user.
     pub user: Option<String>,
     /// Its password.
@@ -50,27 +95,60 @@ impl Numbering {
     }
 }
 
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostPort { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// As it stands in a URL.
+impl fmt::Display for UpstreamPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpstreamPlace::Server(at) => write!(f, "{at}"),
+            UpstreamPlace::Sentinels { at, master, .. } => {
+                let at: Vec<String> = at.iter().map(ToString::to_string).collect();
+                write!(f, "{}/{master}", at.join(","))
+            }
+        }
+    }
+}
+
 impl Upstream {
+    /// Its URL without user, password and database.
+    pub fn without_login(&self) -> String {
+        let secured = if self.tls.is_some() { "s" } else { "" };
+        let asked = if matches!(self.place, UpstreamPlace::Sentinels { .. }) { "-sentinel" } else { "" };
+        format!("redis{secured}{asked}://{}", self.place)
+    }
+
     /// How its clients count.
     pub fn numbering(&self) -> Numbering {
         Numbering { first: self.database }
     }
 
-    /// Reads `redis://[user:password@]host[:port][/database]`.
+    /// Reads a URL of one of the forms in the head of this file.
     pub fn parse(url: &str) -> Result<Upstream, Complaint> {
-        let remedy = "write redis://[user:password@]host:port[/database]";
-        let wrong = |message: &str| Complaint::new(message, remedy);
-        let Some(rest) = url.strip_prefix("redis://") else {
-            return Err(match url.split_once("://").map(|(scheme, _)| scheme) {
-                Some("rediss") => Complaint::new("TLS to the upstream is not available yet in this version", "write redis://…"),
-                Some("valkey") => Complaint::new("`valkey` is not a scheme known here", "write redis://…, Valkey speaks it too"),
-                _ => wrong("is not a Redis URL"),
-            });
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (by_sentinels, tls) = match scheme {
+            "redis" => (false, false),
+            "rediss" => (false, true),
+            "redis-sentinel" => (true, false),
+            "rediss-sentinel" => (true, true),
+            "valkey" | "valkeys" => {
+                let message = format!("`{scheme}` is not a scheme known here");
+                return Err(Complaint::new(message, "write redis://… or rediss://…, Valkey speaks it too"));
+            }
+            _ => return Err(Complaint::new("is not a Redis URL", REMEDY)),
         };
+        let remedy = if by_sentinels { SENTINEL_REMEDY } else { REMEDY };
+        let wrong = |message: &str| Complaint::new(message, remedy);
         if rest.contains(['?', '#']) {
             return Err(wrong("has a query or fragment, which have no meaning here"));
         }
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (master, database) = if by_sentinels { path.split_once('/').unwrap_or((path, "")) } else { ("", path) };
         let database = match database {
             "" => 0,
             text => decimal(text)
@@ -90,9 +168,29 @@ impl Upstream {
                 (Some(decode(user)?).filter(|user| !user.is_empty()), Some(Secret::new(decode(password)?)))
             }
         };
-        let (host, port) = host_and_port(place).ok_or_else(|| wrong("has no right host and port"))?;
-        Ok(Upstream { host, port, user, password, database })
+        let host_and_port = |text, port| host_and_port(text, port).ok_or_else(|| wrong("has no right host and port"));
+        let place = if by_sentinels {
+            if master.is_empty() || master.len() > MASTER_BYTES_MAX || !master.chars().all(is_of_name) {
+                return Err(wrong("does not say what the sentinels call the master"));
+            }
+            let at: Vec<HostPort> = place.split(',').map(|one| host_and_port(one, SENTINEL_PORT)).collect::<Result<_, _>>()?;
+            if at.len() > SENTINELS_MAX {
+                return Err(wrong("names more than 16 sentinels"));
+            }
+            UpstreamPlace::Sentinels { at, master: master.to_owned(), password: None }
+        } else {
+            UpstreamPlace::Server(host_and_port(place, REDIS_PORT)?)
+        };
+        Ok(Upstream { place, tls: tls.then(UpstreamTls::default), user, password, database })
     }
+}
+
+const REMEDY: &str = "write redis://[user:password@]host:port[/database], or rediss:// for TLS";
+const SENTINEL_REMEDY: &str = "write redis-sentinel://[user:password@]host:port,host:port/MASTER[/database]";
+
+/// Letters, digits, `.`, `_`, `-`.
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-".contains(c)
 }
 
 fn decimal(text: &str) -> Option<u32> {
@@ -100,7 +198,7 @@ fn decimal(text: &str) -> Option<u32> {
 }
 
 /// `host`, `host:port` or `[v6]:port`.
-fn host_and_port(place: &str) -> Option<(String, u16)> {
+fn host_and_port(place: &str, default: u16) -> Option<HostPort> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
@@ -113,11 +211,11 @@ fn host_and_port(place: &str) -> Option<(String, u16)> {
         },
     };
     let port = match port? {
-        "" if !place.ends_with(':') => REDIS_PORT,
+        "" if !place.ends_with(':') => default,
         text => u16::try_from(decimal(text)?).ok().filter(|port| *port != 0)?,
     };
     let named = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    (!host.is_empty() && host.len() <= 253 && host.chars().all(named)).then(|| (host.to_owned(), port))
+    (!host.is_empty() && host.len() <= 253 && host.chars().all(named)).then(|| HostPort { host: host.to_owned(), port })
 }
 
 pub(crate) fn percent_decoded(text: &str) -> Option<String> {
@@ -181,13 +279,32 @@ mod tests {
         let full = Upstream::parse("redis://al%40ice:p%3As@cache.example:6380/3").unwrap();
         assert_eq!(full.user.as_deref(), Some("al@ice"));
         assert_eq!(full.password.as_ref().unwrap().expose(), "p:s");
-        assert_eq!((full.host.as_str(), full.port, full.database), ("cache.example", 6380, 3));
+        let at = |upstream: &Upstream| match &upstream.place {
+            UpstreamPlace::Server(HostPort { host, port }) => (host.clone(), *port),
+            UpstreamPlace::Sentinels { .. } => unreachable!(),
+        };
+        assert_eq!((at(&full), full.database, &full.tls), (("cache.example".to_owned(), 6380), 3, &None));
         assert!(!format!("{full:?}").contains("p:s"));
         let least = Upstream::parse("redis://cache").unwrap();
-        assert_eq!((least.host.as_str(), least.port, least.database), ("cache", 6379, 0));
+        assert_eq!((at(&least), least.database), (("cache".to_owned(), 6379), 0));
         assert_eq!((least.user, least.password), (None, None));
         assert_eq!(Upstream::parse("redis://:pw@h/").unwrap().user, None);
-        assert_eq!(Upstream::parse("redis://[::1]:7000").unwrap().host, "::1");
+        assert_eq!(at(&Upstream::parse("redis://[::1]:7000").unwrap()), ("::1".to_owned(), 7000));
+        assert_eq!(Upstream::parse("rediss://h/2").unwrap().tls, Some(UpstreamTls::default()));
+    }
+
+    #[test]
+    fn sentinels_are_read_with_the_name_of_their_master() {
+        let read = |url: &str| Upstream::parse(url).unwrap();
+        let upstream = read("redis-sentinel://u:p@one,[::1]:5000,three:26380/my-master/4");
+        let UpstreamPlace::Sentinels { at, master, password: None } = upstream.place else { unreachable!() };
+        let at: Vec<_> = at.iter().map(|at| (at.host.as_str(), at.port)).collect();
+        assert_eq!(at, [("one", 26379), ("::1", 5000), ("three", 26380)]);
+        assert_eq!((master.as_str(), upstream.database, upstream.user.as_deref()), ("my-master", 4, Some("u")));
+        assert!(read("rediss-sentinel://one/m").tls.is_some());
+        for url in ["redis://h:1", "rediss://[::1]:2", "redis-sentinel://one:26379,[::1]:5000/m", "rediss-sentinel://one:1/m"] {
+            assert_eq!(read(&url.replace("://", "://u:p@")).without_login(), url);
+        }
     }
 
     #[test]
@@ -208,7 +325,15 @@ mod tests {
             "redis://[::1",
             "redis://[zz]:1",
             "redis://h:+1",
-            "rediss://h",
+            "rediss://",
+            "valkey://h",
+            "redis-sentinel://h",
+            "redis-sentinel://h/",
+            "redis-sentinel://h,/m",
+            "redis-sentinel://h/m/x",
+            "redis-sentinel://h/m/1/2",
+            "redis-sentinel://h/hunter2%20",
+            "redis://h,i",
             "redis://h/0?hunter2",
             "redis://a b:1",
             "redis://::1",

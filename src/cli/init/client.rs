@@ -4,10 +4,10 @@
 //! a deadline; after an error the connection is of no use.
 //! Invariant: as many replies come back as commands were sent.
 
+use crate::upstream::{Dialer, Wire};
 use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use wayfarer_engine::command::encode_request;
 use wayfarer_engine::wire::resp::{FrameScanner, elements, frame_len};
 use wayfarer_settings::Upstream;
@@ -45,7 +45,7 @@ impl Reply {
 
 /// See the head of this file.
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Wire,
     input: BytesMut,
     /// Read so far.
     pub bytes: u64,
@@ -59,8 +59,9 @@ pub(super) fn command<const N: usize>(words: [&[u8]; N]) -> Vec<Bytes> {
 impl Client {
     /// Connects and signs in. The error says what to look at, and never quotes the password.
     pub(super) async fn connect(upstream: &Upstream) -> Result<Client, String> {
-        let place = format!("{}:{}", upstream.host, upstream.port);
-        let connecting = tokio::time::timeout(PATIENCE, TcpStream::connect((upstream.host.as_str(), upstream.port)));
+        let place = &upstream.place;
+        let dialer = Dialer::new(upstream).map_err(|unfit| unfit.to_string())?;
+        let connecting = tokio::time::timeout(PATIENCE, dialer.connect());
         let stream = match connecting.await {
             Err(_) => return Err(format!("{place} does not answer within {} s", PATIENCE.as_secs())),
             Ok(Err(error)) => return Err(format!("{place} cannot be reached: {error}")),
@@ -101,6 +102,7 @@ impl Client {
         }
         let exchange = async {
             self.stream.write_all(&output).await.map_err(|e| format!("the connection is gone: {e}"))?;
+            self.stream.flush().await.map_err(|e| format!("the connection is gone: {e}"))?;
             let mut replies = Vec::with_capacity(commands.len());
             for _ in commands {
                 replies.push(self.reply().await?);

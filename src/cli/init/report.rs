@@ -10,7 +10,7 @@ use super::library::{Found, others};
 use super::sample::{Sample, Seen};
 use serde_json::{Value, json};
 use wayfarer_engine::session::{PACKED_BYTES_MAX, PACKED_ENTRIES_MAX};
-use wayfarer_settings::{Codec, Upstream, Word};
+use wayfarer_settings::{Codec, Upstream, UpstreamPlace, Word};
 
 /// What a session needs beside its variables, in bytes.
 const SESSION_BYTES: u64 = 930;
@@ -42,9 +42,11 @@ fn cookie(found: &[Found]) -> Option<(&'static str, Option<Codec>)> {
 
 /// The text of the configuration.
 pub(super) fn configuration(found: &[Found], upstream: &Upstream) -> String {
-    let host = if upstream.host.contains(':') { format!("[{}]", upstream.host) } else { upstream.host.clone() };
-    let here = ["127.0.0.1", "localhost", "::1"].contains(&upstream.host.as_str());
-    let port = if here && upstream.port == 6379 { 6380 } else { 6379 };
+    let is_here = match &upstream.place {
+        UpstreamPlace::Server(at) => at.port == 6379 && ["127.0.0.1", "localhost", "::1"].contains(&at.host.as_str()),
+        UpstreamPlace::Sentinels { .. } => false,
+    };
+    let port = if is_here { 6380 } else { 6379 };
     let mut out = String::from(
         "# Written by `wayfarer init` after a look at the Redis below. Every setting is explained in config/full.toml.\n\
          # Try it: wayfarer check -c THIS_FILE --key KEY --cookie COOKIE\n\n[app]\naddress = \"127.0.0.1:3000\" # where the instance answers HTTP\n",
@@ -68,7 +70,7 @@ pub(super) fn configuration(found: &[Found], upstream: &Upstream) -> String {
             "# The password is not written here: put the whole URL into a file and name that with `upstream_file` instead.\n",
         );
     }
-    out.push_str(&format!("upstream = \"redis://{host}:{}\" # for all other keys\nkeys = [\n", upstream.port));
+    out.push_str(&format!("upstream = \"{}\" # for all other keys\nkeys = [\n", upstream.without_login()));
     for found in found {
         for line in described(found) {
             out.push_str(&format!("    # {line}\n"));

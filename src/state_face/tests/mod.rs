@@ -101,7 +101,8 @@ fn state() -> State {
 
 async fn start(state: State) -> World {
     let sessions = Arc::new(Plain { sessions: Mutex::default(), gate: Semaphore::new(0), slow: AtomicUsize::new(0) });
-    let face = StateFace::bind(state, sessions.clone()).await.unwrap().with_stall(Duration::from_millis(300));
+    let dialer = state.upstream.as_ref().map(|upstream| Dialer::new(upstream).unwrap());
+    let face = StateFace::bind(state, dialer, sessions.clone()).await.unwrap().with_stall(Duration::from_millis(300));
     let address = face.place().unwrap().tcp().unwrap();
     let (stop, stopped) = watch::channel(false);
     World { address, sessions, stop, running: tokio::spawn(face.run(stopped)) }

@@ -1,0 +1,119 @@
+//! How the upstream is reached: by its address or by the sentinels that know it, under TLS if the URL says so.
+//!
+//! It never sends a command of a client, and keeps no connection. The state face dials one for each client that needs it,
+//! [`crate::passage::direct`] and [`crate::rest`] a few for themselves.
+//!
+//! ```text
+//!  address, or a sentinel's answer ─► TCP ─► TLS ─► (after a sentinel: AUTH, ROLE: is it the master?) ─► AUTH, HELLO, SELECT
+//! ```
+//! | file | |
+//! |---|---|
+//! | `wire` | a connection: with or without TLS, the same to who uses it |
+//! | `tls` | certificates, and which servers are believed |
+//! | `handshake` | what is said before the first command |
+//! | `sentinel` | where the master is |
+//!
+//! Bounds: [`CONNECT`] for all of it together; the bytes of the replies of a handshake.
+//! Invariant: under TLS no byte goes to a server whose certificate was not accepted, the password least of all.
+
+mod handshake;
+mod sentinel;
+mod tls;
+mod wire;
+
+pub use handshake::{hello, select};
+pub use tls::Unfit;
+pub use wire::Wire;
+
+use handshake::{REFUSED, handshake, perform};
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tls::Tls;
+use tokio::net::TcpStream;
+use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_settings::{HostPort, Upstream, UpstreamPlace};
+
+/// The upstream must have taken the connection and answered the handshake within this time.
+const CONNECT: Duration = Duration::from_secs(2);
+/// A reply may have this many elements.
+pub const ELEMENTS_MAX: usize = 16 * 1024 * 1024;
+
+/// See the head of this file.
+pub struct Dialer {
+    upstream: Upstream,
+    tls: Option<Tls>,
+    /// The number of the sentinel that knew the master last.
+    sentinel: AtomicUsize,
+    /// Why the last connection failed before a command could be sent, so that a log has each reason once.
+    refused: Mutex<Option<String>>,
+}
+
+impl Dialer {
+    /// Reads certificates, if there is TLS. The error names the setting that is wrong.
+    pub fn new(upstream: &Upstream) -> Result<Arc<Dialer>, Unfit> {
+        let tls = upstream.tls.as_ref().map(Tls::new).transpose()?;
+        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinel: AtomicUsize::new(0), refused: Mutex::default() }))
+    }
+
+    /// What the settings say of it.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Connects; nothing of Redis has been said.
+    pub async fn connect(&self) -> io::Result<Wire> {
+        let connected = tokio::time::timeout(CONNECT, self.reach()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.note(&connected);
+        connected
+    }
+
+    /// Connects and signs in. Database 0 is the one that the upstream's URL names.
+    pub fn dial(self: &Arc<Self>, protocol: Protocol, database: u8) -> impl Future<Output = io::Result<Wire>> + Send + use<> {
+        let dialer = self.clone();
+        async move {
+            let dialling = async {
+                let mut wire = dialer.reach().await?;
+                perform(&mut wire, &handshake(&dialer.upstream, protocol, database), REFUSED).await?;
+                Ok(wire)
+            };
+            let dialled = tokio::time::timeout(CONNECT, dialling).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            dialer.note(&dialled);
+            dialled
+        }
+    }
+
+    async fn reach(&self) -> io::Result<Wire> {
+        match &self.upstream.place {
+            UpstreamPlace::Server(at) => self.to(at).await,
+            UpstreamPlace::Sentinels { at, master, password } => sentinel::reach(self, at, master, password.as_ref()).await,
+        }
+    }
+
+    async fn to(&self, at: &HostPort) -> io::Result<Wire> {
+        let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Wire::Tcp(stream)),
+            Some(tls) => tls.over(stream, &at.host).await,
+        }
+    }
+
+    /// What an operator can mend is said once, until it has changed. Addresses are not named: they are the operator's business.
+    fn note<T>(&self, outcome: &io::Result<T>) {
+        let reason = match outcome {
+            Ok(_) => None,
+            Err(error) => match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => Some(error.to_string()),
+                // Whether it is reachable is seen by others, and often.
+                _ => return,
+            },
+        };
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = reason.as_ref().filter(|reason| refused.as_ref() != Some(*reason)) {
+            tracing::warn!("the upstream cannot be used: {reason}");
+        }
+        *refused = reason;
+    }
+}

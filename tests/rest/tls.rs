@@ -1,0 +1,174 @@
+//! An upstream that is reached under TLS: certificates of a test's own, made with `openssl`.
+
+use crate::harness::resp::{Client, Reply, encode};
+use crate::harness::{free_port, until, wayfarer};
+use crate::{Cluster, KEYS, cluster, redis::Redis, settled};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const CONFIGURATION: &str = "
+[req]
+distinguished_name = dn
+prompt = no
+[dn]
+O = a test
+[authority]
+basicConstraints = critical,CA:TRUE
+keyUsage = keyCertSign
+[leaf]
+basicConstraints = CA:FALSE
+subjectAltName = IP:127.0.0.1,DNS:redis.test
+";
+
+/// Two authorities, and certificates of the first for a server and a client.
+struct Certificates(tempfile::TempDir);
+
+impl Certificates {
+    fn make() -> Certificates {
+        let made = Certificates(tempfile::tempdir().unwrap());
+        std::fs::write(made.path("openssl.cnf"), CONFIGURATION).unwrap();
+        made.one("ca", &["-extensions", "authority"]);
+        made.one("other", &["-extensions", "authority"]);
+        for name in ["server", "client"] {
+            made.one(name, &["-extensions", "leaf", "-CA", &made.text("ca.pem"), "-CAkey", &made.text("ca.key")]);
+        }
+        made
+    }
+
+    fn one(&self, name: &str, more: &[&str]) {
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+        command.arg("-config").arg(self.path("openssl.cnf")).arg("-subj").arg(format!("/CN={name}"));
+        command.arg("-keyout").arg(self.path(&format!("{name}.key"))).arg("-out").arg(self.path(&format!("{name}.pem")));
+        let made = command.args(more).stdin(Stdio::null()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A server that also listens under TLS, there; it wants to see client certificates.
+    fn server(&self) -> Option<(Redis, u16)> {
+        let port = free_port();
+        let [server, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| self.text(name));
+        let redis = Redis::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &server,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &ca,
+            "--tls-auth-clients",
+            "yes",
+        ])?;
+        Some((redis, port))
+    }
+
+    /// The settings of a cluster before it; later ones win.
+    fn cluster(&self, redis: &Redis, port: u16) -> Cluster {
+        let file = |setting: &str, name: &str| format!("state.upstream_{setting}_file={}", self.text(name));
+        let url = format!("state.upstream=rediss://127.0.0.1:{port}/0");
+        cluster(redis).set(&[&url, &file("ca", "ca.pem"), &file("cert", "client.pem"), &file("key", "client.key")])
+    }
+}
+
+#[test]
+fn an_upstream_under_tls_does_what_any_does() {
+    let certificates = Certificates::make();
+    let Some((redis, port)) = certificates.server() else { return };
+    let cluster = certificates.cluster(&redis, port);
+    let mut a = cluster.start("a", &[]);
+    let mut client = a.client();
+    // No session's: large values both ways, many at once, behind each other.
+    let large = vec![b'x'; 3 << 20];
+    assert_eq!(client.call(&[b"SET".as_slice(), b"other", &large]), Reply::ok());
+    client.send(&encode(&["GET", "other"]).repeat(6)).unwrap();
+    for _ in 0..6 {
+        assert_eq!(client.read().unwrap(), Reply::Bulk(large.clone()));
+    }
+    assert_eq!(redis.client().call(&["STRLEN", "other"]), Reply::Int(3 << 20));
+    let mut listens = a.client();
+    assert_eq!(listens.say("SUBSCRIBE news").texts(), ["subscribe", "news", "1"]);
+    assert_eq!(client.say("PUBLISH news x"), Reply::Int(1));
+    assert_eq!(listens.read().unwrap().texts(), ["message", "news", "x"]);
+    // A session: written behind, at rest, and found again.
+    assert_eq!(settled(&mut client, &["HSET", "s:one", "critical", "v"]), Reply::Int(1));
+    assert_eq!(redis.client().say("HGET s:one critical"), Reply::text("v"));
+    a.ask_drain();
+    assert_eq!(a.wait_exit().code(), Some(0), "{}", a.log_text());
+    let a = cluster.start("a", &[]);
+    assert_eq!(settled(&mut a.client(), &["HGET", "s:one", "critical"]), Reply::text("v"));
+    // By another name of the certificate.
+    drop(a);
+    let named = cluster.set(&["state.upstream_server_name=redis.test"]);
+    let a = named.start("a", &[]);
+    assert_eq!(a.client().say("STRLEN other"), Reply::Int(3 << 20));
+}
+
+/// A node that the upstream does not get along with, and a word of what it says of that.
+fn is_refused(cluster: &Cluster, said: &str) {
+    let node = cluster.start("a", &[]);
+    let mut client: Client = node.client();
+    let reply = client.say("GET other");
+    assert!(reply.error().contains("upstream"), "{reply:?}");
+    assert!(client.say("HSET s:one f v").is_try_again());
+    assert_eq!(client.say("PING"), Reply::Simple("PONG".to_owned()), "the rest goes on");
+    until("the reason in the log", || {
+        let log = node.log_text();
+        (log.contains("the upstream cannot be used") && log.contains(said)).then_some(())
+    });
+    assert_eq!(node.log_text().matches("the upstream cannot be used").count(), 1, "each reason once");
+}
+
+#[test]
+fn a_server_that_cannot_prove_itself_gets_nothing() {
+    let certificates = Certificates::make();
+    let Some((redis, port)) = certificates.server() else { return };
+    let cluster = || certificates.cluster(&redis, port);
+    is_refused(&cluster().set(&[&format!("state.upstream_ca_file={}", certificates.text("other.pem"))]), "UnknownIssuer");
+    is_refused(&cluster().set(&["state.upstream_server_name=another.test"]), "certificate");
+    let reply = redis.client().say("INFO commandstats");
+    let Reply::Bulk(stats) = reply else { panic!("{reply:?}") };
+    assert!(!String::from_utf8_lossy(&stats).contains("cmdstat_hset"), "nothing was written");
+}
+
+#[test]
+fn check_names_what_is_wrong_with_certificates() {
+    let certificates = Certificates::make();
+    let config = certificates.path("wayfarer.toml");
+    std::fs::write(certificates.path("letter"), "no certificate").unwrap();
+    let check = |lines: &str| {
+        let upstream = if lines.starts_with("upstream =") { "" } else { "upstream = \"rediss://127.0.0.1:1\"\n" };
+        let keys = KEYS.replace('\n', " ");
+        std::fs::write(&config, format!("[state]\nkeys = {keys}\n{upstream}{lines}\n")).unwrap();
+        let directory = format!("cluster.directory=sqlite:{}", certificates.text("directory.db"));
+        let done = wayfarer(&["check", "-c", path(&config), "--set", &directory]);
+        let said = String::from_utf8(done.stdout).unwrap();
+        (done.status.code(), said)
+    };
+    let file = |setting: &str, name: &str| format!("upstream_{setting}_file = \"{}\"\n", certificates.text(name));
+    let right = [file("ca", "ca.pem"), file("cert", "client.pem"), file("key", "client.key")].concat();
+    assert_eq!(check(&right).0, Some(0), "{}", check(&right).1);
+    for (lines, expected) in [
+        (file("ca", "nowhere.pem"), "wayfarer.toml:4: state.upstream_ca_file: cannot read"),
+        (file("ca", "letter"), "state.upstream_ca_file: "),
+        (file("cert", "client.pem"), "wayfarer.toml:4: state.upstream_cert_file: state.upstream_key_file is not set"),
+        ([file("cert", "client.pem"), file("key", "server.key")].concat(), "state.upstream_key_file: "),
+        ([file("cert", "client.pem"), file("key", "client.pem")].concat(), "state.upstream_key_file: "),
+        (format!("upstream = \"redis://h\"\n{}", file("ca", "ca.pem")), "state.upstream_ca_file: has no meaning without TLS"),
+    ] {
+        let (code, said) = check(&lines);
+        assert!(code == Some(2) && said.contains(expected), "{lines}: {said}");
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
