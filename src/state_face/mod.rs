@@ -29,6 +29,7 @@
 //! | `sifting` | what the upstream tells of session keys |
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
+//! | `timers` | the times that the loop measures |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
@@ -47,6 +48,7 @@ mod sifting;
 mod subscriptions;
 mod survey;
 mod through;
+mod timers;
 mod transaction;
 mod tunnel;
 mod understand;
