@@ -80,6 +80,8 @@ pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
         connect_ms_max: from.connect_ms_max,
         trusted_proxies: from.trusted_proxies.clone(),
         proxy_protocol: from.proxy_protocol,
+        tls: from.tls.clone(),
+        http2: from.http2,
         access_log: from.access_log.clone(),
         ..http::HttpFaceSettings::new(from.listen, settings.app.address)
     }

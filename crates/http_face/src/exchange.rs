@@ -179,9 +179,14 @@ impl ProxyHttp for Exchange {
     async fn early_request_filter(&self, session: &mut Session, request: &mut Request) -> Result<()> {
         session.set_read_timeout(Some(self.stalled_time_max));
         session.set_write_timeout(Some(self.stalled_time_max));
-        if let Some(http1) = session.as_downstream().as_http1()
-            && let Err(fault) = head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max)
-        {
+        let checked = match session.as_downstream().as_http1() {
+            Some(http1) => head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max),
+            None => {
+                request.arrival = session.req_header().extensions.get::<Arc<Arrival>>().cloned();
+                head::check_fields(session.req_header(), self.header_bytes_max)
+            }
+        };
+        if let Err(fault) = checked {
             metrics::counter!(names::HEADERS_REFUSED).increment(1);
             return Err(match fault {
                 Fault::TooLarge => Error::new_down(ErrorType::HTTPStatus(431)),
@@ -226,13 +231,16 @@ impl ProxyHttp for Exchange {
         error
     }
 
-    async fn upstream_request_filter(&self, _: &mut Session, out: &mut RequestHeader, request: &mut Request) -> Result<()> {
+    async fn upstream_request_filter(&self, session: &mut Session, out: &mut RequestHeader, request: &mut Request) -> Result<()> {
         let Some(arrival) = &request.arrival else {
             return Error::e_explain(ErrorType::InternalError, "a request without a connection");
         };
         forwarding::upgrade_to_websocket_only(out);
+        if session.req_header().version == Version::HTTP_2 {
+            forwarding::join_cookies(out)?;
+        }
         trace::follow(out, arrival.peer.is_trusted, random)?;
-        forwarding::name_client(out, arrival.peer, "http")?;
+        forwarding::name_client(out, arrival.peer)?;
         if self.access.is_some() {
             request.ids = Some(trace::ids(out));
         }
@@ -247,6 +255,9 @@ impl ProxyHttp for Exchange {
         request: &mut Request,
     ) -> Result<()> {
         let bytes = body.as_ref().map_or(0, Bytes::len);
+        if let Some(arrival) = &request.arrival {
+            arrival.has_piece(end);
+        }
         request.body_bytes = request.body_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         let taken = now().saturating_duration_since(request.begun);
         let due = self.body_bytes_per_s_min.saturating_mul(taken.as_secs());
@@ -271,6 +282,9 @@ impl ProxyHttp for Exchange {
         if answer.status.is_informational() {
             return Ok(());
         }
+        if let Some(arrival) = &request.arrival {
+            arrival.has_answer();
+        }
         forwarding::strip_hop_by_hop(answer);
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: without a length the end of the connection ends the body.
@@ -282,13 +296,16 @@ impl ProxyHttp for Exchange {
         Ok(())
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _request: &mut Request) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
         if error.esource() == &ErrorSource::Upstream {
             metrics::counter!(names::INSTANCE_FAILURES).increment(1);
             tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
         }
         let mut sent = 0;
         if let Some(answer) = answer::answer_to(error) {
+            if let Some(arrival) = &request.arrival {
+                arrival.has_answer();
+            }
             let head = session.req_header().method == Method::HEAD;
             let written = match answer.into_response(head) {
                 // Sends nothing when an answer has begun already; the connection is cut then, so that the client sees it.

@@ -7,6 +7,7 @@
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use wayfarer_certificates::Files;
 use wayfarer_identity::Identity;
 
 /// The settings of one HTTP face.
@@ -48,6 +49,10 @@ pub struct HttpFaceSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether each connection begins with a PROXY header (version 2), which only a trusted peer may send.
     pub proxy_protocol: bool,
+    /// What clients are shown over TLS; `None`: they speak without it.
+    pub tls: Option<Files>,
+    /// Whether clients may speak HTTP/2: agreed on in the TLS handshake, or without TLS by prior knowledge.
+    pub http2: bool,
     /// Where the access log is appended, `-` for standard output; `None`: nowhere.
     pub access_log: Option<PathBuf>,
 }
@@ -73,6 +78,8 @@ impl HttpFaceSettings {
             websocket_close_ms: 3_000,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            tls: None,
+            http2: true,
             access_log: None,
         }
     }

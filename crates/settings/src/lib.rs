@@ -1,7 +1,7 @@
 //! Configuration text to validated settings.
 //!
 //! It opens no socket, reads no clock and no environment: texts come in as arguments ([`Sources`]), typed settings or *all*
-//! mistakes go out. The one file it touches is a secret that a `…_file` setting names. Called by the command line (`run`,
+//! mistakes go out. The only files it touches are those that a `…_file` setting names. Called by the command line (`run`,
 //! `check`); the matcher of keys ([`keys::KeyMatcher`]) is what the state face asks on its hot path.
 //!
 //! ```text

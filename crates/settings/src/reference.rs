@@ -128,6 +128,8 @@ fn toml_value(setting: &Setting, text: &str) -> String {
 fn toml_example(setting: &Setting) -> String {
     let text = match setting.key {
         "http.request_ms_max" => "60000",
+        "http.tls_certificate_file" => "\"/run/secrets/tls.crt\"",
+        "http.tls_key_file" => "\"/run/secrets/tls.key\"",
         "http.access_log" => "\"-\"",
         "http.session[].cookie" => "\"connect.sid\"",
         "http.session[].header" => "\"x-session-id\"",

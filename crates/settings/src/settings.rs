@@ -12,6 +12,7 @@ use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use wayfarer_certificates::Files;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::Policy;
 use wayfarer_identity::Identity;
@@ -64,6 +65,9 @@ pub struct Http {
     pub connect_ms_max: u64,
     pub trusted_proxies: Vec<IpNet>,
     pub proxy_protocol: bool,
+    /// `None`: without TLS.
+    pub tls: Option<Files>,
+    pub http2: bool,
     /// `-`: standard output.
     pub access_log: Option<PathBuf>,
     /// Where the session's id is; empty: the face only proxies.

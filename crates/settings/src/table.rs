@@ -115,6 +115,20 @@ pub static TABLE: &[Setting] = &[
         "Whether each connection begins with a PROXY header (version 2) of a trusted proxy; others are closed.",
     ),
     row(
+        "http.tls_certificate_file",
+        text(Shape::Line, 1024),
+        None,
+        "The server's certificate chain (PEM), with which clients are spoken to over TLS; with its key. Loaded anew when it changes. \
+         Not set: without TLS.",
+    ),
+    row("http.tls_key_file", text(Shape::Line, 1024), None, "The private key of http.tls_certificate_file (PEM, not encrypted)."),
+    row(
+        "http.http2",
+        Kind::Flag,
+        Some("true"),
+        "Whether clients may speak HTTP/2 too: over TLS if they ask for it (ALPN), without TLS if they begin with it (h2c).",
+    ),
+    row(
         "http.access_log",
         text(Shape::Line, 1024),
         None,
