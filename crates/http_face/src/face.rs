@@ -79,7 +79,7 @@ pub struct Closed {
 }
 
 /// Binds a face to `settings.listen`. An error is the system's (address in use, not ours to take), or says what is wrong with the
-/// certificate's files.
+/// certificate's files or the path of the instance's socket.
 pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io::Result<HttpFace> {
     names::describe();
     let listener = TcpListener::bind(settings.listen).await?;
@@ -93,7 +93,7 @@ pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io
         ..ServerConf::default()
     });
     let (access, access_writer) = settings.access_log.as_deref().map(access::log).unzip();
-    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access);
+    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access)?;
     let proxy = Arc::new(http_proxy(&pingora, exchange));
     Ok(HttpFace {
         listener,

@@ -52,7 +52,11 @@ pub(crate) fn name_client(request: &mut RequestHeader, peer: Peer) -> Result<(),
     if !request.headers.contains_key(FORWARDED_PROTO) {
         request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(peer.scheme))?;
     }
-    if let Some(host) = request.headers.get(HOST).filter(|_| !request.headers.contains_key(FORWARDED_HOST)).cloned() {
+    // Between HTTP/2 and HTTP/2 there need be no Host.
+    let authority = || request.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if !request.headers.contains_key(FORWARDED_HOST)
+        && let Some(host) = request.headers.get(HOST).cloned().or_else(authority)
+    {
         request.insert_header(FORWARDED_HOST, host)?;
     }
     Ok(())

@@ -44,7 +44,7 @@ mod trace;
 mod websocket;
 
 pub use face::{Closed, Draining, HttpFace, bind};
-pub use settings::HttpFaceSettings;
+pub use settings::{HttpFaceSettings, InstanceAddress};
 pub use wayfarer_certificates::Files;
 pub use wayfarer_identity::Identity;
 

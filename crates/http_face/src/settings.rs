@@ -5,10 +5,35 @@
 //! front of a small instance.
 
 use ipnet::IpNet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use wayfarer_certificates::Files;
 use wayfarer_identity::Identity;
+
+/// Where an instance listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InstanceAddress {
+    /// An address of the network.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for InstanceAddress {
+    fn from(address: SocketAddr) -> InstanceAddress {
+        InstanceAddress::Tcp(address)
+    }
+}
+
+impl fmt::Display for InstanceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InstanceAddress::Tcp(address) => address.fmt(f),
+            InstanceAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// The settings of one HTTP face.
 #[derive(Clone, Debug)]
@@ -16,7 +41,9 @@ pub struct HttpFaceSettings {
     /// Where clients connect; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Where the instance listens.
-    pub app: SocketAddr,
+    pub app: InstanceAddress,
+    /// Whether it is spoken to in HTTP/2, without TLS.
+    pub app_http2: bool,
     /// Where requests name their session; empty: nothing is announced and everything is still proxied.
     pub session: Identity,
     /// Clients' connections at a time; beyond it the answer is 503 and `Connection: close`.
@@ -58,11 +85,12 @@ pub struct HttpFaceSettings {
 }
 
 impl HttpFaceSettings {
-    /// The default bounds for a face at `listen` before the instance at `app`, without sessions, trusting nobody.
-    pub fn new(listen: SocketAddr, app: SocketAddr) -> HttpFaceSettings {
+    /// The default bounds for a face at `listen` before the instance at `app` (over HTTP/1.1), without sessions, trusting nobody.
+    pub fn new(listen: SocketAddr, app: impl Into<InstanceAddress>) -> HttpFaceSettings {
         HttpFaceSettings {
             listen,
-            app,
+            app: app.into(),
+            app_http2: false,
             session: Identity::default(),
             connections_max: 10_000,
             idle_ms_max: 60_000,

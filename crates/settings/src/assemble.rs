@@ -24,7 +24,12 @@ const GLOB_BYTES_MAX: usize = 256;
 /// Reads everything; `host_name` is the name of the node where none is set.
 pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
     Settings {
-        app: App { name: read.text("app.name"), version: read.text("app.version"), address: read.address("app.address") },
+        app: App {
+            name: read.text("app.name"),
+            version: read.text("app.version"),
+            address: read.instance("app.address"),
+            http2: read.flag("app.http2"),
+        },
         http: http(read),
         state: state(read),
         cluster: cluster(read, host_name),

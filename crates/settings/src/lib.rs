@@ -39,7 +39,9 @@ pub use keys::{KeyMatcher, KeyPattern, Match};
 pub use mistake::{Complaint, Mistake};
 pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
-pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Settings, State, StateListener};
+pub use settings::{
+    Admin, App, Child, Cluster, Drain, Handover, Http, InstanceAddress, Log, Probe, Settings, State, StateListener,
+};
 pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, Numbering, Upstream};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};

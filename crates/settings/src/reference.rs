@@ -22,7 +22,7 @@ fn bounds(kind: Kind) -> String {
         Kind::Number { unit, min, max } => format!("{}, {min} to {max}", unit.name()),
         Kind::Listen { beyond_loopback: true } => "IP:PORT; port 0 = any free one".to_owned(),
         Kind::Listen { beyond_loopback: false } => "loopback IP:PORT; port 0 = any free one".to_owned(),
-        Kind::Address => "IP:PORT".to_owned(),
+        Kind::Instance => "IP:PORT or unix:PATH".to_owned(),
         Kind::Upstream => "redis:// URL, secret".to_owned(),
         Kind::Directory => "sqlite:PATH".to_owned(),
         Kind::Secret => "text, secret".to_owned(),
