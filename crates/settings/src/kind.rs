@@ -76,8 +76,8 @@ pub enum Kind {
         /// Whether other machines may reach it.
         beyond_loopback: bool,
     },
-    /// Where somebody else listens: `IP:PORT`, port not 0.
-    Address,
+    /// Where the instance listens: `IP:PORT`, port not 0; or `unix:PATH`.
+    Instance,
     /// `redis://…`; may hold a password.
     Upstream,
     /// `sqlite:PATH`.
