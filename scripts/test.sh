@@ -36,8 +36,12 @@ stage_docs() {
     cargo doc --no-deps "${simulator[@]}"
 }
 stage_deny() { cargo deny --locked --log-level error check bans licenses sources; }
-stage_clients() { cargo nextest run --locked --package wayfarer -E 'binary(=clients)'; }
-stage_demo() { cargo run --locked --package wayfarer -- demo --headless --seconds 10 --json "$target/demo.json"; }
+# The same packages as in stage tests: for others the features of what they share differ, and all would be compiled once more.
+stage_clients() { cargo nextest run "${product[@]}" -E 'binary(=clients)'; }
+stage_demo() {
+    cargo build "${product[@]}"
+    "$target/debug/wayfarer" demo --headless --seconds 10 --json "$target/demo.json"
+}
 stage_simulation() { scripts/sim.sh; }
 
 if [[ "${1:-}" == --stage ]]; then

@@ -18,6 +18,7 @@
 //! | `POST /drain`, `/api/v1/drain` | 202: everything leaves, then the process ends |
 //! | the same with `?wait=true` | 200 when everything has left, 500 if something could not; see [`view::Drained`] |
 
+mod asked;
 mod mode;
 mod outlook;
 pub mod view;
@@ -28,7 +29,8 @@ use crate::operations::Operations;
 use crate::rebalance::Rebalancer;
 use crate::store::Store;
 use crate::telemetry::names;
-use axum::extract::{Query, Request, State};
+use asked::Asked;
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -302,7 +304,7 @@ struct Limit {
     limit: Option<usize>,
 }
 
-async fn sessions(State(admin): State<Arc<Admin>>, Query(Limit { limit }): Query<Limit>) -> Json<view::Sessions> {
+async fn sessions(State(admin): State<Arc<Admin>>, Asked(Limit { limit }): Asked<Limit>) -> Json<view::Sessions> {
     let limit = limit.unwrap_or(100).min(SESSIONS_SHOWN_MAX);
     let journal = admin.journal.clone();
     let sessions = admin.store.list(limit, |id, resident| view::SessionStatus::of(journal.show(id), resident));
@@ -314,7 +316,7 @@ struct After {
     after: Option<u64>,
 }
 
-async fn moves(State(admin): State<Arc<Admin>>, Query(After { after }): Query<After>) -> Json<view::Moves> {
+async fn moves(State(admin): State<Arc<Admin>>, Asked(After { after }): Asked<After>) -> Json<view::Moves> {
     let (moves, last) = admin.journal.moves_after(after.unwrap_or(0), MOVES_SHOWN_MAX);
     Json(view::Moves { moves: moves.into_iter().map(view::MoveStatus::from).collect(), last })
 }
@@ -357,7 +359,7 @@ struct On {
     on: bool,
 }
 
-async fn cordon(State(admin): State<Arc<Admin>>, Query(On { on }): Query<On>) -> Response {
+async fn cordon(State(admin): State<Arc<Admin>>, Asked(On { on }): Asked<On>) -> Response {
     match admin.driver.tell(Input::Cordon(on)).await {
         Ok(()) => Json(BTreeMap::from([("cordoned", on)])).into_response(),
         Err(_) => stopping(),
@@ -369,7 +371,7 @@ struct Wait {
     wait: Option<bool>,
 }
 
-async fn drain(State(admin): State<Arc<Admin>>, Query(Wait { wait }): Query<Wait>) -> Response {
+async fn drain(State(admin): State<Arc<Admin>>, Asked(Wait { wait }): Asked<Wait>) -> Response {
     admin.drain.send_replace(true);
     if wait == Some(true) {
         let mut drained = admin.drained.subscribe();

@@ -3,9 +3,10 @@
 //! It decides nothing: the engine's table says what an order changes, a transaction changes it for all members, and their nodes
 //! confirm it. Called by the router.
 
+use super::asked::Asked;
 use super::{Admin, stopping, view::ModeStatus};
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -72,7 +73,7 @@ pub(super) struct To {
     to: String,
 }
 
-pub(super) async fn order(State(admin): State<Arc<Admin>>, Query(To { to }): Query<To>) -> Response {
+pub(super) async fn order(State(admin): State<Arc<Admin>>, Asked(To { to }): Asked<To>) -> Response {
     let error = |status, why: String| (status, Json(BTreeMap::from([("error", why)]))).into_response();
     let goal = match to.as_str() {
         "own" => Goal::Own,

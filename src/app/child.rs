@@ -11,10 +11,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use wayfarer_settings::ListenAt;
+use wayfarer_settings::{InstanceAddress, ListenAt};
 
 /// How often an instance that has not accepted a connection yet is looked at.
 const FIRST_LOOKS: Duration = Duration::from_millis(50);
@@ -24,9 +24,9 @@ const LATER_LOOKS: Duration = Duration::from_secs(1);
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks again and again whether the instance accepts connections, and says so.
-pub(super) async fn watch_port(address: SocketAddr, state: watch::Sender<InstanceState>) {
+pub(super) async fn watch_instance(address: InstanceAddress, state: watch::Sender<InstanceState>) {
     loop {
-        let accepts = matches!(tokio::time::timeout(LOOK_PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_)));
+        let accepts = matches!(tokio::time::timeout(LOOK_PATIENCE, connects(&address)).await, Ok(Ok(())));
         state.send_if_modified(|state| {
             let next = match (*state, accepts) {
                 (_, true) => InstanceState::Accepting,
@@ -37,6 +37,13 @@ pub(super) async fn watch_port(address: SocketAddr, state: watch::Sender<Instanc
         });
         let is_starting = *state.borrow() == InstanceState::Starting;
         tokio::time::sleep(if is_starting { FIRST_LOOKS } else { LATER_LOOKS }).await;
+    }
+}
+
+async fn connects(address: &InstanceAddress) -> std::io::Result<()> {
+    match address {
+        InstanceAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
+        InstanceAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
     }
 }
 
@@ -107,11 +114,15 @@ fn may_be_executed(program: &Path) -> bool {
 }
 
 impl Instance {
-    /// Starts the command, so that it ends with this process. It learns where to listen and where its Redis is.
-    pub(super) fn start(command: &[OsString], port: u16, redis: Option<String>) -> std::io::Result<Instance> {
+    /// Starts the command, so that it ends with this process. It learns where to listen (the port, if it is one) and where its
+    /// Redis is.
+    pub(super) fn start(command: &[OsString], port: Option<u16>, redis: Option<String>) -> std::io::Result<Instance> {
         let mut start = Command::new(std::env::current_exe()?);
         start.arg("instance").arg("--parent").arg(std::process::id().to_string()).arg("--").args(command);
-        start.env("PORT", port.to_string()).kill_on_drop(true);
+        start.kill_on_drop(true);
+        if let Some(port) = port {
+            start.env("PORT", port.to_string());
+        }
         if let Some(redis) = redis {
             start.env("REDIS_URL", redis);
         }

@@ -10,7 +10,7 @@
 //!
 //! It never goes while others may still be sending it operations: see the farewell in `operations/forward.rs`.
 
-use super::child::{Instance, code_of, code_when_told, redis_url, watch_port};
+use super::child::{Instance, code_of, code_when_told, redis_url, watch_instance};
 use super::signals::{Heard, Signals, Told};
 use super::{Running, StartError, cannot};
 use crate::admin::InstanceState;
@@ -61,10 +61,10 @@ pub(super) async fn serve_and_leave(
     if !command.is_empty() {
         let password = running.settings.state.password.as_ref().map(|password| password.expose());
         let redis = running.state_place.as_ref().map(|listens| redis_url(listens, password));
-        let started = Instance::start(&command, running.settings.app.address.port(), redis);
+        let started = Instance::start(&command, running.settings.app.address.tcp().map(|address| address.port()), redis);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
         if *state.borrow() != InstanceState::Unwatched {
-            running.tasks.spawn(watch_port(running.settings.app.address, state));
+            running.tasks.spawn(watch_instance(running.settings.app.address.clone(), state));
         }
     }
     let mut told = Told { signals, by: None };

@@ -9,7 +9,7 @@ use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::Settings;
+use wayfarer_settings::{InstanceAddress, Settings};
 
 pub(super) fn adoption_rule(settings: &Settings) -> AdoptionRule {
     AdoptionRule {
@@ -66,6 +66,10 @@ fn rest_settings(settings: &Settings) -> RestSettings {
 
 pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
     let from = &settings.http;
+    let app = match &settings.app.address {
+        InstanceAddress::Tcp(address) => http::InstanceAddress::Tcp(*address),
+        InstanceAddress::Unix(path) => http::InstanceAddress::Unix(path.clone()),
+    };
     http::HttpFaceSettings {
         close_ms_max: from.close_ms_max,
         session: from.session.clone(),
@@ -80,7 +84,10 @@ pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
         connect_ms_max: from.connect_ms_max,
         trusted_proxies: from.trusted_proxies.clone(),
         proxy_protocol: from.proxy_protocol,
+        tls: from.tls.clone(),
+        http2: from.http2,
         access_log: from.access_log.clone(),
-        ..http::HttpFaceSettings::new(from.listen, settings.app.address)
+        app_http2: settings.app.http2,
+        ..http::HttpFaceSettings::new(from.listen, app)
     }
 }

@@ -22,6 +22,7 @@ use super::replies::{Replies, Unit};
 use super::sifting::Sifting;
 use super::socket::Socket;
 use super::subscriptions::Channels;
+use super::timers::{arm, pause};
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, stopped};
@@ -29,14 +30,13 @@ use crate::telemetry::names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, Sleep};
 use wayfarer_engine::command::Parsed;
 use wayfarer_engine::command::connection::Connection;
 use wayfarer_engine::ids::SessionId;
@@ -52,6 +52,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 const WRITE_BYTES: usize = 64 * 1024;
 /// While nothing of a client is read, it is looked so often whether it has gone.
 const LOOK: Duration = Duration::from_secs(1);
+/// So many times in a row a client that only asks and is answered at once is waited for without a look at anything else.
+const QUIET_TURNS_MAX: u32 = 64;
 
 /// One client.
 pub(super) struct Client<S> {
@@ -149,7 +151,10 @@ impl<S: Sessions> Client<S> {
         let stall = self.face.stall;
         let (stalled, overdue) = (tokio::time::sleep(stall), tokio::time::sleep(stall));
         tokio::pin!(stalled, overdue);
-        let (mut timing, mut owing) = (false, false);
+        // One for all turns, so that it is put into the list of those who wait, and taken out of it, only once.
+        let stopping = stopped(shutdown);
+        tokio::pin!(stopping);
+        let (mut timing, mut owing, mut quiet_turns) = (false, false, 0);
         loop {
             let more = self.process();
             match self.write_ready(stream) {
@@ -179,23 +184,34 @@ impl<S: Sessions> Client<S> {
                 if may_read {
                     self.input.reserve(self.read_bytes);
                 }
-                let looks = owed && !may_read && !self.gone;
-                let sifts = !self.sifting.is_empty();
-                let held_up = self.is_over() || self.sifting.is_full(self.face.state.output_bytes_max);
-                let (relays, runs, stopping) = (self.link.is_some() && !held_up, !self.slow.is_empty(), self.closing);
-                let (takes, listens) = (self.channels.takes(self.replies.out.len()), self.channels.listens());
-                let (mut reader, mut writer) = stream.split();
-                tokio::select! {
-                    read = reader.read_buf(&mut self.input), if may_read => Woken::Read(read),
-                    wrote = writer.write_buf(&mut self.replies.out), if !self.replies.out.is_empty() => Woken::Wrote(wrote),
-                    Some(finished) = self.slow.join_next(), if runs => Woken::Finished(finished),
-                    event = next(&mut self.link), if relays => Woken::Upstream(event),
-                    sifted = self.sifting.next(&self.face.bus), if sifts => Woken::Sifted(sifted),
-                    () = self.channels.ready(takes), if listens => Woken::News,
-                    () = stopped(shutdown), if !stopping => Woken::Shutdown,
-                    () = &mut stalled, if timing => Woken::Stalled,
-                    () = &mut overdue, if owing => Woken::Overdue,
-                    () = pause(LOOK), if looks => Woken::Look,
+                if may_read && !timing && self.is_quiet() && quiet_turns < QUIET_TURNS_MAX {
+                    quiet_turns += 1;
+                    let (mut reader, _) = stream.split();
+                    tokio::select! {
+                        biased;
+                        read = reader.read_buf(&mut self.input) => Woken::Read(read),
+                        () = &mut stopping => Woken::Shutdown,
+                    }
+                } else {
+                    quiet_turns = 0;
+                    let looks = owed && !may_read && !self.gone;
+                    let sifts = !self.sifting.is_empty();
+                    let held_up = self.is_over() || self.sifting.is_full(self.face.state.output_bytes_max);
+                    let (relays, runs, closing) = (self.link.is_some() && !held_up, !self.slow.is_empty(), self.closing);
+                    let (takes, listens) = (self.channels.takes(self.replies.out.len()), self.channels.listens());
+                    let (mut reader, mut writer) = stream.split();
+                    tokio::select! {
+                        read = reader.read_buf(&mut self.input), if may_read => Woken::Read(read),
+                        wrote = writer.write_buf(&mut self.replies.out), if !self.replies.out.is_empty() => Woken::Wrote(wrote),
+                        Some(finished) = self.slow.join_next(), if runs => Woken::Finished(finished),
+                        event = next(&mut self.link), if relays => Woken::Upstream(event),
+                        sifted = self.sifting.next(&self.face.bus), if sifts => Woken::Sifted(sifted),
+                        () = self.channels.ready(takes), if listens => Woken::News,
+                        () = &mut stopping, if !closing => Woken::Shutdown,
+                        () = &mut stalled, if timing => Woken::Stalled,
+                        () = &mut overdue, if owing => Woken::Overdue,
+                        () = pause(LOOK), if looks => Woken::Look,
+                    }
                 }
             };
             timing &= !matches!(woken, Woken::Wrote(Ok(_)));
@@ -322,6 +338,12 @@ impl<S: Sessions> Client<S> {
         Ok(wrote)
     }
 
+    /// Whether nothing is under way but what the client sends: no reply, operation, relay or news.
+    fn is_quiet(&self) -> bool {
+        let nothing_comes = self.slow.is_empty() && self.link.is_none() && self.sifting.is_empty() && !self.channels.listens();
+        nothing_comes && self.replies.out.is_empty()
+    }
+
     /// Whether the client has taken too few of its replies.
     fn is_over(&self) -> bool {
         self.replies.bytes() > self.face.state.output_bytes_max
@@ -350,29 +372,11 @@ async fn next(link: &mut Option<Link>) -> Event {
     }
 }
 
-/// Begins to measure a time when it is first wanted.
-fn arm(timer: Pin<&mut Sleep>, runs: &mut bool, wanted: bool, time: Duration) {
-    if wanted && !*runs {
-        timer.reset(after(time));
-    }
-    *runs = wanted;
-}
-
-/// A timer that costs nothing until it is waited for.
-async fn pause(time: Duration) {
-    tokio::time::sleep(time).await;
-}
-
 /// Whether the other side has closed the connection, or its half of it, whatever is still to be read.
 fn is_read_closed(stream: &Socket) -> bool {
     let ready = pin!(stream.ready(Interest::READABLE));
     let mut context = Context::from_waker(Waker::noop());
     matches!(ready.poll(&mut context), Poll::Ready(Ok(ready)) if ready.is_read_closed())
-}
-
-#[allow(clippy::disallowed_methods, reason = "a deadline of tokio's own timer needs tokio's own clock")]
-fn after(pause: Duration) -> Instant {
-    Instant::now() + pause
 }
 
 /// Whether this is a line of an HTTP request. A page that a browser of this machine shows can send one with commands as its body,

@@ -30,6 +30,7 @@
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //! | `socket` | TCP and Unix: listeners and connections |
+//! | `timers` | the times that the loop measures |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
@@ -49,6 +50,7 @@ mod socket;
 mod subscriptions;
 mod survey;
 mod through;
+mod timers;
 mod transaction;
 mod tunnel;
 mod understand;

@@ -44,7 +44,11 @@ fn health_and_metrics() {
     assert_eq!((nothing.status, nothing.text().contains("nothing at /no/such/page")), (404, true), "{}", nothing.text());
     let no_question = http::get(a.admin, "/drain").unwrap();
     assert_eq!((no_question.status, no_question.text().contains("POST")), (405, true), "{}", no_question.text());
-    assert_eq!(http::post(a.admin, "/api/v1/cordon").unwrap().status, 400);
+    for path in ["/api/v1/cordon", "/api/v1/cordon?on=perhaps", "/drain?wait=perhaps"] {
+        let refused = http::post(a.admin, path).unwrap();
+        let why: Value = serde_json::from_str(&refused.text()).unwrap();
+        assert_eq!((refused.status, why["error"].as_str().unwrap().contains("query string")), (400, true), "{path}: {why}");
+    }
     assert_eq!(http::get(a.admin, "/readyz").unwrap().status, 200);
 }
 

@@ -20,6 +20,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// that none was fetched on access says nothing. With more, it means that fetching on access does not work.
 const SESSIONS_MOVED_TO_TELL: u64 = 50;
 
+/// With more of the machine's time than this in other hands, in percent, times say little of the nodes.
+const OTHERS_PERCENT_TO_TELL: f64 = 10.0;
+
 /// What `--json` writes. Times in milliseconds, sizes in bytes.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "the names are the documentation of the JSON; the table explains them in words")]
@@ -67,6 +70,9 @@ pub struct Report {
     pub latency_ms_p99_during: Option<f64>,
     pub latency_ms_p50_after: Option<f64>,
     pub latency_ms_p99_after: Option<f64>,
+    pub machine_own_percent: Option<f64>,
+    pub machine_others_percent: Option<f64>,
+    pub machine_stolen_percent: Option<f64>,
     pub faults: Vec<String>,
 }
 
@@ -136,6 +142,9 @@ impl Report {
             latency_ms_p99_during: during.percentile_ms(99.0),
             latency_ms_p50_after: after.percentile_ms(50.0),
             latency_ms_p99_after: after.percentile_ms(99.0),
+            machine_own_percent: outcome.machine.map(|shares| shares.own),
+            machine_others_percent: outcome.machine.map(|shares| shares.others),
+            machine_stolen_percent: outcome.machine.map(|shares| shares.stolen),
             faults: counts.samples.clone(),
         };
         drop(counts);
@@ -219,6 +228,14 @@ impl Report {
                 "  Remark: nothing was fetched on first access; below {SESSIONS_MOVED_TO_TELL} sessions moved, that is chance."
             );
         }
+        if let (Some(others), Some(stolen)) = (self.machine_others_percent, self.machine_stolen_percent)
+            && others + stolen > OTHERS_PERCENT_TO_TELL
+        {
+            let _ = writeln!(
+                text,
+                "  Remark: others had this machine too (processes {others} %, its host {stolen} % of the time): times say little."
+            );
+        }
         if self.ok {
             text.push_str("  All well: no error, no lost write, no stale read.\n");
         }
@@ -271,6 +288,7 @@ fn failures(outcome: &Outcome, reference: &Outcome) -> Vec<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::stage::machine::Shares;
     use crate::stage::moves::MoveFigures;
 
     fn outcome(eager: u64) -> Outcome {
@@ -324,6 +342,17 @@ mod tests {
         assert!(report.ok, "{:?}", report.failures);
         assert!(report.table().contains("Remark: nothing was fetched on first access"));
         assert!(!Report::new(ASKED, &outcome(10), &outcome(100)).table().contains("Remark"));
+    }
+
+    #[test]
+    fn a_machine_that_others_use_is_a_remark() {
+        let run = |others, stolen| {
+            let machine = Some(Shares { own: 40.0, others, stolen });
+            Report::new(ASKED, &Outcome { machine, ..outcome(10) }, &outcome(100))
+        };
+        assert!(run(7.5, 3.0).table().contains("processes 7.5 %, its host 3 %"), "{}", run(7.5, 3.0).table());
+        assert!(!run(5.0, 1.0).table().contains("Remark"));
+        assert_eq!(serde_json::to_value(run(5.0, 1.0)).unwrap()["machine_own_percent"], 40.0);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::random::Draws;
 use crate::stage::admin::AdminClient;
 use crate::stage::board::Board;
 use crate::stage::config::{Addresses, MovePlan, NodeConfig};
+use crate::stage::machine::{Shares, Ticks};
 use crate::stage::moves::{MoveFigures, figures};
 use crate::stage::node::Node;
 use crate::users::ledger::{Ledger, Phase};
@@ -67,6 +68,8 @@ pub struct Outcome {
     pub fetched_on_access: u64,
     /// From the start of `before` to the end of the last phase, in seconds.
     pub seconds: f64,
+    /// Who had the machine meanwhile, if the kernel says so.
+    pub machine: Option<Shares>,
     /// What was wrong besides the users' findings.
     pub problems: Vec<String>,
 }
@@ -88,7 +91,7 @@ struct Stage<'a> {
 
 /// Plays `plan` in `folder`. The error says why the run could not be played to its end.
 pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
-    let clock = Clock::start();
+    let (clock, ticks) = (Clock::start(), Ticks::now());
     // Synthetic sessions on loopback: a key from the seed shows the same ids whenever the seed is run again.
     let mut draws = Draws::new(plan.crowd.seed, &[0x1D]);
     let key: Vec<u8> = [draws.next_u64(), draws.next_u64()].iter().flat_map(|word| word.to_be_bytes()).collect();
@@ -124,7 +127,9 @@ pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
     stage.check_nodes()?;
     stage.board.refresh(&stage.admin).await;
     drop(shown);
-    Ok(stage.end(ledger, &key, seconds).await)
+    let mut outcome = stage.end(ledger, &key, seconds).await;
+    outcome.machine = Ticks::now().zip(ticks).and_then(|(now, then)| now.since(&then));
+    Ok(outcome)
 }
 
 impl Stage<'_> {
@@ -221,6 +226,7 @@ impl Stage<'_> {
             fetched_late: sum(|status| status.variables_fetched_late),
             fetched_on_access: sum(|status| status.variables_fetched_on_access),
             seconds,
+            machine: None,
             problems,
         };
         // Both at once: each would else take over what the other gives away.

@@ -1,6 +1,6 @@
 //! A client's connection as pingora reads and writes it: a socket, with or without TLS, that tells when bytes came.
 //!
-//! What it adds to a socket: a small buffer, so that header and body of a short answer are one write; the count of reads that found
+//! What it adds to a socket: the bytes that were read to see how it begins; a small buffer, so that header and body of a short answer are one write; the count of reads that found
 //! something, with which the connection tells an idle client from a slow one; and the end of a WebSocket that its instance knows
 //! nothing of: when the connection asks for it, a close frame is put between two frames, and pingora reads the end. It never looks at
 //! a payload. The connection makes it.
@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
 
 /// Bytes of answers that are gathered before they are written: a header and a little more.
 const WRITE_BYTES: usize = 4096;
@@ -40,6 +41,43 @@ const REST_BYTES: usize = 4096;
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {}
 
 impl Transport for TcpStream {}
+
+impl Transport for TlsStream<TcpStream> {}
+
+/// The first bytes of a connection, which were read to see what it speaks, and are read again behind that.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct FirstBytes {
+    bytes: [u8; FirstBytes::MAX],
+    filled: usize,
+    read: usize,
+}
+
+impl FirstBytes {
+    /// So many tell what a connection speaks.
+    pub(crate) const MAX: usize = 24;
+
+    /// Where the next ones go.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    /// So many more are there.
+    pub(crate) fn add(&mut self, count: usize) {
+        self.filled = self.filled.saturating_add(count).min(FirstBytes::MAX);
+    }
+
+    /// Those that nobody has read again.
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.bytes.get(self.read..self.filled).unwrap_or_default()
+    }
+
+    /// Moves as many as there is room for.
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.unread().len().min(buffer.remaining());
+        buffer.put_slice(self.unread().get(..count).unwrap_or_default());
+        self.read = self.read.saturating_add(count);
+    }
+}
 
 /// What a connection and its stream tell each other.
 #[derive(Default)]
@@ -88,6 +126,7 @@ impl Signals {
 /// See the head of this file.
 pub(crate) struct ClientStream<T> {
     inner: BufWriter<T>,
+    first: FirstBytes,
     signals: Arc<Signals>,
     /// Where the instance is, if this is a WebSocket.
     frames: Option<Frames>,
@@ -104,8 +143,9 @@ enum Stage {
 }
 
 impl<T: Transport> ClientStream<T> {
-    pub(crate) fn new(inner: T, signals: Arc<Signals>) -> ClientStream<T> {
-        ClientStream { inner: BufWriter::with_capacity(WRITE_BYTES, inner), signals, frames: None, stage: Stage::Passing }
+    pub(crate) fn new(inner: T, first: FirstBytes, signals: Arc<Signals>) -> ClientStream<T> {
+        let inner = BufWriter::with_capacity(WRITE_BYTES, inner);
+        ClientStream { inner, first, signals, frames: None, stage: Stage::Passing }
     }
 
     fn can_say_farewell(&self) -> bool {
@@ -159,7 +199,10 @@ impl<T: Transport> AsyncRead for ClientStream<T> {
             }
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        match self.first.unread() {
+            [] => ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?,
+            _ => self.first.give(buffer),
+        }
         if buffer.filled().len() > before {
             self.signals.count.fetch_add(1, Ordering::Relaxed);
             self.signals.came.notify_one();

@@ -1,4 +1,4 @@
-//! One client's connection: request after request, until either side has had enough.
+//! One client's HTTP/1 connection: request after request, until either side has had enough.
 //!
 //! It is pingora's `ServerApp::process_new` for HTTP/1.1, with what that lacks: one limit for silence between requests, one for a
 //! whole request header (pingora limits each read, so a byte a minute would live for ever), one for a whole request, the PROXY
@@ -12,7 +12,7 @@
 //! ```
 //! Invariant: while no request is in flight, a connection ends within `idle_ms_max` and `header_ms_max`, and at once on shutdown.
 
-use crate::client_stream::{ClientStream, Signals, Transport};
+use crate::client_stream::{ClientStream, FirstBytes, Signals, Transport};
 use crate::exchange::Exchange;
 use crate::names;
 use crate::proxy_protocol;
@@ -23,7 +23,7 @@ use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_proxy::HttpProxy;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -44,6 +44,10 @@ const PROBES: TcpKeepalive = TcpKeepalive {
 pub(crate) struct Times {
     pub(crate) idle: Duration,
     pub(crate) header: Duration,
+    /// Not a time, but of the same kind: the longest header, in bytes.
+    pub(crate) header_bytes_max: usize,
+    /// A pause of the client.
+    pub(crate) stalled: Duration,
     /// `None`: as long as it takes.
     pub(crate) request: Option<Duration>,
 }
@@ -54,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// Whether it is one of `trusted_proxies`.
     pub(crate) is_trusted: bool,
+    /// How it reaches the face: `http`, `https`.
+    pub(crate) scheme: &'static str,
 }
 
 /// One request on its way in: who sends it, and how far it has come. The exchange gets it as its context.
@@ -63,10 +69,15 @@ pub(crate) struct Arrival {
     signals: Arc<Signals>,
     is_websocket: AtomicBool,
     became_websocket: Notify,
+    /// Pieces of its body that were read.
+    pieces: AtomicU64,
+    /// Whether nothing of its body is waited for: it is whole, or the answer has begun and both sides may pause.
+    is_taken: AtomicBool,
+    is_answered: AtomicBool,
 }
 
 impl Arrival {
-    fn new(peer: Peer, signals: &Arc<Signals>) -> Arc<Arrival> {
+    pub(crate) fn new(peer: Peer, signals: &Arc<Signals>) -> Arc<Arrival> {
         let (header_whole, became_websocket) = (Notify::new(), Notify::new());
         Arc::new(Arrival {
             peer,
@@ -74,7 +85,43 @@ impl Arrival {
             signals: Arc::clone(signals),
             is_websocket: AtomicBool::new(false),
             became_websocket,
+            pieces: AtomicU64::new(0),
+            is_taken: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
         })
+    }
+
+    /// A piece of its body has been read, perhaps the last.
+    pub(crate) fn has_piece(&self, is_last: bool) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+        self.is_taken.fetch_or(is_last, Ordering::Relaxed);
+    }
+
+    /// The answer begins.
+    pub(crate) fn has_answer(&self) {
+        self.is_taken.store(true, Ordering::Relaxed);
+        self.is_answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Relaxed)
+    }
+
+    /// As [`Arrival::overdue`] for a stream of HTTP/2, whose header is whole. Pingora has no timeout for its body, so a pause is noticed
+    /// here: within twice its time, and whoever pauses, also an instance that takes no more.
+    pub(crate) async fn overdue_stream(&self, times: Times) -> &'static str {
+        let stalled = async {
+            while !self.is_taken.load(Ordering::Relaxed) {
+                let before = self.pieces.load(Ordering::Relaxed);
+                sleep(times.stalled).await;
+                if self.pieces.load(Ordering::Relaxed) == before && !self.is_taken.load(Ordering::Relaxed) {
+                    return names::BODIES_TOO_SLOW;
+                }
+            }
+            std::future::pending().await
+        };
+        let Some(request) = times.request else { return stalled.await };
+        timeout(request, stalled).await.unwrap_or(names::REQUESTS_OVERDUE)
     }
 
     /// The header has been read: its deadline is off.
@@ -150,7 +197,7 @@ pub(crate) async fn proxied(stream: &mut TcpStream, peer: Peer, time_max: Durati
         metrics::counter!(names::PROXY_HEADERS_REFUSED).increment(1);
     }
     // Who speaks through a trusted balancer is as trusted as if it had come by itself, which the listener cannot know: not at all.
-    client.map(|address| Peer { address, is_trusted: address == peer.address })
+    client.map(|address| Peer { address, is_trusted: address == peer.address, ..peer })
 }
 
 /// Sets what holds for each socket of a client; false if it is gone.
@@ -158,10 +205,17 @@ pub(crate) fn prepare(stream: &TcpStream) -> bool {
     stream.set_nodelay(true).is_ok() && set_tcp_keepalive(stream, &PROBES).is_ok()
 }
 
-/// Serves HTTP/1 on `stream` until it is closed.
-pub(crate) async fn serve<T: Transport>(stream: T, peer: Peer, proxy: Arc<HttpProxy<Exchange>>, times: Times, leaving: Leaving) {
+/// Serves HTTP/1 on `stream` until it is closed. `first` are the bytes of it that were read already.
+pub(crate) async fn serve<T: Transport>(
+    stream: T,
+    first: FirstBytes,
+    peer: Peer,
+    proxy: Arc<HttpProxy<Exchange>>,
+    times: Times,
+    leaving: Leaving,
+) {
     let signals = Arc::new(Signals::default());
-    let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, Arc::clone(&signals))));
+    let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, first, Arc::clone(&signals))));
     loop {
         let arrival = Arrival::new(peer, &signals);
         // Without timeout of pingora's own: the deadlines below are the only ones for headers.

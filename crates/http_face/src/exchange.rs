@@ -17,7 +17,7 @@
 use crate::access::{AccessLog, Line};
 use crate::connection::Arrival;
 use crate::head::{self, Fault};
-use crate::settings::HttpFaceSettings;
+use crate::settings::{HttpFaceSettings, InstanceAddress};
 use crate::{Sessions, answer, forwarding, names, trace};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::any::Any;
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,7 +37,7 @@ use wayfarer_identity::{Asked, Identity, Learned};
 /// The proxy from clients to one instance; shared by all connections.
 pub(crate) struct Exchange {
     instance: HttpPeer,
-    address: SocketAddr,
+    address: InstanceAddress,
     /// Set while the instance cannot be reached, so that only changes are logged.
     unreachable: AtomicBool,
     identity: Identity,
@@ -49,6 +49,8 @@ pub(crate) struct Exchange {
     access: Option<AccessLog>,
 }
 
+/// Requests at once on one connection to an instance that speaks HTTP/2; it may say less.
+const INSTANCE_STREAMS_MAX: usize = 100;
 /// A body may begin as slowly as it likes.
 const BODY_GRACE: Duration = Duration::from_secs(30);
 
@@ -71,15 +73,23 @@ impl Exchange {
         sessions: Arc<dyn Sessions>,
         draining: Arc<AtomicBool>,
         access: Option<AccessLog>,
-    ) -> Exchange {
-        let mut instance = HttpPeer::new(settings.app, false, String::new());
+    ) -> io::Result<Exchange> {
+        let mut instance = match &settings.app {
+            InstanceAddress::Tcp(address) => HttpPeer::new(*address, false, String::new()),
+            InstanceAddress::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+                .map_err(|_| io::Error::other(format!("{} is no path of a Unix socket", path.display())))?,
+        };
+        if settings.app_http2 {
+            instance.options.set_http_version(2, 2);
+            instance.options.max_h2_streams = INSTANCE_STREAMS_MAX;
+        }
         instance.options.connection_timeout = Some(Duration::from_millis(settings.connect_ms_max));
         instance.options.total_connection_timeout = Some(Duration::from_millis(settings.connect_ms_max));
         instance.options.idle_timeout = Some(Duration::from_millis(settings.pool_idle_ms_max));
         // The instance may think as long as it likes (long polls, server-sent events): its read timeout stays off.
-        Exchange {
+        Ok(Exchange {
             instance,
-            address: settings.app,
+            address: settings.app.clone(),
             unreachable: AtomicBool::new(false),
             identity: settings.session.clone(),
             sessions,
@@ -88,7 +98,7 @@ impl Exchange {
             body_bytes_per_s_min: settings.body_bytes_per_s_min,
             draining,
             access,
-        }
+        })
     }
 
     /// Says which session is about to be used here, and returns it.
@@ -179,9 +189,17 @@ impl ProxyHttp for Exchange {
     async fn early_request_filter(&self, session: &mut Session, request: &mut Request) -> Result<()> {
         session.set_read_timeout(Some(self.stalled_time_max));
         session.set_write_timeout(Some(self.stalled_time_max));
-        if let Some(http1) = session.as_downstream().as_http1()
-            && let Err(fault) = head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max)
-        {
+        let checked = match session.as_downstream().as_http1() {
+            Some(http1) => head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max),
+            None => {
+                request.arrival = session.req_header().extensions.get::<Arc<Arrival>>().cloned();
+                if let Some(arrival) = request.arrival.as_ref().filter(|_| session.is_body_empty()) {
+                    arrival.has_piece(true);
+                }
+                head::check_fields(session.req_header(), self.header_bytes_max)
+            }
+        };
+        if let Err(fault) = checked {
             metrics::counter!(names::HEADERS_REFUSED).increment(1);
             return Err(match fault {
                 Fault::TooLarge => Error::new_down(ErrorType::HTTPStatus(431)),
@@ -226,13 +244,16 @@ impl ProxyHttp for Exchange {
         error
     }
 
-    async fn upstream_request_filter(&self, _: &mut Session, out: &mut RequestHeader, request: &mut Request) -> Result<()> {
+    async fn upstream_request_filter(&self, session: &mut Session, out: &mut RequestHeader, request: &mut Request) -> Result<()> {
         let Some(arrival) = &request.arrival else {
             return Error::e_explain(ErrorType::InternalError, "a request without a connection");
         };
         forwarding::upgrade_to_websocket_only(out);
+        if session.req_header().version == Version::HTTP_2 {
+            forwarding::join_cookies(out)?;
+        }
         trace::follow(out, arrival.peer.is_trusted, random)?;
-        forwarding::name_client(out, arrival.peer, "http")?;
+        forwarding::name_client(out, arrival.peer)?;
         if self.access.is_some() {
             request.ids = Some(trace::ids(out));
         }
@@ -247,6 +268,9 @@ impl ProxyHttp for Exchange {
         request: &mut Request,
     ) -> Result<()> {
         let bytes = body.as_ref().map_or(0, Bytes::len);
+        if let Some(arrival) = &request.arrival {
+            arrival.has_piece(end);
+        }
         request.body_bytes = request.body_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         let taken = now().saturating_duration_since(request.begun);
         let due = self.body_bytes_per_s_min.saturating_mul(taken.as_secs());
@@ -271,6 +295,9 @@ impl ProxyHttp for Exchange {
         if answer.status.is_informational() {
             return Ok(());
         }
+        if let Some(arrival) = &request.arrival {
+            arrival.has_answer();
+        }
         forwarding::strip_hop_by_hop(answer);
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: without a length the end of the connection ends the body.
@@ -282,13 +309,16 @@ impl ProxyHttp for Exchange {
         Ok(())
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _request: &mut Request) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
         if error.esource() == &ErrorSource::Upstream {
             metrics::counter!(names::INSTANCE_FAILURES).increment(1);
             tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
         }
         let mut sent = 0;
         if let Some(answer) = answer::answer_to(error) {
+            if let Some(arrival) = &request.arrival {
+                arrival.has_answer();
+            }
             let head = session.req_header().method == Method::HEAD;
             let written = match answer.into_response(head) {
                 // Sends nothing when an answer has begun already; the connection is cut then, so that the client sees it.

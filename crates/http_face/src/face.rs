@@ -5,7 +5,7 @@
 //! | stage | accepts | idle connections | answers | requests in flight |
 //! |---|---|---|---|---|
 //! | serving | up to `connections_max`, then 503 | kept | keep-alive | served |
-//! | draining | the same | kept until their next answer | `Connection: close` | served; WebSockets closed within `websocket_close_ms` |
+//! | draining | the same | kept until their next answer; of HTTP/2: GOAWAY | `Connection: close` | served; WebSockets closed within `websocket_close_ms` |
 //! | shutdown | no | closed at once | `Connection: close` | finish within `close_ms_max`, then are cut and counted |
 //!
 //! Invariant: when `run` returns, or its future is dropped, no client's connection is left. (Pingora's watchers of idle
@@ -14,7 +14,7 @@
 use crate::connection::{Leaving, Peer, Times};
 use crate::exchange::Exchange;
 use crate::settings::HttpFaceSettings;
-use crate::{Sessions, access, answer, connection, names};
+use crate::{Sessions, access, answer, connection, greeting, names, tls};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
@@ -51,6 +51,8 @@ pub struct HttpFace {
     proxy: Arc<HttpProxy<Exchange>>,
     draining: Draining,
     access_writer: Option<access::Writer>,
+    spoken: greeting::Spoken,
+    follower: Option<tls::Follower>,
 }
 
 /// Turns draining on; cloned to whoever decides it.
@@ -76,19 +78,22 @@ pub struct Closed {
     pub cut_off: usize,
 }
 
-/// Binds a face to `settings.listen`. An error is the system's (address in use, not ours to take).
+/// Binds a face to `settings.listen`. An error is the system's (address in use, not ours to take), or says what is wrong with the
+/// certificate's files or the path of the instance's socket.
 pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io::Result<HttpFace> {
     names::describe();
     let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let draining = Arc::new(AtomicBool::new(false));
+    let (tls, follower) = settings.tls.as_ref().map(|files| tls::of(files, settings.http2)).transpose()?.unzip();
+    let spoken = greeting::Spoken { tls, http2: settings.http2 };
     let pingora = Arc::new(ServerConf {
         upstream_keepalive_pool_size: settings.pool_connections_max,
         max_retries: TRIES_MAX,
         ..ServerConf::default()
     });
     let (access, access_writer) = settings.access_log.as_deref().map(access::log).unzip();
-    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access);
+    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access)?;
     let proxy = Arc::new(http_proxy(&pingora, exchange));
     Ok(HttpFace {
         listener,
@@ -97,6 +102,8 @@ pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io
         proxy,
         draining: Draining { flag: draining, told: watch::Sender::new(false) },
         access_writer,
+        spoken,
+        follower,
     })
 }
 
@@ -116,6 +123,10 @@ impl HttpFace {
         let mut writers = JoinSet::new();
         if let Some(writer) = self.access_writer.take() {
             spawn(&mut writers, writer.run());
+        }
+        let mut followers = JoinSet::new();
+        if let Some(follower) = self.follower.take() {
+            spawn(&mut followers, follower.run());
         }
         let mut connections = JoinSet::new();
         let mut refusals = JoinSet::new();
@@ -141,6 +152,7 @@ impl HttpFace {
             tracing::warn!(cut_off, close_ms_max = self.settings.close_ms_max, "connections with a request in flight were cut");
         }
         refusals.shutdown().await;
+        followers.shutdown().await;
         // With the last of the proxy goes the log's sender; its writer ends when everything is written.
         drop(self.proxy);
         if timeout(LAST_LINES, async { while writers.join_next().await.is_some() {} }).await.is_err() {
@@ -165,7 +177,8 @@ impl HttpFace {
                         spawn(connections, self.connection(stream, client, over.clone()));
                     } else {
                         metrics::counter!(names::CONNECTIONS_REFUSED).increment(1);
-                        if refusals.len() < REFUSALS_MAX {
+                        // Whoever expects TLS cannot read it.
+                        if refusals.len() < REFUSALS_MAX && self.spoken.tls.is_none() {
                             spawn(refusals, refuse(stream));
                         }
                     }
@@ -198,9 +211,13 @@ impl HttpFace {
         let times = Times {
             idle: Duration::from_millis(self.settings.idle_ms_max),
             header: Duration::from_millis(self.settings.header_ms_max),
+            header_bytes_max: self.settings.header_bytes_max,
+            stalled: Duration::from_millis(self.settings.stalled_ms_max),
             request: self.settings.request_ms_max.map(Duration::from_millis),
         };
-        let peer = Peer { address: client.ip(), is_trusted: self.settings.trusts(client.ip()) };
+        let spoken = self.spoken.clone();
+        let scheme = if spoken.tls.is_some() { "https" } else { "http" };
+        let peer = Peer { address: client.ip(), is_trusted: self.settings.trusts(client.ip()), scheme };
         let proxy_protocol = self.settings.proxy_protocol;
         let window = Duration::from_millis(self.settings.websocket_close_ms);
         let leaving = Leaving { draining: self.draining.told.subscribe(), window, shutdown };
@@ -210,7 +227,9 @@ impl HttpFace {
             let mut stream = stream;
             let peer = if proxy_protocol { connection::proxied(&mut stream, peer, times.header).await } else { Some(peer) };
             match peer {
-                Some(peer) if connection::prepare(&stream) => connection::serve(stream, peer, proxy, times, leaving).await,
+                Some(peer) if connection::prepare(&stream) => {
+                    greeting::serve(stream, peer, proxy, times, leaving, spoken).await;
+                }
                 _ => tracing::debug!("a connection was closed before it was served"),
             }
             drop(open);

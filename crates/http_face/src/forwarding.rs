@@ -5,7 +5,9 @@
 //! `Transfer-Encoding`) are pingora's alone, and no client or instance can have them removed by naming them in `Connection`.
 
 use crate::connection::Peer;
-use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::net::IpAddr;
 
@@ -32,14 +34,14 @@ const NOMINATIONS_MAX: usize = 16;
 
 /// Says who the request came from and how. What a trusted peer says of those before it is kept and lengthened; what anybody else
 /// says of them is taken away. An error means that the header has no room left.
-pub(crate) fn name_client(request: &mut RequestHeader, peer: Peer, scheme: &'static str) -> Result<(), Box<pingora_core::Error>> {
+pub(crate) fn name_client(request: &mut RequestHeader, peer: Peer) -> Result<(), Box<pingora_core::Error>> {
     if !peer.is_trusted {
         for claim in CLAIMS {
             request.remove_header(claim);
         }
     }
     let client = peer.address.to_canonical().to_string();
-    append_forwarded(request, peer.address, scheme)?;
+    append_forwarded(request, peer.address, peer.scheme)?;
     let mut list = Vec::new();
     for hop in request.headers.get_all(FORWARDED_FOR) {
         list.extend_from_slice(hop.as_bytes());
@@ -48,9 +50,13 @@ pub(crate) fn name_client(request: &mut RequestHeader, peer: Peer, scheme: &'sta
     list.extend_from_slice(client.as_bytes());
     request.insert_header(FORWARDED_FOR, list)?;
     if !request.headers.contains_key(FORWARDED_PROTO) {
-        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
+        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(peer.scheme))?;
     }
-    if let Some(host) = request.headers.get(HOST).filter(|_| !request.headers.contains_key(FORWARDED_HOST)).cloned() {
+    // Between HTTP/2 and HTTP/2 there need be no Host.
+    let authority = || request.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if !request.headers.contains_key(FORWARDED_HOST)
+        && let Some(host) = request.headers.get(HOST).cloned().or_else(authority)
+    {
         request.insert_header(FORWARDED_HOST, host)?;
     }
     Ok(())
@@ -72,6 +78,16 @@ fn append_forwarded(request: &mut RequestHeader, client: IpAddr, scheme: &str) -
     };
     list.extend_from_slice(this.as_bytes());
     request.insert_header(FORWARDED, list)
+}
+
+/// Joins the pieces into which HTTP/2 may cut the cookies of a request (RFC 9113, section 8.2.3): who speaks HTTP/1 expects one field.
+pub(crate) fn join_cookies(request: &mut RequestHeader) -> Result<(), Box<pingora_core::Error>> {
+    let pieces: Vec<&[u8]> = request.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return Ok(());
+    }
+    let whole = pieces.join(b"; ".as_slice());
+    request.insert_header(COOKIE, whole)
 }
 
 /// Lets a request change the connection to a WebSocket and to nothing else: an instance that takes h2c would serve whatever is
@@ -120,7 +136,7 @@ mod tests {
     fn the_client_is_appended() {
         let check = |fields: &[(&'static str, &str)], client: &str, expected_for: &str, expected_proto: &str| {
             let mut request = request(fields);
-            name_client(&mut request, Peer { address: client.parse().unwrap(), is_trusted: true }, "http").unwrap();
+            name_client(&mut request, Peer { address: client.parse().unwrap(), is_trusted: true, scheme: "http" }).unwrap();
             let all: Vec<_> = request.headers.get_all(FORWARDED_FOR).iter().collect();
             assert_eq!(all, [expected_for], "{fields:?}");
             assert_eq!(request.headers.get(FORWARDED_PROTO).unwrap(), expected_proto, "{fields:?}");
@@ -143,7 +159,7 @@ mod tests {
         ]);
         let mut trusted = claims.clone();
         let address = "2001:db8::1".parse().unwrap();
-        name_client(&mut claims, Peer { address, is_trusted: false }, "https").unwrap();
+        name_client(&mut claims, Peer { address, is_trusted: false, scheme: "https" }).unwrap();
         let left = |request: &RequestHeader| {
             let mut left: Vec<String> =
                 request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -151,10 +167,18 @@ mod tests {
             left
         };
         assert_eq!(left(&claims), ["host: h", "x-forwarded-for: 2001:db8::1", "x-forwarded-host: h", "x-forwarded-proto: https"]);
-        name_client(&mut trusted, Peer { address, is_trusted: true }, "http").unwrap();
+        name_client(&mut trusted, Peer { address, is_trusted: true, scheme: "http" }).unwrap();
         let forwarded = trusted.headers.get(FORWARDED).unwrap();
         assert_eq!(forwarded, "for=1.2.3.4, for=\"[2001:db8::1]\";proto=http");
         assert_eq!(trusted.headers.get(FORWARDED_HOST).unwrap(), "other");
+    }
+
+    #[test]
+    fn cookies_are_one_field() {
+        let mut crumbs = request(&[("cookie", "a=b"), ("x", "y"), ("cookie", "c=d; e=f"), ("cookie", "g")]);
+        join_cookies(&mut crumbs).unwrap();
+        let all: Vec<_> = crumbs.headers.get_all(COOKIE).iter().collect();
+        assert_eq!(all, ["a=b; c=d; e=f; g"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The header of an HTTP/1 request as its bytes came: whether every program behind would read the same request in it.
+//! The header of a request, of HTTP/1 as its bytes came: whether every program behind would read the same request in it.
 //!
 //! Pingora's parser is as lenient as others are, and drops what it overrules; what two programs may read differently is how requests
 //! are smuggled, so it is refused here, byte for byte. It changes nothing. The exchange calls it before anything else; it is pure.
@@ -14,7 +14,13 @@
 //! | `Host` missing, twice, or with other bytes than those of an authority | routes by another one |
 //! | a target that is no path, `*` or `http://` with the same authority as `Host`; `#` in it | cuts or routes it otherwise |
 //!
+//! HTTP/2 has its own framing, and the h2 crate refuses what would break it (fields of the connection, upper case, control characters);
+//! of the table the rows on names with `_`, on `Host` (which `:authority` is then, too) and on the target are left to be looked at.
+//!
 //! Invariant: what passes has one end, one length and one host, however it is read.
+
+use http::header::{COOKIE, HeaderName, HeaderValue};
+use pingora_http::RequestHeader;
 
 /// A header that is refused, and why; the reason holds no byte of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +39,10 @@ struct Found<'a> {
     has_encoding: bool,
 }
 
+/// Fields of a request of HTTP/2, cookies not counted: they may come in any number of pieces. (Of HTTP/1 pingora takes as many.)
+const FIELDS_MAX: usize = 256;
+/// What HTTP/1 writes around name and value.
+const FIELD_FRAME_BYTES: usize = 4;
 /// Empty lines that may stand before a request: some old clients send one behind a body.
 const EMPTY_LINES_MAX: usize = 1;
 /// Digits of a `Content-Length`.
@@ -65,6 +75,33 @@ pub(crate) fn check(raw: &[u8], bytes_max: usize) -> Result<(), Fault> {
         return Err(Fault::Malformed("no Host"));
     }
     target_fits(method, target, found.host)
+}
+
+/// Looks at the header of a request of HTTP/2.
+pub(crate) fn check_fields(request: &RequestHeader, bytes_max: usize) -> Result<(), Fault> {
+    let target = request.raw_path();
+    let field_bytes = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len().saturating_add(value.len()).saturating_add(FIELD_FRAME_BYTES)
+    };
+    let bytes = request.headers.iter().map(field_bytes).fold(target.len(), usize::saturating_add);
+    let cookies = request.headers.get_all(COOKIE).iter().count();
+    if bytes > bytes_max || request.headers.len().saturating_sub(cookies) > FIELDS_MAX {
+        return Err(Fault::TooLarge);
+    }
+    let (mut found, is_10) = (Found::default(), false);
+    for (name, value) in &request.headers {
+        if name != COOKIE {
+            take_named(name.as_str().as_bytes(), value.as_bytes().trim_ascii(), is_10, &mut found)?;
+        }
+    }
+    let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if !authority.is_none_or(is_authority) {
+        return Err(Fault::Malformed("the authority"));
+    }
+    if target.is_empty() || target.iter().any(|&byte| byte <= b' ' || byte == 0x7f || byte == b'#') {
+        return Err(Fault::Malformed("the target"));
+    }
+    target_fits(request.method.as_str().as_bytes(), target, found.host.or(authority))
 }
 
 /// The bytes up to the next CR LF, and what is behind it. White space that may stand within a line is left in it.
@@ -100,7 +137,11 @@ fn request_parts(line: &[u8]) -> Result<(&[u8], &[u8], bool), Fault> {
 fn take<'a>(field: &'a [u8], is_10: bool, found: &mut Found<'a>) -> Result<(), Fault> {
     let colon = field.iter().position(|&byte| byte == b':').ok_or(Fault::Malformed("a field without colon"))?;
     let (name, value) = field.split_at_checked(colon).ok_or(Fault::Malformed("a field without colon"))?;
-    let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
+    take_named(name, value.strip_prefix(b":").unwrap_or_default().trim_ascii(), is_10, found)
+}
+
+/// Notes one field by its name.
+fn take_named<'a>(name: &[u8], value: &'a [u8], is_10: bool, found: &mut Found<'a>) -> Result<(), Fault> {
     if name.is_empty() || !name.iter().copied().all(is_token) {
         // A folded line begins with white space, which is no token either.
         return Err(Fault::Malformed("the name of a field"));
@@ -185,6 +226,38 @@ mod tests {
         ] {
             assert_eq!(refused(raw), None, "{raw:?}");
         }
+    }
+
+    fn fields(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Result<(), Fault> {
+        let mut request = RequestHeader::build(method, b"/", None).unwrap_or_else(|error| panic!("{error}"));
+        request.set_uri(uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}")));
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap_or_else(|error| panic!("{error}"));
+        }
+        check_fields(&request, 4096)
+    }
+
+    #[test]
+    fn of_http2_what_is_one_request_passes_and_nothing_else() {
+        let many: Vec<_> = std::iter::repeat_n(("cookie", "a=b"), 300).collect();
+        assert_eq!(fields("GET", "https://h:1/a?b=c", &[("x", "y"), ("content-length", "3")]), Ok(()));
+        assert_eq!(fields("GET", "/", &[("host", "h")]), Ok(()));
+        assert_eq!(fields("GET", "https://h/", &many), Ok(()));
+        for wrong in [
+            [("content_length", "3")],
+            [("transfer_encoding", "chunked")],
+            [("host", "a b")],
+            [("host", "a, b")],
+            [("content-length", "+3")],
+        ] {
+            assert!(matches!(fields("GET", "https://h/", &wrong), Err(Fault::Malformed(_))), "{wrong:?}");
+        }
+        assert!(matches!(fields("GET", "/", &[("host", "a"), ("host", "a")]), Err(Fault::Malformed(_))));
+        assert!(matches!(fields("GET", "*", &[("host", "a")]), Err(Fault::Malformed(_))));
+        assert!(matches!(fields("GET", "https://a@b/", &[]), Err(Fault::Malformed(_))));
+        assert_eq!(fields("GET", "https://h/", &[("x", &"y".repeat(4096))]), Err(Fault::TooLarge));
+        let many: Vec<_> = std::iter::repeat_n(("x", "y"), 257).collect();
+        assert_eq!(fields("GET", "https://h/", &many), Err(Fault::TooLarge));
     }
 
     #[test]

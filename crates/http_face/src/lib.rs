@@ -16,11 +16,14 @@
 //! | `answer` | the one place that maps errors to HTTP answers |
 //! | `exchange` | what happens at each stage of one request: pingora's callbacks |
 //! | `client_stream` | a client's socket as pingora sees it |
-//! | `connection` | one client's connection, request after request |
+//! | `greeting` | how a connection begins: TLS or not, which version of HTTP |
+//! | `tls` | the handshake, and certificates that change |
+//! | `connection` | one client's HTTP/1 connection, request after request |
+//! | `http2` | one client's HTTP/2 connection, its streams beside each other |
 //! | `face` | the listener, its bound, drain and shutdown |
 //! | `names` | every metric of the face |
 //!
-//! Only `exchange`, `connection` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the process,
+//! Only `exchange`, `connection`, `http2` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the process,
 //! is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
 
 mod access;
@@ -30,15 +33,19 @@ mod connection;
 mod exchange;
 mod face;
 mod forwarding;
+mod greeting;
 mod head;
+mod http2;
 pub mod names;
 mod proxy_protocol;
 mod settings;
+mod tls;
 mod trace;
 mod websocket;
 
 pub use face::{Closed, Draining, HttpFace, bind};
-pub use settings::HttpFaceSettings;
+pub use settings::{HttpFaceSettings, InstanceAddress};
+pub use wayfarer_certificates::Files;
 pub use wayfarer_identity::Identity;
 
 /// What the face tells the rest of the sidecar.

@@ -1,7 +1,7 @@
 //! Every metric of the HTTP face: its name, and what it counts.
 //!
 //! Nothing else in this crate writes a metric name. Labels have few fixed values (`status`: `1xx`…`5xx` or `none` when the
-//! client left before an answer; `reused`, `changed`: `true`, `false`); invariant: no id, address, path or other text of a client is
+//! client left before an answer; `reused`, `changed`: `true`, `false`; `outcome`: `loaded`, `refused`); invariant: no id, address, path or other text of a client is
 //! ever a label.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -34,6 +34,12 @@ pub const PROXY_HEADERS_REFUSED: &str = "wayfarer_http_proxy_headers_refused_tot
 pub const ACCESS_LINES_DROPPED: &str = "wayfarer_http_access_lines_dropped_total";
 /// WebSockets closed with 1012 in a drain.
 pub const WEBSOCKETS_CLOSED: &str = "wayfarer_http_websockets_closed_total";
+/// TLS handshakes that failed, or were not finished within `header_ms_max`.
+pub const TLS_HANDSHAKES_FAILED: &str = "wayfarer_http_tls_handshakes_failed_total";
+/// Changes of the certificate's files, by what came of them (`outcome`).
+pub const CERTIFICATES_LOADED: &str = "wayfarer_http_certificates_loaded_total";
+/// HTTP/2 connections closed because of what their client sent: too many resets, frames or malformed requests.
+pub const H2_FLOODS: &str = "wayfarer_http_h2_floods_total";
 /// Connections closed because no whole request header came within `header_ms_max`.
 pub const HEADERS_OVERDUE: &str = "wayfarer_http_headers_overdue_total";
 /// Connections with a request in flight that were cut when `close_ms_max` had passed.
@@ -55,6 +61,9 @@ pub(crate) fn describe() {
     describe_counter!(CONNECTIONS_ACCEPTED, "Clients' connections that were served");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused because connections_max were open");
     describe_counter!(HEADERS_OVERDUE, "Connections closed because no whole request header came in time");
+    describe_counter!(TLS_HANDSHAKES_FAILED, "TLS handshakes that failed");
+    describe_counter!(CERTIFICATES_LOADED, "Changes of the certificate's files, loaded or refused");
+    describe_counter!(H2_FLOODS, "HTTP/2 connections closed because their client flooded them");
     describe_counter!(WEBSOCKETS_CLOSED, "WebSockets closed with 1012 in a drain");
     describe_counter!(IDLE_CLOSED, "Connections closed because nothing came on them");
     describe_counter!(REQUESTS_OVERDUE, "Requests cut because they took too long");

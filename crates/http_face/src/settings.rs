@@ -5,9 +5,35 @@
 //! front of a small instance.
 
 use ipnet::IpNet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use wayfarer_certificates::Files;
 use wayfarer_identity::Identity;
+
+/// Where an instance listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InstanceAddress {
+    /// An address of the network.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for InstanceAddress {
+    fn from(address: SocketAddr) -> InstanceAddress {
+        InstanceAddress::Tcp(address)
+    }
+}
+
+impl fmt::Display for InstanceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InstanceAddress::Tcp(address) => address.fmt(f),
+            InstanceAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// The settings of one HTTP face.
 #[derive(Clone, Debug)]
@@ -15,7 +41,9 @@ pub struct HttpFaceSettings {
     /// Where clients connect; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Where the instance listens.
-    pub app: SocketAddr,
+    pub app: InstanceAddress,
+    /// Whether it is spoken to in HTTP/2, without TLS.
+    pub app_http2: bool,
     /// Where requests name their session; empty: nothing is announced and everything is still proxied.
     pub session: Identity,
     /// Clients' connections at a time; beyond it the answer is 503 and `Connection: close`.
@@ -48,16 +76,21 @@ pub struct HttpFaceSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether each connection begins with a PROXY header (version 2), which only a trusted peer may send.
     pub proxy_protocol: bool,
+    /// What clients are shown over TLS; `None`: they speak without it.
+    pub tls: Option<Files>,
+    /// Whether clients may speak HTTP/2: agreed on in the TLS handshake, or without TLS by prior knowledge.
+    pub http2: bool,
     /// Where the access log is appended, `-` for standard output; `None`: nowhere.
     pub access_log: Option<PathBuf>,
 }
 
 impl HttpFaceSettings {
-    /// The default bounds for a face at `listen` before the instance at `app`, without sessions, trusting nobody.
-    pub fn new(listen: SocketAddr, app: SocketAddr) -> HttpFaceSettings {
+    /// The default bounds for a face at `listen` before the instance at `app` (over HTTP/1.1), without sessions, trusting nobody.
+    pub fn new(listen: SocketAddr, app: impl Into<InstanceAddress>) -> HttpFaceSettings {
         HttpFaceSettings {
             listen,
-            app,
+            app: app.into(),
+            app_http2: false,
             session: Identity::default(),
             connections_max: 10_000,
             idle_ms_max: 60_000,
@@ -73,6 +106,8 @@ impl HttpFaceSettings {
             websocket_close_ms: 3_000,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            tls: None,
+            http2: true,
             access_log: None,
         }
     }

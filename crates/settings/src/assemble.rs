@@ -13,6 +13,7 @@ use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream, UpstreamPlace, UpstreamTls};
 use crate::words::{BeginsAs, LogFormat, LogLevel};
 use std::path::PathBuf;
+use wayfarer_certificates::{Files, Which};
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 use wayfarer_engine::session::Class;
@@ -23,7 +24,12 @@ const GLOB_BYTES_MAX: usize = 256;
 /// Reads everything; `host_name` is the name of the node where none is set.
 pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
     Settings {
-        app: App { name: read.text("app.name"), version: read.text("app.version"), address: read.address("app.address") },
+        app: App {
+            name: read.text("app.name"),
+            version: read.text("app.version"),
+            address: read.instance("app.address"),
+            http2: read.flag("app.http2"),
+        },
         http: http(read),
         state: state(read),
         cluster: cluster(read, host_name),
@@ -57,9 +63,34 @@ fn http(read: &mut Reader<'_>) -> Http {
         connect_ms_max: read.number("http.connect_ms_max"),
         trusted_proxies: read.networks("http.trusted_proxies"),
         proxy_protocol: read.flag("http.proxy_protocol"),
+        tls: tls(read),
+        http2: read.flag("http.http2"),
         access_log: read.optional_text("http.access_log").map(PathBuf::from),
         session: sources::identity(read),
     }
+}
+
+/// The files for TLS, which are looked into: whoever starts or checks with them hears at the right line what is wrong.
+fn tls(read: &mut Reader<'_>) -> Option<Files> {
+    const KEYS: [&str; 2] = ["http.tls_certificate_file", "http.tls_key_file"];
+    let [certificate, key] = KEYS.map(|key| read.optional_text(key).map(PathBuf::from));
+    let (at, message, remedy) = match (certificate, key) {
+        (None, None) => return None,
+        (Some(certificate), Some(key)) => {
+            let files = Files { certificate, key };
+            match files.read() {
+                Ok(_) => return Some(files),
+                Err(fault) => (usize::from(fault.file == Which::Key), fault.message, fault.remedy.to_owned()),
+            }
+        }
+        (Some(_), None) => (0, "needs its private key".to_owned(), format!("set {} too", KEYS[1])),
+        (None, Some(_)) => (1, "needs its certificate".to_owned(), format!("set {} too", KEYS[0])),
+    };
+    let place = KEYS.get(at).and_then(|key| read.located(key));
+    if let Some(mistake) = place.map(|located| located.origin.mistake(message, remedy)) {
+        read.report(mistake);
+    }
+    None
 }
 
 fn state(read: &mut Reader<'_>) -> State {

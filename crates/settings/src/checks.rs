@@ -117,7 +117,7 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
         if let Some((other, _)) = listeners.iter().take(at).find(|(_, earlier)| same_place(*earlier, *address)) {
             checks.report(&[key, other], format!("{key} is the same address as {other}"), "give each its own port");
         }
-        if same_place(*address, settings.app.address) {
+        if settings.app.address.tcp().is_some_and(|app| same_place(*address, app)) {
             let message = format!("the instance is expected at {}, where {key} is", settings.app.address);
             checks.report(
                 &["app.address", key],

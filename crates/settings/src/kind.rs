@@ -80,8 +80,8 @@ pub enum Kind {
     ListenAt,
     /// The mode of a file, in octal.
     Mode,
-    /// Where somebody else listens: `IP:PORT`, port not 0.
-    Address,
+    /// Where the instance listens: `IP:PORT`, port not 0; or `unix:PATH`.
+    Instance,
     /// `redis://…`; may hold a password.
     Upstream,
     /// `sqlite:PATH`.

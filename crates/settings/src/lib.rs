@@ -1,7 +1,7 @@
 //! Configuration text to validated settings.
 //!
 //! It opens no socket, reads no clock and no environment: texts come in as arguments ([`Sources`]), typed settings or *all*
-//! mistakes go out. The one file it touches is a secret that a `…_file` setting names. Called by the command line (`run`,
+//! mistakes go out. The only files it touches are those that a `…_file` setting names. Called by the command line (`run`,
 //! `check`); the matcher of keys ([`keys::KeyMatcher`]) is what the state face asks on its hot path.
 //!
 //! ```text
@@ -41,7 +41,9 @@ pub use listen::ListenAt;
 pub use mistake::{Complaint, Mistake};
 pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
-pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Settings, State, StateListener};
+pub use settings::{
+    Admin, App, Child, Cluster, Drain, Handover, Http, InstanceAddress, Log, Probe, Settings, State, StateListener,
+};
 pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, HostPort, Numbering, Upstream, UpstreamPlace, UpstreamTls};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};

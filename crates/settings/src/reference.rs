@@ -24,7 +24,7 @@ fn bounds(kind: Kind) -> String {
         Kind::Listen { beyond_loopback: false } => "loopback IP:PORT; port 0 = any free one".to_owned(),
         Kind::ListenAt => "IP:PORT, port 0 = any free one; or unix:/PATH".to_owned(),
         Kind::Mode => "octal digits".to_owned(),
-        Kind::Address => "IP:PORT".to_owned(),
+        Kind::Instance => "IP:PORT or unix:PATH".to_owned(),
         Kind::Upstream => "URL, secret".to_owned(),
         Kind::Directory => "sqlite:PATH".to_owned(),
         Kind::Secret => "text, secret".to_owned(),
@@ -130,6 +130,8 @@ fn toml_value(setting: &Setting, text: &str) -> String {
 fn toml_example(setting: &Setting) -> String {
     let text = match setting.key {
         "http.request_ms_max" => "60000",
+        "http.tls_certificate_file" => "\"/run/secrets/tls.crt\"",
+        "http.tls_key_file" => "\"/run/secrets/tls.key\"",
         "http.access_log" => "\"-\"",
         "http.session[].cookie" => "\"connect.sid\"",
         "http.session[].header" => "\"x-session-id\"",

@@ -1,6 +1,6 @@
 //! Secrets: passwords and keys that are never shown, and the reading of `…_file` settings.
 //!
-//! The only file of this crate that touches the world, and only to read a named file. Called by `reader`.
+//! It touches the world only to read a named file. Called by `reader`.
 //! Invariant: neither `Debug` nor a complaint shows a secret or a part of one.
 
 use crate::mistake::{Complaint, shown};

@@ -1,6 +1,6 @@
 //! The settings as the rest of Wayfarer uses them: typed, within bounds, complete.
 //!
-//! Plain data without behaviour; made by `assemble` alone, read by the composition root. What each field means, its default
+//! Plain data; made by `assemble` alone, read by the composition root. What each field means, its default
 //! and its bounds stand in [`crate::table::TABLE`] under the same name.
 //! Invariant: whoever holds a [`Settings`] need not check it again. No `Debug` output shows a secret.
 
@@ -11,8 +11,10 @@ use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel};
 use ipnet::IpNet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use wayfarer_certificates::Files;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::plan::Policy;
 use wayfarer_identity::Identity;
@@ -41,7 +43,36 @@ pub struct Settings {
 pub struct App {
     pub name: String,
     pub version: String,
-    pub address: SocketAddr,
+    pub address: InstanceAddress,
+    pub http2: bool,
+}
+
+/// Where the instance listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InstanceAddress {
+    /// An address with its port, which is not 0.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl InstanceAddress {
+    /// The address, if it is one of the network.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            InstanceAddress::Tcp(address) => Some(*address),
+            InstanceAddress::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for InstanceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InstanceAddress::Tcp(address) => address.fmt(f),
+            InstanceAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[http]`: the HTTP face.
@@ -65,6 +96,9 @@ pub struct Http {
     pub connect_ms_max: u64,
     pub trusted_proxies: Vec<IpNet>,
     pub proxy_protocol: bool,
+    /// `None`: without TLS.
+    pub tls: Option<Files>,
+    pub http2: bool,
     /// `-`: standard output.
     pub access_log: Option<PathBuf>,
     /// Where the session's id is; empty: the face only proxies.

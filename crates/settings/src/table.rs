@@ -59,7 +59,13 @@ pub static NOT_YET: &[(&str, &str)] = &[
 pub static TABLE: &[Setting] = &[
     row("app.name", text(Shape::Name, 64), Some("app"), "Name of the service that this sidecar stands beside."),
     row("app.version", text(Shape::Name, 64), Some("0"), "Its version, for the directory."),
-    row("app.address", Kind::Address, Some("127.0.0.1:3000"), "Where the instance answers HTTP."),
+    row("app.address", Kind::Instance, Some("127.0.0.1:3000"), "Where the instance answers HTTP: IP:PORT, or unix:PATH."),
+    row(
+        "app.http2",
+        Kind::Flag,
+        Some("false"),
+        "Whether the instance is spoken to in HTTP/2 without TLS (h2c), as gRPC needs it. It takes no WebSockets then.",
+    ),
     row("http.enabled", Kind::Flag, Some("true"), "Whether there is an HTTP face."),
     row("http.listen", LISTEN, Some("127.0.0.1:8080"), "Where the HTTP face listens."),
     row(
@@ -113,6 +119,20 @@ pub static TABLE: &[Setting] = &[
         Kind::Flag,
         Some("false"),
         "Whether each connection begins with a PROXY header (version 2) of a trusted proxy; others are closed.",
+    ),
+    row(
+        "http.tls_certificate_file",
+        text(Shape::Line, 1024),
+        None,
+        "The server's certificate chain (PEM), with which clients are spoken to over TLS; with its key. Loaded anew when it changes. \
+         Not set: without TLS.",
+    ),
+    row("http.tls_key_file", text(Shape::Line, 1024), None, "The private key of http.tls_certificate_file (PEM, not encrypted)."),
+    row(
+        "http.http2",
+        Kind::Flag,
+        Some("true"),
+        "Whether clients may speak HTTP/2 too: over TLS if they ask for it (ALPN), without TLS if they begin with it (h2c).",
     ),
     row(
         "http.access_log",

@@ -39,7 +39,7 @@ const EXAMPLES: &[&str] = &["minimal.toml", "full.toml", "flask.toml", "express.
 fn without_any_source_the_defaults_hold() {
     let loaded = Settings::load(&Sources { host_name: "host-1".to_owned(), ..Sources::default() }).unwrap();
     let s = &loaded.settings;
-    assert_eq!(s.app.address, "127.0.0.1:3000".parse().unwrap());
+    assert_eq!(s.app.address.to_string(), "127.0.0.1:3000");
     assert_eq!((s.http.enabled, s.http.listen), (true, "127.0.0.1:8080".parse().unwrap()));
     assert!(s.http.session.is_empty());
     assert_eq!(s.state.keys.patterns().iter().map(KeyPattern::text).collect::<Vec<_>>(), ["sess:{session}", "session:{session}"]);
@@ -482,7 +482,8 @@ fn patterns_that_take_a_common_key_are_a_warning_with_that_key() {
     assert_eq!(about.len(), 1);
 }
 
-/// Each example of a setting without default, put to use alone, is right (a secret's file is not there, though).
+/// Each example of a setting without default, put to use alone, is right (a secret's file is not there, though, and a certificate
+/// comes with its key).
 #[test]
 fn every_commented_example_is_right() {
     let full = reference_toml();
@@ -496,7 +497,10 @@ fn every_commented_example_is_right() {
         with[at] = line.trim_start_matches("# ").to_owned();
         match Settings::load(&sources(&with.join("\n"))) {
             Ok(_) => {}
-            Err(found) => assert!(name.ends_with("_file") && lines(&found).contains("cannot read"), "{}", lines(&found)),
+            Err(found) => {
+                let said = lines(&found);
+                assert!(name.ends_with("_file") && (said.contains("cannot read") || said.contains("needs its ")), "{said}");
+            }
         }
         tried += 1;
     }
@@ -582,5 +586,43 @@ proptest! {
             None => sound(&format!("{} = {value}\n", setting.key)),
             Some((list, field)) => sound(&format!("[[{list}]]\n{field} = {value}\n")),
         }
+    }
+}
+
+#[test]
+fn files_for_tls_are_looked_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("c"), "no certificate").unwrap();
+    let text = |certificate: &str, key: &str| format!("[http]\n{certificate}\n{key}\n");
+    let certificate = format!("tls_certificate_file = \"{}\"", path("c"));
+    let key = format!("tls_key_file = \"{}\"", path("k"));
+    let said = mistakes(&text(&certificate, &key));
+    assert!(
+        said.starts_with("w.toml:2: http.tls_certificate_file: ") && said.contains("holds no certificate in PEM; "),
+        "{said}"
+    );
+    let said = mistakes(&text(&certificate.replace("/c\"", "/nowhere\""), &key));
+    assert!(said.contains("nowhere cannot be read: entity not found; name a readable PEM file"), "{said}");
+    assert_eq!(
+        mistakes(&text("", &key)),
+        "w.toml:3: http.tls_key_file: needs its certificate; set http.tls_certificate_file too\n"
+    );
+    assert_eq!(
+        mistakes(&text(&certificate, "")),
+        "w.toml:2: http.tls_certificate_file: needs its private key; set http.tls_key_file too\n"
+    );
+    assert_eq!(load("http.http2 = false").settings.http.tls, None);
+}
+
+#[test]
+fn an_instance_may_listen_at_a_unix_socket() {
+    let app = |text: &str| load(&format!("app.address = \"{text}\"")).settings.app.address;
+    assert_eq!(app("unix:/run/app.sock"), InstanceAddress::Unix("/run/app.sock".into()));
+    assert_eq!(app("127.0.0.1:1").tcp(), Some(([127, 0, 0, 1], 1).into()));
+    assert_eq!(app("unix:/run/app.sock").to_string(), "unix:/run/app.sock");
+    for wrong in ["unix:", &format!("unix:/{}", "x".repeat(107))] {
+        let said = mistakes(&format!("app.address = \"{wrong}\""));
+        assert!(said.contains("names no Unix socket; write unix: and a path of 1 to 107 bytes"), "{said}");
     }
 }

@@ -6,10 +6,13 @@
 use crate::gather::Raw;
 use crate::listen::ListenAt;
 use crate::mistake::{Complaint, choose_from, shown};
+use crate::settings::InstanceAddress;
 use crate::table::{Shape, Unit};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 
+/// Longest path of a Unix socket, in bytes; the system's limit.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 /// Networks of one setting.
 const NETWORKS_MAX: usize = 64;
 
@@ -171,8 +174,19 @@ pub(crate) fn listen_at(raw: &Raw) -> Result<ListenAt, Complaint> {
     }
 }
 
+/// Where the instance listens.
+pub(crate) fn instance(raw: &Raw) -> Result<InstanceAddress, Complaint> {
+    let (Raw::Text(text) | Raw::Bare(text)) = raw else { return address(raw).map(InstanceAddress::Tcp) };
+    let Some(path) = text.strip_prefix("unix:") else { return address(raw).map(InstanceAddress::Tcp) };
+    if path.is_empty() || path.len() > UNIX_PATH_BYTES_MAX || path.chars().any(char::is_control) {
+        let remedy = format!("write unix: and a path of 1 to {UNIX_PATH_BYTES_MAX} bytes, as in unix:/run/app.sock");
+        return Err(Complaint::new(format!("{} names no Unix socket", shown(text)), remedy));
+    }
+    Ok(InstanceAddress::Unix(path.into()))
+}
+
 /// Where somebody else listens.
-pub(crate) fn address(raw: &Raw) -> Result<SocketAddr, Complaint> {
+fn address(raw: &Raw) -> Result<SocketAddr, Complaint> {
     let address = socket_address(raw)?;
     if address.port() == 0 {
         return Err(Complaint::new("port 0 cannot be connected to", "write the port on which it listens"));

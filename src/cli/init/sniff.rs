@@ -91,12 +91,13 @@ fn php(head: &[u8]) -> bool {
 }
 
 fn json(head: &[u8]) -> Look {
-    let has = |name: &[u8]| contains(head, name);
-    let rest: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(32).collect();
-    if !matches!(rest.as_slice(), [b'{', b'"' | b'}', ..]) {
+    // Some writers put spaces between names and values.
+    let dense: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let has = |name: &[u8]| contains(&dense, name);
+    if !matches!(dense.as_slice(), [b'{', b'"' | b'}', ..]) {
         return Look::Text;
     }
-    if rest.starts_with(b"{\"cookie\":{\"expires\"") {
+    if dense.starts_with(b"{\"cookie\":{\"expires\"") {
         return Look::FastifyJson;
     }
     match () {
@@ -136,6 +137,7 @@ mod tests {
             (&b"{\"cookie\":{\"originalMaxAge\":60000,\"httpOnly\":true,\"path\":\"/\"},\"cart\":[1]}"[..], Look::ExpressJson),
             (b"{\"cookie\":{\"expires\":\"2026-11-21T09:00:44.127Z\",\"originalMaxAge\":60000}}", Look::FastifyJson),
             (b"{\"cart\":[1],\"_expire\":1795251643435,\"_maxAge\":60000}", Look::KoaJson),
+            (b"{\"cookie\": {\"originalMaxAge\": null, \"path\": \"/\"}, \"n\": 1}", Look::ExpressJson),
             (b"{\"a\": 1, \"__metadata__\": {\"lifetime\": 60}}", Look::StarsessionsJson),
             (b"{\"created\": 1795251579, \"session\": {\"a\": 1}}", Look::AiohttpJson),
             (b"{\"_permanent\": true}", Look::FlaskJson),

@@ -227,12 +227,13 @@ impl std::fmt::Debug for Foreign {
 
 /// Validates a command. `args` holds at least the name.
 pub fn parse(args: Vec<Bytes>) -> Parsed {
-    let name = args.first().cloned().unwrap_or_default();
-    let args = match connection::parse(&name, args) {
-        Ok(command) => return Parsed::Connection(command),
-        Err(args) => args,
-    };
-    let Some(row) = table::row(&name) else {
+    // First those on keys, for nearly all are.
+    let Some(row) = args.first().and_then(|name| table::row(name)) else {
+        let name = args.first().cloned().unwrap_or_default();
+        let args = match connection::parse(&name, args) {
+            Ok(command) => return Parsed::Connection(command),
+            Err(args) => args,
+        };
         let (name, keys) = foreign::keys(&name, &args);
         return Parsed::Foreign(Foreign { args, keys, name });
     };

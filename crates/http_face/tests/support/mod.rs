@@ -262,6 +262,11 @@ impl Client {
         (status(&head), head, String::from_utf8(body).unwrap())
     }
 
+    /// Waits until the other side has closed, whatever it says before.
+    pub async fn closed_after_frames(&mut self) {
+        while self.more().await {}
+    }
+
     /// Waits until the other side has closed.
     pub async fn closed(&mut self) {
         let rest = self.rest().await;

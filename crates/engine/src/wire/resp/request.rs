@@ -142,9 +142,14 @@ impl RequestParser {
             if !self.arguments(buffer)? {
                 return Ok(None);
             }
-            let progress = std::mem::take(&mut self.progress);
-            let frame = buffer.split_to(progress.at.min(buffer.len())).freeze();
-            return Ok(Some(progress.args.into_iter().filter_map(|at| frame.get(at.clone()).map(|_| frame.slice(at))).collect()));
+            let mut places = std::mem::take(&mut self.progress).args;
+            let frame = buffer.split_to(places.last().map_or(0, |last| last.end.saturating_add(2)).min(buffer.len())).freeze();
+            let args = places.drain(..).filter_map(|at| frame.get(at.clone()).map(|_| frame.slice(at))).collect();
+            if places.capacity() <= ARGS_RESERVED {
+                // The next command has room for its own.
+                self.progress.args = places;
+            }
+            return Ok(Some(args));
         }
     }
 
@@ -160,7 +165,7 @@ impl RequestParser {
             return Err(ProtocolError::StrangerMultibulk);
         }
         self.progress.left = count;
-        self.progress.args = Vec::with_capacity(count.min(ARGS_RESERVED));
+        self.progress.args.reserve_exact(count.min(ARGS_RESERVED));
         Ok(true)
     }
 

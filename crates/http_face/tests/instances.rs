@@ -1,0 +1,203 @@
+//! Instances behind a Unix socket and in HTTP/2; answers that come piece by piece, with trailers, after `100 Continue`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "tests start tasks and read the clock as they need")]
+
+mod support;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use std::net::SocketAddr;
+use support::{ANY_PORT, Client, connect, face, field, instance, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::task::JoinHandle;
+use wayfarer_http_face::InstanceAddress;
+
+type Streams = h2::client::SendRequest<Bytes>;
+
+async fn http2(address: SocketAddr) -> Streams {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (streams, connection) = within("handshake", h2::client::handshake(socket)).await.unwrap();
+    tokio::spawn(connection);
+    streams
+}
+
+fn request(path: &str) -> Request<()> {
+    Request::builder().uri(format!("http://shop.example{path}")).header("te", "trailers").body(()).unwrap()
+}
+
+async fn piece(body: &mut h2::RecvStream) -> Option<Bytes> {
+    let piece = within("a piece", body.data()).await?.unwrap();
+    body.flow_control().release_capacity(piece.len()).unwrap();
+    Some(piece)
+}
+
+/// An instance in HTTP/2 without TLS: it answers with its request's fields, the body that it got, and trailers.
+async fn http2_instance() -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let running = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(socket).await else { return };
+                let mut requests = tokio::task::JoinSet::new();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    requests.spawn(answer(request, respond));
+                }
+            });
+        }
+    });
+    (address, running)
+}
+
+async fn answer(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+    let (head, mut body) = request.into_parts();
+    let mut text = format!("{} {}\r\n", head.method, head.uri);
+    for (name, value) in &head.headers {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    text.push_str("\r\n");
+    while let Some(Ok(piece)) = body.data().await {
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        text.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+    let mut sending = respond.send_response(Response::new(()), false).unwrap();
+    sending.send_data(Bytes::from(text), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    sending.send_trailers(trailers).unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_in_http2_serves_both_kinds_of_clients() {
+    let (app, running) = http2_instance().await;
+    let face = face(app, |settings| settings.app_http2 = true).await;
+    let mut client = connect(face.address).await;
+    let (status, head, seen) = client.ask("POST /a?b HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\n\r\nabc").await;
+    assert_eq!(status, 200);
+    assert!(seen.starts_with("POST http://shop.example/a?b\r\n") && seen.ends_with("\r\n\r\nabc"), "{seen}");
+    assert_eq!(field(&seen, "x-forwarded-host"), Some("shop.example"), "{seen}");
+    // Pingora writes no trailers in HTTP/1.
+    assert!(!head.contains("grpc-status"), "{head}");
+
+    let mut streams = http2(face.address).await;
+    for _ in 0..3 {
+        streams = within("a stream", streams.ready()).await.unwrap();
+        let (answer, mut sending) = streams.send_request(request("/x"), false).unwrap();
+        sending.send_data(Bytes::from_static(b"def"), true).unwrap();
+        let mut body = within("an answer", answer).await.unwrap().into_body();
+        let mut text = Vec::new();
+        while let Some(piece) = piece(&mut body).await {
+            text.extend_from_slice(&piece);
+        }
+        let seen = String::from_utf8(text).unwrap();
+        assert!(
+            seen.starts_with("POST http://shop.example/x\r\n") || seen.starts_with("GET http://shop.example/x\r\n"),
+            "{seen}"
+        );
+        assert!(seen.ends_with("\r\n\r\ndef"), "{seen}");
+        assert_eq!((field(&seen, "te"), field(&seen, "x-forwarded-host")), (Some("trailers"), Some("shop.example")), "{seen}");
+        let trailers = within("trailers", body.trailers()).await.unwrap().expect("no trailers came");
+        assert_eq!(trailers.get("grpc-status").unwrap(), "0");
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn an_instance_behind_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let address = InstanceAddress::Unix(path.clone());
+    let face = face(ANY_PORT, move |settings| settings.app = address).await;
+    let mut client = connect(face.address).await;
+    let (status, head, _) = client.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert_eq!((status, field(&head, "retry-after")), (502, Some("1")));
+    let listener = UnixListener::bind(&path).unwrap();
+    let running = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let mut seen = Vec::new();
+                while socket.read_buf(&mut seen).await.is_ok_and(|count| count > 0) {
+                    if seen.ends_with(b"\r\n\r\n") {
+                        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", seen.len());
+                        socket.write_all(&[head.as_bytes(), &std::mem::take(&mut seen)].concat()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let mut client = connect(face.address).await;
+    for _ in 0..2 {
+        let (status, _, seen) = client.ask("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert_eq!((status, field(&seen, "host")), (200, Some("h")), "{seen}");
+    }
+    running.abort();
+}
+
+/// Events of an endless answer; each is sent when the one before has arrived.
+async fn events(mut client: Client, go_on: std::sync::Arc<tokio::sync::Semaphore>) {
+    while client.try_head().await.is_some() {
+        client.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        for number in 0..5 {
+            client.send(&format!("9\r\ndata: {number}\n\n\r\n")).await;
+            go_on.acquire().await.unwrap().forget();
+        }
+        client.send("0\r\n\r\n").await;
+    }
+}
+
+#[tokio::test]
+async fn events_arrive_one_by_one() {
+    let go_on = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let arrived = std::sync::Arc::clone(&go_on);
+    let app = instance(move |client| events(client, std::sync::Arc::clone(&go_on))).await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    client.send("GET /events HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n").await;
+    client.head().await;
+    for number in 0..5 {
+        assert_eq!(client.exactly(14).await, format!("9\r\ndata: {number}\n\n\r\n").as_bytes());
+        arrived.add_permits(1);
+    }
+    assert_eq!(client.exactly(5).await, b"0\r\n\r\n");
+
+    let mut streams = http2(face.address).await;
+    let (answer, _) = streams.send_request(request("/events"), true).unwrap();
+    let mut body = within("an answer", answer).await.unwrap().into_body();
+    for number in 0..5 {
+        assert_eq!(piece(&mut body).await.unwrap(), format!("data: {number}\n\n"));
+        arrived.add_permits(1);
+    }
+    assert_eq!(piece(&mut body).await.unwrap_or_default(), "");
+}
+
+/// Over HTTP/2 no `100 Continue` comes, and nobody waits for it for ever: the answer is the same.
+#[tokio::test]
+async fn a_body_may_wait_for_100_continue() {
+    let app = instance(|mut client| async move {
+        while let Some(head) = client.try_head().await {
+            if field(&head, "expect") == Some("100-continue") {
+                client.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            }
+            let body = client.body(&head).await;
+            client.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+            client.send(std::str::from_utf8(&body).unwrap()).await;
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    client.send("PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 100 "));
+    let (status, _, body) = client.ask("abc").await;
+    assert_eq!((status, body.as_str()), (200, "abc"));
+
+    let mut streams = http2(face.address).await;
+    let asks = Request::put("http://h/").header("expect", "100-continue").header("content-length", "3").body(()).unwrap();
+    let (answer, mut sending) = streams.send_request(asks, false).unwrap();
+    sending.send_data(Bytes::from_static(b"abc"), true).unwrap();
+    let mut answer = within("an answer", answer).await.unwrap();
+    assert_eq!((answer.status().as_u16(), piece(answer.body_mut()).await.unwrap()), (200, Bytes::from_static(b"abc")));
+}
