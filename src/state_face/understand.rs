@@ -81,6 +81,7 @@ impl Understanding {
     }
 
     /// A script with its text, of a client.
+    #[cfg(feature = "lua")]
     pub(super) fn script(&self, database: u8, call: ScriptCall) -> Script {
         self.script_with(&self.keys, database, call)
     }

@@ -54,6 +54,27 @@ fn expiry_is_seen_at_both_nodes_and_ends_the_session() {
     assert!((55..=60).contains(&left), "{left}");
 }
 
+/// Nothing of a session that expires on its way to another node could be moved any more: no failure of the rebalance.
+#[test]
+fn sessions_that_expire_while_they_move_are_no_failure() {
+    const SESSIONS: usize = 600;
+    let cluster = cluster();
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    let mut client = a.client();
+    for round in 0..5 {
+        for n in 0..SESSIONS {
+            // Some expire before their turn, some in the middle of it, some behind it.
+            let lives_ms = (150 + n / 2).to_string();
+            assert_eq!(client.call(&["SET", &format!("k:{round}-{n}"), "v", "PX", &lives_ms]), Reply::ok());
+        }
+        let (moved, failed) = a.rebalance();
+        assert_eq!(failed, 0, "{moved} moved: {}", a.log_text());
+    }
+    for node in [&a, &b] {
+        node.wait_status("/sessions", 0);
+    }
+}
+
 #[test]
 fn an_id_can_be_born_again_and_has_nothing_of_its_former_lives() {
     let cluster = cluster();

@@ -18,6 +18,7 @@ mod gather;
 mod key_entries;
 pub mod keys;
 mod kind;
+mod later;
 mod listen;
 mod mistake;
 mod overlap;

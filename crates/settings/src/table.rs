@@ -7,6 +7,7 @@
 //! Invariant: what is not in this table is not a setting, and every row is read by `assemble` (a test).
 
 pub use crate::kind::{Kind, Setting, Shape, Unit};
+pub use crate::later::NOT_YET;
 use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
@@ -43,17 +44,6 @@ const LISTEN_LOOPBACK: Kind = Kind::Listen { beyond_loopback: false };
 const LAYOUT: Kind = words::<Layout>();
 const OPTION: Kind = text(Shape::Line, 128);
 const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
-
-/// Settings that later versions will know, with what to do until then.
-pub static NOT_YET: &[(&str, &str)] = &[
-    ("cluster.tls", "nodes of this version talk over loopback only; remove it"),
-    ("policy.variable[].when", "rules of this version go by name only; remove it"),
-    ("policy.impact_function", "impact comes from `impact` alone; remove it"),
-    ("app.compatible", "sessions move between all versions of the service; remove it"),
-    ("state.rest_after_ms", "write rest.after_ms"),
-    ("cluster.role", "every node of this version owns sessions; remove it"),
-    ("cluster.zone", "zones are not used yet; remove it"),
-];
 
 /// The table.
 pub static TABLE: &[Setting] = &[

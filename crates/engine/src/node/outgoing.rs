@@ -278,10 +278,21 @@ impl Node {
         let Some(origin) = self.outgoing.origins.remove(&handover) else { return };
         self.outgoing.moving.remove(&origin.session);
         self.outgoing.over += 1;
+        let (id, now_ms) = (&origin.session, turn.now.unix_ms);
+        // One that expired on its way, here or there, has ended: nothing of it could be moved any more.
+        let lives = turn.table.with(id, |slot| {
+            let mut keys = slot.iter().flat_map(|resident| resident.session.keys().iter());
+            keys.any(|key| key.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms))
+        });
+        let given = match state {
+            State::Gone => Given::Moved,
+            _ if lives => Given::Failed,
+            _ => Given::Gone,
+        };
         if state != State::Gone {
             turn.note(Note::Aborted(handover, origin.session));
         }
-        self.count_gift(origin.batch, if state == State::Gone { Given::Moved } else { Given::Failed }, turn);
+        self.count_gift(origin.batch, given, turn);
     }
 
     /// Steps 4 and 5: closes the gate, and sends what changed and the manifest.
