@@ -12,7 +12,7 @@ use crate::host::{Stimulus, Visit};
 use crate::network::fate;
 use crate::operation::Reply;
 use crate::profile::DIRECTORY_PATIENCE_US;
-use crate::world::{Event, World};
+use crate::world::{EXIT_US, Event, TICK_US, World};
 use wayfarer_engine::directory::{Transaction, Write};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::mode::{Event as ModeEvent, Goal, Phase, Route};
@@ -52,6 +52,23 @@ impl World {
         if let Some(process) = self.hosts[host].process.as_mut() {
             process.holding.push(visit);
         }
+    }
+
+    /// The process ends its clients before it leaves: once it has left, whoever changes the mode does not wait for it any more.
+    pub(crate) fn leave(&mut self, me: Incarnation) {
+        let Some(host) = self.host_of(me) else { return };
+        if self.hosts[host].process.as_ref().is_some_and(|process| !process.passes.is_empty()) {
+            return self.after(TICK_US, Event::Leave(me));
+        }
+        self.trace.line(self.now_us, format_args!("{} leaves", me.0.0));
+        self.left.insert(me);
+        self.after(0, Event::Reach(me, Stimulus::Input(Input::Leave)));
+        self.after(EXIT_US, Event::Exit(me));
+    }
+
+    /// Whether the process of a host has left, so that its clients are gone.
+    pub(crate) fn has_left(&self, host: usize) -> bool {
+        self.hosts[host].process.as_ref().is_some_and(|process| self.left.contains(&process.me))
     }
 
     /// An operation of a client has ended at its node.

@@ -22,9 +22,9 @@ use wayfarer_engine::ids::{HandoverId, Incarnation, RequestId, SessionId};
 use wayfarer_engine::node::{Effect, Input, Note, Verdict};
 
 /// Between two ticks of a node.
-const TICK_US: u64 = 5_000;
+pub(crate) const TICK_US: u64 = 5_000;
 /// How long a process that has left needs to end.
-const EXIT_US: u64 = 100_000;
+pub(crate) const EXIT_US: u64 = 100_000;
 
 /// An invariant that does not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,6 +98,8 @@ pub enum Event {
     Crash(Incarnation),
     /// A process that has left ends.
     Exit(Incarnation),
+    /// A node that has drained leaves, when nothing of its clients is under way any more.
+    Leave(Incarnation),
     /// Something goes wrong, or an operator gives an order.
     Trouble,
 }
@@ -236,6 +238,7 @@ impl World {
                     self.hosts[host].starting = true;
                 }
             }
+            Event::Leave(who) => self.leave(who),
             Event::Trouble => self.trouble(),
         }
         self.check();
@@ -338,13 +341,11 @@ impl World {
             }
             Effect::Drained => {
                 self.coverage.drains += 1;
-                self.trace.line(self.now_us, format_args!("{} has drained and leaves", me.0.0));
-                self.left.insert(me);
+                self.trace.line(self.now_us, format_args!("{} has drained", me.0.0));
                 if let Some(process) = self.hosts[host].process.as_mut() {
                     process.leaving = true;
                 }
-                self.feed(host, Input::Leave);
-                self.after(EXIT_US, Event::Exit(me));
+                self.leave(me);
             }
             Effect::Gave { .. } => self.coverage.gifts += 1,
             Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
