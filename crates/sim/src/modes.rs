@@ -57,18 +57,15 @@ impl World {
     /// The process ends its clients before it leaves: once it has left, whoever changes the mode does not wait for it any more.
     pub(crate) fn leave(&mut self, me: Incarnation) {
         let Some(host) = self.host_of(me) else { return };
-        if self.hosts[host].process.as_ref().is_some_and(|process| !process.passes.is_empty()) {
+        let passes = self.hosts[host].process.as_ref().is_some_and(|process| !process.passes.is_empty());
+        let awaited = self.operations.values().any(|operation| operation.entry == me && !operation.answered);
+        if passes || awaited {
             return self.after(TICK_US, Event::Leave(me));
         }
         self.trace.line(self.now_us, format_args!("{} leaves", me.0.0));
         self.left.insert(me);
         self.after(0, Event::Reach(me, Stimulus::Input(Input::Leave)));
         self.after(EXIT_US, Event::Exit(me));
-    }
-
-    /// Whether the process of a host has left, so that its clients are gone.
-    pub(crate) fn has_left(&self, host: usize) -> bool {
-        self.hosts[host].process.as_ref().is_some_and(|process| self.left.contains(&process.me))
     }
 
     /// An operation of a client has ended at its node.

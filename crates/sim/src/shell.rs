@@ -45,9 +45,6 @@ impl World {
         if visit.from.is_none() && operation.answered {
             return;
         }
-        if visit.from.is_none() && self.has_left(host) {
-            return self.finish(host, visit, Reply::Failed);
-        }
         visit.tries += 1;
         let waits = visit.from.is_none() && !self.may_begin(host, visit.operation);
         if !waits && visit.from.is_none() && self.goes_upstream(host) {
