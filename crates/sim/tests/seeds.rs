@@ -17,6 +17,15 @@ fn two_hundred_seeds_hold_and_everything_happens_in_them() {
     assert!(coverage.answered > 10 * (coverage.failed + coverage.unknown) / 4, "most operations fail: {coverage}");
 }
 
+/// Fresh seeds of the gate that once broke an invariant.
+#[test]
+fn seeds_that_were_broken_hold() {
+    for seed in [347_923_320_689, 1_063_058_371_865, 166_070_008_349] {
+        let report = run(seed, u64::MAX, false);
+        assert_eq!(report.violation, None, "seed {seed}, event {}; replay: make sim SEED={seed}", report.events);
+    }
+}
+
 #[test]
 fn a_seed_is_a_whole_run() {
     for seed in [1, 77, 4_000_000_000] {

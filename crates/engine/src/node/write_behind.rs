@@ -121,6 +121,16 @@ impl Behind {
         effects.extend(told.into_iter().map(|ticket| Effect::Answer { ticket, verdict }));
     }
 
+    /// What the batch under way should have brought is not there: those whom it served wait for a later one, which may be another
+    /// than the next.
+    fn serve_later(&mut self, session: &SessionId) {
+        if let Some(waiting) = self.waiting.get_mut(session) {
+            let later = std::mem::take(&mut waiting.next);
+            waiting.next = std::mem::take(&mut waiting.served);
+            waiting.next.extend(later);
+        }
+    }
+
     /// All who wait, for a node that is over.
     pub(super) fn give_up(&mut self) -> Vec<(SessionId, Ticket)> {
         let waiting = std::mem::take(&mut self.waiting);
@@ -285,7 +295,9 @@ impl Node {
         let written = landed.map_or(stored.as_ref().is_some_and(everything), |(landed, _)| landed.written);
         let again = landed.is_some_and(|(l, _)| !l.written && !l.unknown && !l.refused && !l.failed);
         let landed = landed.map(|(landed, _)| landed).unwrap_or_default();
-        if !again {
+        if again {
+            self.behind.serve_later(&session);
+        } else {
             let reason = if landed.failed { Reason::Refused } else { Reason::Upstream };
             let verdict = if written { Verdict::Written } else { Verdict::TryAgain(reason) };
             self.behind.answer(&session, verdict, landed.failed, turn.effects);
