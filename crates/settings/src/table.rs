@@ -8,6 +8,8 @@
 
 pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
+pub(crate) use crate::lookup::field_of_one;
+pub use crate::lookup::{names_in, setting};
 use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
@@ -461,35 +463,12 @@ pub static TABLE: &[Setting] = &[
         None,
         "Where /livez, /readyz and /metrics alone are answered, for other machines. Not set: nowhere.",
     ),
+    row(
+        "runtime.workers",
+        count(1, 256),
+        None,
+        "Threads that serve. Not set: half of the CPUs, for the instance needs the others, but at least one.",
+    ),
     row("log.format", words::<LogFormat>(), Some("text"), "How log lines are written."),
     row("log.level", words::<LogLevel>(), Some("info"), "The least important lines that are logged."),
 ];
-
-/// The row of `key`.
-pub fn setting(key: &str) -> Option<&'static Setting> {
-    TABLE.iter().find(|setting| setting.key == key)
-}
-
-/// The row of `key`, which is a field of a list of [`Kind::Sources`], written as if there were no list: `http.session.cookie`.
-pub(crate) fn field_of_one(key: &str) -> Option<(&'static Setting, &'static Setting)> {
-    let (list, leaf) = key.rsplit_once('.')?;
-    let list = setting(list).filter(|setting| matches!(setting.kind, Kind::Sources))?;
-    Some((list, setting(&format!("{}[].{leaf}", list.key))?))
-}
-
-/// The names that may stand directly in `section` (empty: at the top), each once.
-pub fn names_in(section: &str) -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = Vec::new();
-    for setting in TABLE {
-        let rest = if section.is_empty() {
-            Some(setting.key)
-        } else {
-            setting.key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
-        };
-        let name = rest.and_then(|rest| rest.split('.').next()).map(|name| name.trim_end_matches("[]"));
-        if let Some(name) = name.filter(|name| !names.contains(name)) {
-            names.push(name);
-        }
-    }
-    names
-}
