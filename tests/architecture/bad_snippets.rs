@@ -2,7 +2,7 @@
 
 use crate::{
     rules::{self, Rule},
-    tables::{CODEC_FILE, LINES_MAX, LINES_WITHOUT_REASON_MAX, REASON},
+    tables::{CODEC_FILE, LINES_MAX, LINES_WITHOUT_REASON_MAX, REASON, WALLS},
     tree::Tree,
 };
 
@@ -86,8 +86,30 @@ fn walls_between_the_folders_of_the_product() {
     for folder in ["state_face", "control", "driver", "admin"] {
         let path = format!("src/{folder}/mod.rs");
         let place = format!("{path}:2");
-        check(rules::walls, &[(&path, "use crate::store::Table;\nuse crate::app::App;")], &[(&place, "crate::app")]);
+        check(rules::walls, &[(&path, "use crate::telemetry::names;\nuse crate::app::App;")], &[(&place, "crate::app")]);
     }
+    for (folder, named, known) in [
+        ("upstream", "crate::rest", "wayfarer_settings"),
+        ("questions", "crate::control", "tokio"),
+        ("rest", "crate::driver", "crate::upstream"),
+        ("passage", "crate::store", "crate::upstream"),
+        ("bus", "crate::operations", "crate::driver"),
+        ("rebalance", "crate::control", "crate::questions"),
+        ("operations", "crate::state_face", "crate::driver"),
+        ("cli", "crate::store", "crate::app"),
+    ] {
+        let path = format!("src/{folder}/mod.rs");
+        let code = format!("use {known}::X;\nuse {named}::Y;");
+        check(rules::walls, &[(&path, &code)], &[(&format!("{path}:2"), named)]);
+    }
+}
+
+#[test]
+fn walls_have_code_behind_them() {
+    let file = |folder: &str| if folder.ends_with(".rs") { folder.to_owned() } else { format!("{folder}/mod.rs") };
+    let one_less: Vec<String> = WALLS.iter().skip(1).map(|wall| file(wall.folder)).collect();
+    let one_less: Vec<(&str, &str)> = one_less.iter().map(|path| (path.as_str(), HEAD)).collect();
+    check(rules::walls_stand, &one_less, &[(&format!("{}:1", WALLS[0].folder), "without code")]);
 }
 
 #[test]
