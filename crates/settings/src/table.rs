@@ -8,7 +8,7 @@
 
 pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
-use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
+use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -233,12 +233,14 @@ pub static TABLE: &[Setting] = &[
         None,
         "The name of the variable that the key is (layouts key and opaque).",
     ),
+    row("state.keys[].merge", words::<Merge>(), None, "members: writes at a time of different members both survive."),
     row("state.keys[].database", count(0, 15), None, "The only database in which these are sessions' keys. Not set: all."),
     row("state.keys[].prefix", OPTION, None, "Option of a preset: what stands before the id."),
     row("state.keys[].namespace", OPTION, None, "Option of the presets for Spring: its namespace."),
     row("state.keys[].instance_name", OPTION, None, "Option of the preset aspnetcore: its InstanceName."),
     row("state.keys[].table", OPTION, None, "Option of the preset axum-session: its table."),
     row("state.keys[].version", OPTION, None, "Option of the presets for Django: VERSION of the cache."),
+    row("state.merge_by", words::<MergeBy>(), None, "For merge: what tells whose read a write rests on. See README."),
     row("state.listener", Kind::List, Some("[]"), "More listeners of the state face."),
     row("state.listener[].listen", Kind::ListenAt, None, "Where it listens, as state.listen."),
     row(
