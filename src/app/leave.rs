@@ -8,7 +8,8 @@
 //! | the others declared this node dead, during the drain or with sessions before | 1, and it is said, unless all was at rest |
 //! | told by a second signal to leave, at any time after the first | 1, at once |
 //!
-//! It never goes while others may still be sending it operations: see the farewell in `operations/forward.rs`.
+//! It never goes while others may still be sending it operations (see the farewell in `operations/forward.rs`), and never leaves the
+//! directory while operations of its clients are under way to the upstream.
 
 use super::child::{Instance, code_of, code_when_told, redis_url, watch_instance};
 use super::signals::{Heard, Signals, Told};
@@ -310,6 +311,18 @@ async fn say_farewell(running: &Running) {
     }
 }
 
+/// Whoever has left is not asked any more whether something of it is under way to the upstream, so it leaves without. False: it stays
+/// in the directory until its death is proved.
+async fn nothing_passes(running: &Running) -> bool {
+    let passage = running.operations.passage();
+    passage.close();
+    let none_passes = tokio::time::timeout(LAST_REPLIES, passage.ended()).await.is_ok();
+    if !none_passes {
+        tracing::warn!("the upstream has not answered all operations; the directory keeps this node until its death is proved");
+    }
+    none_passes
+}
+
 /// The last words, the end of all tasks, and the departure from the directory.
 async fn finish(mut running: Running, all_left: bool) {
     let status = running.admin.status().await;
@@ -332,7 +345,8 @@ async fn finish(mut running: Running, all_left: bool) {
             "in the end nothing is left behind; the drain ends with 1, for it took longer than its budget or lost something"
         );
     }
-    if all_left && running.driver.tell(Input::Leave).await.is_ok() {
+    let none_passes = nothing_passes(&running).await;
+    if all_left && none_passes && running.driver.tell(Input::Leave).await.is_ok() {
         let me = running.driver.me();
         let mut standing = running.driver.standing();
         let gone = standing.wait_for(|s| !s.view.members.contains_key(&me));

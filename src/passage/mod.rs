@@ -7,6 +7,7 @@
 //! | owners | as ever | takes a pass, then as ever |
 //! | upstream | – | takes a pass, then goes to the upstream ([`direct`]) |
 //! | wait | as ever: what is open here has its owner here | waits for another way |
+//! | closed | as ever | waits in vain: this node leaves |
 //!
 //! A pass is held from before the way is looked at until the reply has come, so that when all passes have ended while operations
 //! wait, nothing of this node's clients is under way to the upstream.
@@ -30,6 +31,7 @@ use wayfarer_engine::profile::{Profile, Seen};
 const OWNERS: u8 = 0;
 const UPSTREAM: u8 = 1;
 const WAIT: u8 = 2;
+const CLOSED: u8 = 3;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -77,8 +79,15 @@ impl Passage {
             Route::Wait { .. } => WAIT,
         };
         self.turn.fetch_add(1, Ordering::SeqCst);
-        self.way.store(way, Ordering::SeqCst);
+        // Whoever leaves stays closed, and whatever fails to change is so already.
+        let _ = self.way.try_update(Ordering::SeqCst, Ordering::SeqCst, |before| (before != CLOSED).then_some(way));
         self.changes.send_replace(());
+    }
+
+    /// This node leaves: nothing passes any more, whatever the cluster does.
+    pub fn close(&self) {
+        self.turn.fetch_add(1, Ordering::SeqCst);
+        self.way.store(CLOSED, Ordering::SeqCst);
     }
 
     /// The lease lasts until then, and without proof of its death this node is waited for so much longer; 0: its life is over.
@@ -107,12 +116,16 @@ impl Passage {
         self.turn.load(Ordering::SeqCst)
     }
 
+    fn is_open(&self) -> bool {
+        !matches!(self.way.load(Ordering::SeqCst), WAIT | CLOSED)
+    }
+
     /// A pass; `None`: operations wait.
     pub fn enter(self: &Arc<Self>) -> Option<Pass> {
         // Counted before the look: whoever sees none under way after the way was closed has seen all that looked before.
         self.under_way.fetch_add(1, Ordering::SeqCst);
         let pass = Pass(self.clone());
-        (self.way.load(Ordering::SeqCst) != WAIT).then_some(pass)
+        self.is_open().then_some(pass)
     }
 
     /// A pass, when operations need not wait any more.
@@ -142,7 +155,7 @@ impl Passage {
         self.profile.lock().unwrap_or_else(PoisonError::into_inner).some(count)
     }
 
-    /// Waits until no pass is held.
+    /// Waits until no pass is held, while operations wait or the way is closed.
     pub async fn ended(&self) {
         let mut ends = self.ends.subscribe();
         while self.under_way.load(Ordering::SeqCst) > 0 {
@@ -154,7 +167,7 @@ impl Passage {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.way.load(Ordering::SeqCst) == WAIT {
+        if self.0.under_way.fetch_sub(1, Ordering::SeqCst) == 1 && !self.0.is_open() {
             self.0.ends.send_replace(());
         }
     }
@@ -182,6 +195,21 @@ mod tests {
         assert!(entered.as_mut().poll(&mut context).is_pending(), "whoever waits has not begun");
         passage.follow(Route::Upstream);
         assert!(entered.as_mut().poll(&mut context).is_ready() && passage.is_upstream());
+    }
+
+    #[test]
+    fn whoever_leaves_stays_closed_and_waits_for_what_is_under_way() {
+        let passage = Arc::new(Passage::default());
+        passage.follow(Route::Upstream);
+        let first = passage.enter();
+        passage.close();
+        passage.follow(Route::Owner);
+        assert!(passage.enter().is_none() && !passage.is_owners() && !passage.is_upstream());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut ended = Box::pin(passage.ended());
+        assert_eq!(ended.as_mut().poll(&mut context), Poll::Pending);
+        drop(first);
+        assert_eq!(ended.as_mut().poll(&mut context), Poll::Ready(()));
     }
 
     #[test]

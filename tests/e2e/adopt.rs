@@ -44,6 +44,25 @@ fn a_burst_is_one_arrival() {
 }
 
 #[test]
+fn a_session_whose_requests_are_spread_does_not_follow_each() {
+    let mut cluster = cluster();
+    cluster.set.extend(["handover.residence_ms_min=0".into(), "handover.arrival_gap_ms=0".into()]);
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    let (mut at_a, mut at_b) = (a.client(), b.client());
+    hset(&mut at_a, "s:spread", "n", b"0");
+    // A request has four operations, and each of them counts as an arrival, so that three in a row come with each request.
+    for n in (0..240).step_by(8) {
+        for (at, first) in [(&mut at_b, n), (&mut at_a, n + 4)] {
+            for next in 1..=4 {
+                assert_eq!(at.say("HINCRBY s:spread n 1"), Reply::Int(first + next));
+            }
+        }
+    }
+    let followed = a.number("/handovers/given") + b.number("/handovers/given");
+    assert!((1..=3).contains(&followed), "{followed} times");
+}
+
+#[test]
 fn a_session_that_has_just_come_stays_for_a_while() {
     let mut cluster = cluster();
     cluster.set.extend(["handover.residence_ms_min=600000".into(), "handover.arrival_gap_ms=0".into()]);

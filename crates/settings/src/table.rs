@@ -372,7 +372,7 @@ pub static TABLE: &[Setting] = &[
         "handover.arrivals_to_adopt",
         count(1, 1000),
         Some("3"),
-        "Arrivals at one node, none elsewhere, after which a session moves there.",
+        "Arrivals at one node, none elsewhere, after which a session moves there; doubled when moving was in vain.",
     ),
     row("handover.arrival_gap_ms", ms(0, 60_000), Some("20"), "Arrivals closer together than this count as one."),
     row(

@@ -38,6 +38,7 @@ struct Target {
 struct Ready {
     session: Session,
     debts: Option<Debts>,
+    restlessness: u8,
     location: Location,
     origin_group_epoch: Epoch,
     depends: Vec<HandoverId>,
@@ -137,8 +138,9 @@ impl Node {
         let event = match stage.manifest.open(&target.staged) {
             Ok(session) => {
                 let depends = stage.manifest.depends();
-                let (location, origin_group_epoch, debts) = (stage.location, stage.origin_group_epoch, stage.debts);
-                target.ready = Some(Ready { session, debts, location, origin_group_epoch, depends });
+                let (location, origin_group_epoch) = (stage.location, stage.origin_group_epoch);
+                let (debts, restlessness) = (stage.debts, stage.restlessness);
+                target.ready = Some(Ready { session, debts, restlessness, location, origin_group_epoch, depends });
                 target.staged = HashMap::new();
                 Event::Staged
             }
@@ -245,7 +247,8 @@ impl Node {
         if let Some(at_us) = rest.as_ref().zip(self.settings.rest).and_then(|(rest, settings)| rest.due_us(&settings)) {
             self.behind.schedule(&session, at_us);
         }
-        turn.table.with(&session, |slot| *slot = Some(Resident::new(ready.session, location, now_us).with_rest(rest)));
+        let resident = Resident::new(ready.session, location, now_us).with_rest(rest).with_restlessness(ready.restlessness);
+        turn.table.with(&session, |slot| *slot = Some(resident));
         if depends_on_others {
             self.late.depend(session.clone());
         }

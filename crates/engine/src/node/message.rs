@@ -46,6 +46,8 @@ pub struct Stage {
     pub values: Batch,
     /// What the upstream lacks; `None`: sessions are never at rest at the origin.
     pub debts: Option<Debts>,
+    /// How often it has followed its clients in vain: see [`crate::residence::arrivals`].
+    pub restlessness: u8,
 }
 
 /// See the head of this file.

@@ -314,10 +314,10 @@ impl Node {
             resident.gate = Gate::Frozen(handover);
             let frozen = origin.known.freeze(resident, handover, &policy, budget);
             let debts = resident.rest.as_ref().map(|r| Debts::of(r, &resident.session, &frozen.manifest, now.boot_us));
-            Some((frozen, debts))
+            Some((frozen, debts, resident.restlessness()))
         });
         turn.expired(gone);
-        let Some((Frozen { location, manifest, values, demoted }, debts)) = frozen else {
+        let Some((Frozen { location, manifest, values, demoted }, debts, restlessness)) = frozen else {
             if !crosses {
                 let session = origin.session.clone();
                 self.unsendable(session, turn);
@@ -328,7 +328,7 @@ impl Node {
         let origin_group_epoch = group_epoch.unwrap_or_default();
         origin.holds = manifest.depends().contains(&handover);
         origin.deadline_us = turn.now.boot_us + self.settings.stage_us_max;
-        origin.stage = Some(Box::new(Stage { location, origin_group_epoch, manifest, values, debts }));
+        origin.stage = Some(Box::new(Stage { location, origin_group_epoch, manifest, values, debts, restlessness }));
         if demoted > 0 {
             turn.note(Note::Demoted(demoted));
         }

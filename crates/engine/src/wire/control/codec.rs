@@ -197,7 +197,7 @@ impl<'de, C, T: BorrowDecode<'de, C>> BorrowDecode<'de, C> for List<T> {
     }
 }
 
-/// Fields that a later version adds, by tag; this version knows [`DEBTS`] and skips the others. Reserved in the envelope for the id of a
+/// Fields that a later version adds, by tag; this version knows [`DEBTS`] and [`RESTLESSNESS`] and skips the others. Reserved in the envelope for the id of a
 /// connection, the role of the sender and subscriptions, in a manifest and its entries for what they depend on and their context.
 pub(super) type Later<'a> = List<(u16, &'a [u8])>;
 /// Values or names with something each, by key, so that the name of a key crosses once.
@@ -291,6 +291,8 @@ pub(super) struct WireStage<'a> {
 
 /// The tag of [`WireDebts`] in a manifest: what the upstream lacks of the session.
 pub(super) const DEBTS: u16 = 1;
+/// The tag of one byte in a manifest: how often the session has followed its clients in vain. None: never.
+pub(super) const RESTLESSNESS: u16 = 2;
 
 /// Ages are by impact, the most urgent first.
 #[derive(Encode, BorrowDecodeFields)]

@@ -7,8 +7,9 @@
 //! Invariant: each direction is the inverse of the other, for every message whose names are within their limits.
 
 use super::codec::{
-    ByKey, DEBTS, Later, List, WireClass, WireDebts, WireDigest, WireEntry, WireForwarded, WireHandover, WireHeld, WireKey,
-    WireKind, WireLane, WireLayout, WireManifest, WireMessage, WireProposer, WireRejection, WireStage, WireSummary, decode_debts,
+    ByKey, DEBTS, Later, List, RESTLESSNESS, WireClass, WireDebts, WireDigest, WireEntry, WireForwarded, WireHandover, WireHeld,
+    WireKey, WireKind, WireLane, WireLayout, WireManifest, WireMessage, WireProposer, WireRejection, WireStage, WireSummary,
+    decode_debts,
 };
 use super::{ControlMessage, Forwarded, KeyEvent, Lane};
 use crate::directory::Location;
@@ -148,6 +149,7 @@ fn batch_to_wire(batch: &Batch) -> ByKey<'_, (&[u8], &[u8])> {
 
 fn stage_to_wire<'a>(stage: &'a Stage, debts: Option<&'a [u8]>) -> WireStage<'a> {
     let location = &stage.location;
+    let restlessness = (stage.restlessness > 0).then(|| (RESTLESSNESS, std::slice::from_ref(&stage.restlessness)));
     WireStage {
         group: location.group.0,
         epoch: location.epoch.0,
@@ -157,7 +159,7 @@ fn stage_to_wire<'a>(stage: &'a Stage, debts: Option<&'a [u8]>) -> WireStage<'a>
         manifest: WireManifest {
             last_version: stage.manifest.last_version.0,
             keys: List(stage.manifest.keys.iter().map(key_to_wire).collect()),
-            later: debts.map(|debts| List(vec![(DEBTS, debts)])).unwrap_or_default(),
+            later: List(debts.map(|debts| (DEBTS, debts)).into_iter().chain(restlessness).collect()),
         },
         values: batch_to_wire(&stage.values),
     }
@@ -316,8 +318,13 @@ fn batch(wire: ByKey<'_, (&[u8], &[u8])>) -> Batch {
 }
 
 fn stage(wire: WireStage<'_>) -> Result<Stage, &'static str> {
-    let tagged = wire.manifest.later.0.iter().find(|(tag, _)| *tag == DEBTS);
-    let debts = tagged.map(|(_, bytes)| decode_debts(bytes)).transpose()?.map(debts);
+    let tagged = |wanted| wire.manifest.later.0.iter().find(|(tag, _)| *tag == wanted).map(|(_, bytes)| *bytes);
+    let debts = tagged(DEBTS).map(decode_debts).transpose()?.map(debts);
+    let restlessness = match tagged(RESTLESSNESS) {
+        None => 0,
+        Some(&[times]) => times,
+        Some(_) => return Err("the restlessness of a session is not one byte"),
+    };
     let location = Location {
         group: GroupId(wire.group),
         epoch: Epoch(wire.epoch),
@@ -327,7 +334,7 @@ fn stage(wire: WireStage<'_>) -> Result<Stage, &'static str> {
     let last_version = Version(wire.manifest.last_version);
     let manifest = Manifest { last_version, keys: wire.manifest.keys.0.into_iter().map(manifest_key).collect() };
     let origin_group_epoch = Epoch(wire.origin_group_epoch);
-    Ok(Stage { location, origin_group_epoch, manifest, values: batch(wire.values), debts })
+    Ok(Stage { location, origin_group_epoch, manifest, values: batch(wire.values), debts, restlessness })
 }
 
 fn manifest_key(wire: WireKey<'_>) -> ManifestKey {

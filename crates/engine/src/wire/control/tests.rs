@@ -54,7 +54,7 @@ fn stage() -> Stage {
     let location = Location { group: GroupId(7), epoch: Epoch(9), last: Some(handover(4, 300)), depends: vec![handover(4, 300)] };
     let mut values = Batch::default();
     values.push(variable("sess:s1", "user"), Bytes::from("u"));
-    Stage { location, origin_group_epoch: Epoch(8), manifest: manifest(), values, debts: None }
+    Stage { location, origin_group_epoch: Epoch(8), manifest: manifest(), values, debts: None, restlessness: 0 }
 }
 
 /// The same with debts to the upstream.
@@ -135,6 +135,8 @@ fn examples() -> Vec<ControlMessage> {
     all.push(ControlMessage::Node(Message::Stage { handover: handover(4, 300), stage: Box::new(stage_with_debts()) }));
     let event = |database, key, name| KeyEvent { database, key: Bytes::from(key), name: Bytes::from(name) };
     all.push(ControlMessage::Happened { events: vec![event(0, "sess:s1", "expired"), event(3, "k", "del")] });
+    let restless = Stage { restlessness: 2, ..stage_with_debts() };
+    all.push(ControlMessage::Node(Message::Stage { handover: handover(4, 300), stage: Box::new(restless) }));
     all
 }
 
@@ -338,6 +340,7 @@ fn each_message_has_its_lane_and_phase() {
     stage Bulk Some(Eager)
     stage Bulk Some(Eager)
     happened Control None
+    stage Bulk Some(Eager)
     ");
 }
 
@@ -389,12 +392,8 @@ fn stages() -> impl Strategy<Value = Stage> {
     let location =
         location.prop_map(|(group, epoch, last, depends)| Location { group: GroupId(group), epoch: Epoch(epoch), last, depends });
     let manifest = (any::<u64>(), vec(keys(), 0..3)).prop_map(|(last, keys)| Manifest { last_version: Version(last), keys });
-    (location, any::<u64>(), manifest, batches()).prop_map(|(location, epoch, manifest, values)| Stage {
-        location,
-        origin_group_epoch: Epoch(epoch),
-        manifest,
-        values,
-        debts: None,
+    (location, any::<u64>(), manifest, batches(), any::<u8>()).prop_map(|(location, epoch, manifest, values, restlessness)| {
+        Stage { location, origin_group_epoch: Epoch(epoch), manifest, values, debts: None, restlessness }
     })
 }
 

@@ -1,0 +1,166 @@
+//! Who asks for a session, and when it should follow them.
+//!
+//! It moves nothing: the owner asks it at each operation, and a handover takes the restlessness along. An *arrival* is an operation
+//! that comes at least [`AdoptionRule::gap_us`] after the one before it from the same node; what comes sooner belongs to it, for one
+//! request has several operations.
+//!
+//! Behind a balancer that spreads the requests of one session, an instance that thinks for longer than the gap between two
+//! operations makes one request look like several, and the session would follow each. So whether it was right to follow shows
+//! afterwards, and the session remembers:
+//!
+//! | arrivals while it stayed | it leaves to follow the clients | it leaves otherwise |
+//! |---|---|---|
+//! | at least [`SETTLED_MIN`] here, [`SETTLED`] for each elsewhere | restlessness 0: they had settled | as before |
+//! | fewer | one more, up to [`RESTLESSNESS_MAX`] | as before |
+//!
+//! It follows after `arrivals × 2^restlessness` arrivals from one node with none elsewhere, and not before it has stayed for
+//! [`AdoptionRule::residence_us_min`]. So a session that nobody keeps follows a few times and then stays, its operations forwarded.
+//!
+//! Invariant: with the requests spread, a session follows a number of times that grows with the logarithm of how many operations a
+//! request has, not with the number of requests.
+
+use crate::ids::Incarnation;
+
+/// So many arrivals here for each one elsewhere mean that the clients have settled.
+const SETTLED: u32 = 4;
+/// And so many are more than one request makes.
+const SETTLED_MIN: u32 = 64;
+/// How often what is needed to follow doubles at most: 768 arrivals by default.
+pub const RESTLESSNESS_MAX: u8 = 8;
+
+/// When arrivals from one node make it the better owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdoptionRule {
+    /// So many arrivals from one node, with none elsewhere; doubled for a session that has followed in vain.
+    pub arrivals: u32,
+    /// Operations within so long after an arrival belong to it. What comes later is the next one, however dense operations are:
+    /// clients that never pause arrive too.
+    pub gap_us: u64,
+    /// A session stays at least this long where it is.
+    pub residence_us_min: u64,
+}
+
+/// See the head of this file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Arrivals {
+    /// Where the last one was; `None`: here.
+    from: Option<Incarnation>,
+    counted_us: u64,
+    /// How many there were one after the other.
+    run: u16,
+    /// How many since the session came, here and elsewhere.
+    here: u16,
+    elsewhere: u16,
+    /// How often it has followed in vain, one after the other.
+    restlessness: u8,
+    /// Whether it is to follow now.
+    called: bool,
+}
+
+impl Arrivals {
+    /// Those of a session that has come just now, with the restlessness that it brought.
+    pub fn of_newcomer(restlessness: u8) -> Arrivals {
+        Arrivals { restlessness: restlessness.min(RESTLESSNESS_MAX), ..Arrivals::default() }
+    }
+
+    /// Notes an operation that came in at this node (`None`) or at another. True if that other should adopt the session, which came
+    /// here at `opened_us`, now.
+    pub(super) fn note(&mut self, from: Option<Incarnation>, opened_us: u64, now_us: u64, rule: &AdoptionRule) -> bool {
+        let goes_on = self.from == from && self.run > 0;
+        if !goes_on || now_us.saturating_sub(self.counted_us) >= rule.gap_us {
+            self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
+            (self.from, self.counted_us) = (from, now_us);
+            self.count(from.is_none());
+        }
+        let needed = rule.arrivals.saturating_mul(1 << self.restlessness).min(u32::from(u16::MAX));
+        self.called =
+            from.is_some() && u32::from(self.run) >= needed && now_us.saturating_sub(opened_us) >= rule.residence_us_min;
+        self.called
+    }
+
+    fn count(&mut self, here: bool) {
+        if self.here.max(self.elsewhere) == u16::MAX {
+            // Their ratio counts, and what is long ago counts less.
+            (self.here, self.elsewhere) = (self.here / 2, self.elsewhere / 2);
+        }
+        let counter = if here { &mut self.here } else { &mut self.elsewhere };
+        *counter += 1;
+    }
+
+    /// What the session takes along if it leaves now.
+    pub fn restlessness(&self) -> u8 {
+        match self.called {
+            false => self.restlessness,
+            true if u32::from(self.here) >= (SETTLED * u32::from(self.elsewhere)).max(SETTLED_MIN) => 0,
+            true => self.restlessness.saturating_add(1).min(RESTLESSNESS_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Epoch;
+
+    const A: Incarnation = Incarnation(Epoch(1));
+    const B: Incarnation = Incarnation(Epoch(2));
+    const C: Incarnation = Incarnation(Epoch(3));
+    const RULE: AdoptionRule = AdoptionRule { arrivals: 3, gap_us: 20_000, residence_us_min: 0 };
+
+    #[test]
+    fn arrivals_are_counted_however_dense_operations_are() {
+        let first_adoption = |step_us: u64| {
+            let mut arrivals = Arrivals::default();
+            assert!(!arrivals.note(Some(B), 0, 0, &RULE));
+            (1..).map(|n| n * step_us).find(|at| arrivals.note(Some(B), 0, *at, &RULE))
+        };
+        // A burst of any density is one arrival for 20 ms; the third begins at 40 ms.
+        assert_eq!([1_000, 5_000, 20_000, 300_000].map(first_adoption), [40_000, 40_000, 40_000, 600_000].map(Some));
+
+        let mut arrivals = Arrivals::default();
+        for at in (0..100).map(|n| n * 30_000) {
+            let two = [at, at + 20_000].map(|at| arrivals.note(Some(B), 0, at, &RULE));
+            assert_eq!(two, [false; 2], "one is missing");
+            let elsewhere = if at % 60_000 == 0 { None } else { Some(C) };
+            assert!(!arrivals.note(elsewhere, 0, at + 25_000, &RULE), "elsewhere: counted anew");
+        }
+    }
+
+    /// How often a session follows, with so many operations a request, each an arrival of its own.
+    fn follows(requests: impl Iterator<Item = Incarnation>, operations: u64) -> usize {
+        let (mut owner, mut arrivals, mut now_us, mut follows) = (A, Arrivals::default(), 0, 0);
+        for at in requests {
+            for _ in 0..operations {
+                now_us += RULE.gap_us;
+                if arrivals.note((at != owner).then_some(at), 0, now_us, &RULE) {
+                    (owner, arrivals, follows) = (at, Arrivals::of_newcomer(arrivals.restlessness()), follows + 1);
+                }
+            }
+        }
+        follows
+    }
+
+    #[test]
+    fn a_session_whose_requests_are_spread_stays_in_the_end() {
+        let spread = |operations| follows([A, B, C].into_iter().cycle().take(3_000), operations);
+        // 3, 6, 12, 24, 48 in a row: as often as a request has more operations than that.
+        assert_eq!([1, 2, 3, 4, 8, 20, 40].map(spread), [0, 0, 1, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_session_follows_clients_that_settle_each_time() {
+        let settling = [A, B, C].into_iter().cycle().take(30).flat_map(|at| std::iter::repeat_n(at, 100));
+        assert_eq!(follows(settling, 1), 29);
+    }
+
+    #[test]
+    fn only_following_makes_restless_and_it_has_a_bound() {
+        let mut arrivals = Arrivals::of_newcomer(2);
+        assert!(!arrivals.note(Some(B), 0, 0, &RULE) && arrivals.restlessness() == 2, "drained or rebalanced");
+        let wild = Arrivals::of_newcomer(u8::MAX);
+        assert_eq!((wild.restlessness(), Arrivals { called: true, elsewhere: 1, ..wild }.restlessness()), (8, 8));
+        let mut long = Arrivals { here: u16::MAX, elsewhere: u16::MAX, ..Arrivals::default() };
+        assert!(!long.note(None, 0, 1, &RULE));
+        assert_eq!((long.here, long.elsewhere), (u16::MAX / 2 + 1, u16::MAX / 2));
+    }
+}
