@@ -64,7 +64,8 @@ async fn two_writers(nodes: &[Node], round: usize) -> Result<bool, String> {
         async move { client.post(to, &path, &cookie, Bytes::new()).await?.ok() }
     };
     let (left, right) = tokio::join!(write(first, "left"), write(last, "right"));
-    (left?, right?);
+    left?;
+    right?;
     let mut both = true;
     for node in nodes {
         let seen = client.get(node.http, "/read", &cookie).await?.ok()?.json["variables"].clone();
