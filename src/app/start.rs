@@ -95,7 +95,8 @@ pub(super) async fn start(
     }
     let (name, incarnation) = (&settings.cluster.node, node.driver.me().0.0);
     let state = faces.state_place.as_ref().map(ToString::to_string);
-    tracing::info!(node = name, incarnation, state, control = %node.control.local_addr(), "ready");
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    tracing::info!(node = name, incarnation, state, workers, control = %node.control.local_addr(), "ready");
     Ok(Running {
         settings,
         store: node.store,

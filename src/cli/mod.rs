@@ -21,6 +21,7 @@ mod taken;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -123,35 +124,44 @@ pub fn main() -> ExitCode {
         eprintln!("wayfarer: no command after --: give one, or leave -- out to run the sidecar alone");
         return ExitCode::from(USAGE);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("wayfarer: the runtime cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    runtime.block_on(dispatch(cli.command))
-}
-
-async fn dispatch(command: Command) -> ExitCode {
-    match command {
-        Command::Run(args) => run(args).await,
-        Command::Demo(args) => wayfarer_demo::run(args).await,
-        Command::Shop => wayfarer_demo::shop::run().await,
+    match cli.command {
+        Command::Run(args) => run(args),
+        Command::Demo(args) => wait_for(wayfarer_demo::run(args)),
+        Command::Shop => wait_for(wayfarer_demo::shop::run()),
         Command::Instance(args) => instance::become_it(&args),
-        Command::Init(args) => init::init(args).await,
+        Command::Init(args) => wait_for(init::init(args)),
         Command::Check(args) => check::check(&args),
-        Command::Status(args) => ask::status(args).await,
-        Command::Sessions(args) => ask::sessions(args).await,
-        Command::Rebalance(args) => ask::rebalance(args).await,
-        Command::Checkin(args) => ask::check_in(args).await,
-        Command::Mode(args) => mode::mode(args).await,
-        Command::Cordon(args) => ask::cordon(args).await,
-        Command::Drain(args) => ask::drain(args).await,
+        Command::Status(args) => wait_for(ask::status(args)),
+        Command::Sessions(args) => wait_for(ask::sessions(args)),
+        Command::Rebalance(args) => wait_for(ask::rebalance(args)),
+        Command::Checkin(args) => wait_for(ask::check_in(args)),
+        Command::Mode(args) => wait_for(mode::mode(args)),
+        Command::Cordon(args) => wait_for(ask::cordon(args)),
+        Command::Drain(args) => wait_for(ask::drain(args)),
     }
 }
 
-async fn run(args: RunArgs) -> ExitCode {
+fn wait_for(what: impl Future<Output = ExitCode>) -> ExitCode {
+    on_workers(half_of_the_cpus(), what)
+}
+
+/// What a sidecar takes by default: the instance beside it needs the others.
+fn half_of_the_cpus() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cpus / 2).max(1)
+}
+
+fn on_workers(workers: usize, what: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+        Ok(runtime) => runtime.block_on(what),
+        Err(error) => {
+            eprintln!("wayfarer: the runtime cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
     let mut configuration = args.configuration;
     configuration.set.extend(args.app.map(|app| format!("app.address={app}")));
     let loaded = match configuration::load(&configuration) {
@@ -163,11 +173,14 @@ async fn run(args: RunArgs) -> ExitCode {
         }
     };
     loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
-    match crate::app::run(loaded.settings, args.command).await {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("wayfarer: {error}");
-            ExitCode::FAILURE
+    let workers = loaded.settings.runtime.workers.unwrap_or_else(half_of_the_cpus);
+    on_workers(workers, async {
+        match crate::app::run(loaded.settings, args.command).await {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                eprintln!("wayfarer: {error}");
+                ExitCode::FAILURE
+            }
         }
-    }
+    })
 }

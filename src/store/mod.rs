@@ -30,7 +30,7 @@ use unwritten::{Unwritten, bytes_of};
 use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
-use wayfarer_engine::residence::{AdoptionRule, Gate, Resident, Table};
+use wayfarer_engine::residence::{AdoptionRule, Came, Gate, Resident, Table};
 use wayfarer_engine::session::{Class, Content, Missing, VariableId};
 use wayfarer_engine::wire::resp::Protocol;
 
@@ -230,10 +230,8 @@ impl Store {
             if let Some(memory) = self.memory.as_ref().filter(|_| wrote_something || matches!(tried, Tried::Ended)) {
                 memory.weigh(&mut held.weight, &resident.session, op.size_bytes() as u64);
             }
-            let adopt = from.filter(|_| resident.arrived(from, boot_us, &self.rule));
-            if from.is_none() {
-                resident.arrived(None, boot_us, &self.rule);
-            }
+            let follows = resident.arrived(from, Came::Operation, boot_us, &self.rule);
+            let adopt = from.filter(|_| follows);
             resident.used_us = boot_us;
             let is_critical = match (unwritten, was) {
                 (Some(unwritten), Some(was)) if wrote_something => unwritten.changed(id, resident, was, op, boot_us),
@@ -272,7 +270,7 @@ impl Store {
     pub fn arrived(&self, session: &[u8], from: Incarnation, now: Now) -> bool {
         self.residents.get_mut(session).is_some_and(|mut held| {
             let resident = &mut held.resident;
-            resident.is_open() && resident.arrived(Some(from), now.boot_us, &self.rule)
+            resident.is_open() && resident.arrived(Some(from), Came::Request, now.boot_us, &self.rule)
         })
     }
 

@@ -30,6 +30,13 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn it_serves_with_as_many_threads_as_it_is_told() {
+    let cluster = cluster().set(&["runtime.workers=3"]);
+    let log = cluster.start("a", &[]).log_text();
+    assert!(log.contains("workers=3"), "{log}");
+}
+
+#[test]
 fn a_directory_that_cannot_be_opened_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("text.db"), "this is not a database, it is a letter to somebody".repeat(100)).unwrap();

@@ -58,7 +58,7 @@ fn free_port() -> Result<u16, String> {
 }
 
 impl Server {
-    /// Starts a server on these CPUs (`0` or `0,1`), empty.
+    /// Starts a server on these CPUs (`0` or `0,1`), with a worker on each, empty.
     pub fn start(kind: Kind, binary: &str, cpus: &str) -> Result<Server, String> {
         let port = free_port()?;
         let folder = std::env::temp_dir().join(format!("wayfarer-compare-{}-{port}", std::process::id()));
@@ -79,9 +79,10 @@ impl Server {
                     "[http]\nenabled = false\n[state]\nlisten = \"127.0.0.1:{port}\"\n\
                      keys = [{{ pattern = \"sess:{{session}}\", layout = \"opaque\" }}]\n\
                      [cluster]\nnode = \"a\"\ncontrol = \"127.0.0.1:{}\"\ndirectory = \"sqlite:{}\"\n[admin]\nenabled = false\n\
-                     [log]\nlevel = \"warn\"\n",
+                     [runtime]\nworkers = {}\n[log]\nlevel = \"warn\"\n",
                     free_port()?,
                     folder.join("directory.db").display(),
+                    cpus.split(',').count(),
                 );
                 let config = folder.join("wayfarer.toml");
                 fs::write(&config, text).map_err(failed)?;

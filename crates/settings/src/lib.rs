@@ -20,6 +20,7 @@ pub mod keys;
 mod kind;
 mod later;
 mod listen;
+mod lookup;
 mod mistake;
 mod overlap;
 mod pattern;
@@ -43,7 +44,7 @@ pub use mistake::{Complaint, Mistake};
 pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
 pub use settings::{
-    Admin, App, Child, Cluster, Drain, Handover, Http, InstanceAddress, Log, Probe, Settings, State, StateListener,
+    Admin, App, Child, Cluster, Drain, Handover, Http, InstanceAddress, Log, Probe, Runtime, Settings, State, StateListener,
 };
 pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, HostPort, Numbering, Upstream, UpstreamPlace, UpstreamTls};

@@ -151,6 +151,7 @@ fn toml_example(setting: &Setting) -> String {
         "state.upstream_key_file" => "\"/etc/wayfarer/client.key\"",
         "cluster.node" => "\"a\"",
         "cluster.lost_after_ms" => "60000",
+        "runtime.workers" => "2",
         "policy.variable[].name" => "\"cart_*\"",
         "policy.variable[].class" => "\"carried\"",
         "policy.variable[].impact" => "\"critical\"",

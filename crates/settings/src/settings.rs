@@ -34,6 +34,7 @@ pub struct Settings {
     pub policy: Policy,
     pub admin: Admin,
     pub probe: Probe,
+    pub runtime: Runtime,
     pub log: Log,
 }
 
@@ -228,6 +229,13 @@ pub struct Admin {
 pub struct Probe {
     /// Port 0: any free one; `None`: nowhere.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[runtime]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Runtime {
+    /// Threads that serve; `None`: half of the CPUs, at least one.
+    pub workers: Option<usize>,
 }
 
 /// `[log]`.

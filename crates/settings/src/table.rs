@@ -8,6 +8,8 @@
 
 pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
+pub(crate) use crate::lookup::field_of_one;
+pub use crate::lookup::{names_in, setting};
 use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
@@ -240,7 +242,13 @@ pub static TABLE: &[Setting] = &[
     row("state.keys[].instance_name", OPTION, None, "Option of the preset aspnetcore: its InstanceName."),
     row("state.keys[].table", OPTION, None, "Option of the preset axum-session: its table."),
     row("state.keys[].version", OPTION, None, "Option of the presets for Django: VERSION of the cache."),
-    row("state.merge_by", words::<MergeBy>(), None, "For merge: what tells whose read a write rests on. See README."),
+    row(
+        "state.merge_by",
+        words::<MergeBy>(),
+        None,
+        "With merge: what tells whose read a write rests on. connection: each connection of the instance serves one request at a \
+         time. request: the HTTP face sees all requests, and each writes its session before its answer ends.",
+    ),
     row("state.listener", Kind::List, Some("[]"), "More listeners of the state face."),
     row("state.listener[].listen", Kind::ListenAt, None, "Where it listens, as state.listen."),
     row(
@@ -463,35 +471,12 @@ pub static TABLE: &[Setting] = &[
         None,
         "Where /livez, /readyz and /metrics alone are answered, for other machines. Not set: nowhere.",
     ),
+    row(
+        "runtime.workers",
+        count(1, 256),
+        None,
+        "Threads that serve. Not set: half of the CPUs, for the instance needs the others, but at least one.",
+    ),
     row("log.format", words::<LogFormat>(), Some("text"), "How log lines are written."),
     row("log.level", words::<LogLevel>(), Some("info"), "The least important lines that are logged."),
 ];
-
-/// The row of `key`.
-pub fn setting(key: &str) -> Option<&'static Setting> {
-    TABLE.iter().find(|setting| setting.key == key)
-}
-
-/// The row of `key`, which is a field of a list of [`Kind::Sources`], written as if there were no list: `http.session.cookie`.
-pub(crate) fn field_of_one(key: &str) -> Option<(&'static Setting, &'static Setting)> {
-    let (list, leaf) = key.rsplit_once('.')?;
-    let list = setting(list).filter(|setting| matches!(setting.kind, Kind::Sources))?;
-    Some((list, setting(&format!("{}[].{leaf}", list.key))?))
-}
-
-/// The names that may stand directly in `section` (empty: at the top), each once.
-pub fn names_in(section: &str) -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = Vec::new();
-    for setting in TABLE {
-        let rest = if section.is_empty() {
-            Some(setting.key)
-        } else {
-            setting.key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
-        };
-        let name = rest.and_then(|rest| rest.split('.').next()).map(|name| name.trim_end_matches("[]"));
-        if let Some(name) = name.filter(|name| !names.contains(name)) {
-            names.push(name);
-        }
-    }
-    names
-}

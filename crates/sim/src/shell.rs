@@ -12,7 +12,7 @@ use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
 use wayfarer_engine::node::message::Proposer;
 use wayfarer_engine::node::{Input, Purpose, Verdict};
 use wayfarer_engine::plan::Impact;
-use wayfarer_engine::residence::Table;
+use wayfarer_engine::residence::{Came, Table};
 use wayfarer_engine::rest::copy::Before;
 
 /// How long a node works on an operation, on its own clock.
@@ -61,7 +61,7 @@ impl World {
         let names = operation.kind.keys(keys);
         let (attempt, adopt, impact) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {
             Some(resident) => {
-                let adopt = resident.arrived(visit.from, now.boot_us, &rule);
+                let adopt = resident.arrived(visit.from, Came::Operation, now.boot_us, &rule);
                 let before = Before::of(&resident.session, names.iter(), false);
                 let attempt = run(operation.kind, resident, now.unix_ms, keys);
                 let changes = matches!(attempt, Attempt::Ran { .. }) && operation.kind.changes();

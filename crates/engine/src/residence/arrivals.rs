@@ -1,12 +1,15 @@
 //! Who asks for a session, and when it should follow them.
 //!
-//! It moves nothing: the owner asks it at each operation, and a handover takes the restlessness along. An *arrival* is an operation
-//! that comes at least [`AdoptionRule::gap_us`] after the one before it from the same node; what comes sooner belongs to it, for one
-//! request has several operations.
+//! It moves nothing: the owner asks it at each operation, and a handover takes the restlessness along.
+//!
+//! An *arrival* is a request that the HTTP face of a node has announced; operations from there belong to announced requests until
+//! there are some elsewhere. Where nothing is announced it is an operation. In both cases what comes within
+//! [`AdoptionRule::gap_us`] after an arrival at the same node belongs to it, for one request has several operations, and one page
+//! several requests.
 //!
 //! Behind a balancer that spreads the requests of one session, an instance that thinks for longer than the gap between two
-//! operations makes one request look like several, and the session would follow each. So whether it was right to follow shows
-//! afterwards, and the session remembers:
+//! operations makes one request look like several where none is announced, and the session would follow each. So whether it was
+//! right to follow shows afterwards, and the session remembers:
 //!
 //! | arrivals while it stayed | it leaves to follow the clients | it leaves otherwise |
 //! |---|---|---|
@@ -40,7 +43,16 @@ pub struct AdoptionRule {
     pub residence_us_min: u64,
 }
 
-/// See the head of this file.
+/// What has come in at a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Came {
+    /// A request that will have operations, as its HTTP face says.
+    Request,
+    /// An operation, of whichever request.
+    Operation,
+}
+
+/// See the head of this file. Small, for each session has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Arrivals {
     /// Where the last one was; `None`: here.
@@ -49,8 +61,10 @@ pub struct Arrivals {
     /// How many there were one after the other.
     run: u16,
     /// How many since the session came, here and elsewhere.
-    here: u16,
-    elsewhere: u16,
+    here: u8,
+    elsewhere: u8,
+    /// Whether requests are announced where the last one was.
+    announced: bool,
     /// How often it has followed in vain, one after the other.
     restlessness: u8,
     /// Whether it is to follow now.
@@ -63,11 +77,20 @@ impl Arrivals {
         Arrivals { restlessness: restlessness.min(RESTLESSNESS_MAX), ..Arrivals::default() }
     }
 
-    /// Notes an operation that came in at this node (`None`) or at another. True if that other should adopt the session, which came
+    /// Notes what came in at this node (`None`) or at another. True if that other should adopt the session, which came
     /// here at `opened_us`, now.
-    pub(super) fn note(&mut self, from: Option<Incarnation>, opened_us: u64, now_us: u64, rule: &AdoptionRule) -> bool {
+    pub(super) fn note(
+        &mut self,
+        from: Option<Incarnation>,
+        came: Came,
+        opened_us: u64,
+        now_us: u64,
+        rule: &AdoptionRule,
+    ) -> bool {
         let goes_on = self.from == from && self.run > 0;
-        if !goes_on || now_us.saturating_sub(self.counted_us) >= rule.gap_us {
+        self.announced = came == Came::Request || (goes_on && self.announced);
+        let counts = came == Came::Request || !self.announced;
+        if !goes_on || (counts && now_us.saturating_sub(self.counted_us) >= rule.gap_us) {
             self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
             (self.from, self.counted_us) = (from, now_us);
             self.count(from.is_none());
@@ -79,7 +102,7 @@ impl Arrivals {
     }
 
     fn count(&mut self, here: bool) {
-        if self.here.max(self.elsewhere) == u16::MAX {
+        if self.here.max(self.elsewhere) == u8::MAX {
             // Their ratio counts, and what is long ago counts less.
             (self.here, self.elsewhere) = (self.here / 2, self.elsewhere / 2);
         }
@@ -99,6 +122,7 @@ impl Arrivals {
 
 #[cfg(test)]
 mod tests {
+    use super::Came::{Operation, Request};
     use super::*;
     use crate::ids::Epoch;
 
@@ -111,19 +135,39 @@ mod tests {
     fn arrivals_are_counted_however_dense_operations_are() {
         let first_adoption = |step_us: u64| {
             let mut arrivals = Arrivals::default();
-            assert!(!arrivals.note(Some(B), 0, 0, &RULE));
-            (1..).map(|n| n * step_us).find(|at| arrivals.note(Some(B), 0, *at, &RULE))
+            assert!(!arrivals.note(Some(B), Operation, 0, 0, &RULE));
+            (1..).map(|n| n * step_us).find(|at| arrivals.note(Some(B), Operation, 0, *at, &RULE))
         };
         // A burst of any density is one arrival for 20 ms; the third begins at 40 ms.
         assert_eq!([1_000, 5_000, 20_000, 300_000].map(first_adoption), [40_000, 40_000, 40_000, 600_000].map(Some));
 
         let mut arrivals = Arrivals::default();
         for at in (0..100).map(|n| n * 30_000) {
-            let two = [at, at + 20_000].map(|at| arrivals.note(Some(B), 0, at, &RULE));
+            let two = [at, at + 20_000].map(|at| arrivals.note(Some(B), Operation, 0, at, &RULE));
             assert_eq!(two, [false; 2], "one is missing");
             let elsewhere = if at % 60_000 == 0 { None } else { Some(C) };
-            assert!(!arrivals.note(elsewhere, 0, at + 25_000, &RULE), "elsewhere: counted anew");
+            assert!(!arrivals.note(elsewhere, Operation, 0, at + 25_000, &RULE), "elsewhere: counted anew");
         }
+    }
+
+    #[test]
+    fn operations_of_announced_requests_are_no_arrivals() {
+        let mut arrivals = Arrivals::default();
+        let mut now_us = 0;
+        for _ in 0..2 {
+            now_us += RULE.gap_us;
+            assert!(!arrivals.note(Some(B), Request, 0, now_us, &RULE));
+            for _ in 0..10 {
+                now_us += RULE.gap_us;
+                assert!(!arrivals.note(Some(B), Operation, 0, now_us, &RULE));
+            }
+        }
+        assert!(arrivals.note(Some(B), Request, 0, now_us + RULE.gap_us, &RULE), "the third request");
+        assert!(arrivals.note(Some(B), Operation, 0, now_us + RULE.gap_us, &RULE), "and its operations say so too");
+        assert!(!arrivals.note(None, Operation, 0, now_us + RULE.gap_us, &RULE));
+        // C announces nothing.
+        let at_c = [1, 2, 3].map(|n| arrivals.note(Some(C), Operation, 0, now_us + (1 + n) * RULE.gap_us, &RULE));
+        assert_eq!(at_c, [false, false, true]);
     }
 
     /// How often a session follows, with so many operations a request, each an arrival of its own.
@@ -132,7 +176,7 @@ mod tests {
         for at in requests {
             for _ in 0..operations {
                 now_us += RULE.gap_us;
-                if arrivals.note((at != owner).then_some(at), 0, now_us, &RULE) {
+                if arrivals.note((at != owner).then_some(at), Operation, 0, now_us, &RULE) {
                     (owner, arrivals, follows) = (at, Arrivals::of_newcomer(arrivals.restlessness()), follows + 1);
                 }
             }
@@ -156,11 +200,11 @@ mod tests {
     #[test]
     fn only_following_makes_restless_and_it_has_a_bound() {
         let mut arrivals = Arrivals::of_newcomer(2);
-        assert!(!arrivals.note(Some(B), 0, 0, &RULE) && arrivals.restlessness() == 2, "drained or rebalanced");
+        assert!(!arrivals.note(Some(B), Operation, 0, 0, &RULE) && arrivals.restlessness() == 2, "drained or rebalanced");
         let wild = Arrivals::of_newcomer(u8::MAX);
         assert_eq!((wild.restlessness(), Arrivals { called: true, elsewhere: 1, ..wild }.restlessness()), (8, 8));
-        let mut long = Arrivals { here: u16::MAX, elsewhere: u16::MAX, ..Arrivals::default() };
-        assert!(!long.note(None, 0, 1, &RULE));
-        assert_eq!((long.here, long.elsewhere), (u16::MAX / 2 + 1, u16::MAX / 2));
+        let mut long = Arrivals { here: u8::MAX, elsewhere: u8::MAX, ..Arrivals::default() };
+        assert!(!long.note(None, Operation, 0, 1, &RULE));
+        assert_eq!((long.here, long.elsewhere), (u8::MAX / 2 + 1, u8::MAX / 2));
     }
 }

@@ -15,7 +15,7 @@
 
 pub mod arrivals;
 
-pub use arrivals::AdoptionRule;
+pub use arrivals::{AdoptionRule, Came};
 
 use crate::bugs::{self, Bug};
 use crate::directory::Location;
@@ -91,9 +91,9 @@ impl Resident {
         self.gate == Gate::Open || (bugs::on(Bug::AnswerWhileFrozen) && matches!(self.gate, Gate::Frozen(_)))
     }
 
-    /// Notes an operation that came in at this node (`None`) or at another. True if that other should adopt the session now.
-    pub fn arrived(&mut self, from: Option<Incarnation>, now_us: u64, rule: &AdoptionRule) -> bool {
-        self.arrivals.note(from, self.opened_us, now_us, rule)
+    /// Notes what came in at this node (`None`) or at another. True if that other should adopt the session now.
+    pub fn arrived(&mut self, from: Option<Incarnation>, came: Came, now_us: u64, rule: &AdoptionRule) -> bool {
+        self.arrivals.note(from, came, self.opened_us, now_us, rule)
     }
 
     /// How often this session has followed its clients in vain, to be taken along when it leaves now.
