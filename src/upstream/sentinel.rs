@@ -102,8 +102,8 @@ pub(super) async fn reach(dialer: &Dialer, sentinels: &Sentinels) -> io::Result<
 /// Hears of failovers from every sentinel for as long as it is polled.
 pub(super) async fn listen(dialer: &Arc<Dialer>, sentinels: &Sentinels) {
     let mut hearing = JoinSet::new();
-    for sentinel in sentinels.at.iter().cloned() {
-        let (dialer, sentinels) = (dialer.clone(), sentinels.clone());
+    for sentinel in &sentinels.at {
+        let (dialer, sentinel, sentinels) = (dialer.clone(), sentinel.clone(), sentinels.clone());
         hearing.spawn(async move {
             loop {
                 if let Err(error) = hear(&dialer, &sentinel, &sentinels).await {
