@@ -55,6 +55,7 @@ pub(super) async fn start(
     let Listeners { control, admin: admin_listener, probe: probe_listener } = bind(&settings).await?;
     faces_can_listen(&settings).await?;
     let mut tasks = JoinSet::new();
+    dialer.clone().map(|dialer| tasks.spawn(dialer.follow_master()));
     let node = join(&settings, Arc::new(control), dialer.clone(), &mut tasks).await?;
     let flights = settings.state.merge_by.filter(|_| settings.state.enabled).map(|by| Arc::new(Flights::new(by)));
     tasks.spawn(keep_small(metrics.clone(), node.directory.clone(), flights.clone()));
