@@ -363,8 +363,9 @@ async fn finish(mut running: Running, all_left: bool) {
         }
     }
     running.stop_all.send_replace(true);
+    drop(running.alive);
     let all = async { while running.tasks.join_next().await.is_some() {} };
-    // The driver ends when the last handle is dropped, which is after this: so not all tasks end by themselves.
+    // Not all of them end by themselves.
     drop(tokio::time::timeout(Duration::from_millis(200), all).await);
     running.tasks.shutdown().await;
     running.directory.release();

@@ -103,6 +103,7 @@ pub(super) async fn start(
         store: node.store,
         operations: talk.operations,
         driver: node.driver,
+        alive: node.alive,
         directory: node.directory,
         admin,
         draining,
@@ -185,6 +186,8 @@ struct Joined {
     rest: Option<Arc<AtRest>>,
     bus: Arc<Bus>,
     passage: Arc<Passage>,
+    /// The driver ends when this is dropped.
+    alive: watch::Sender<()>,
     dialer: Option<Arc<Dialer>>,
 }
 
@@ -253,10 +256,28 @@ async fn join(
         .await
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
     lives_in.send_replace(Some(driver.me()));
-    tasks.spawn(loop_.run());
+    let alive = on_its_own_thread(loop_, tasks)?;
     let for_sieve = (store.clone(), directory.clone() as Arc<dyn Directory>);
     bus.set_sieve(Sieve { store: for_sieve.0, directory: for_sieve.1, standing: driver.standing(), rest: rest.clone() });
-    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage, dialer })
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage, dialer, alive })
+}
+
+/// Runs the driver beside the workers: however long these take over clients' scripts and values, the lease is renewed. It ends when
+/// the sender is dropped, for such a thread cannot be cancelled.
+fn on_its_own_thread(driver: Driver<traffic::Mail>, tasks: &mut JoinSet<()>) -> Result<watch::Sender<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(cannot("the thread of the lease cannot start"))?;
+    let (alive, mut dead) = watch::channel(());
+    tasks.spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = driver.run() => {}
+                // Nothing is ever sent.
+                _ = dead.changed() => {}
+            }
+        });
+    });
+    Ok(alive)
 }
 
 /// What talks to other nodes.

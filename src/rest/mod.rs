@@ -16,7 +16,6 @@
 //! A key of another database than 0 has that number before its name within its session; here the two are parted: key and guard are
 //! in that database of the upstream. Which databases the service uses is known by its operations ([`databases`]).
 //!
-//! Longer than 400 lines because each question to the upstream has the reader of its answer beside it.
 //! Bounds: [`CONNECTIONS`] connections; the engine bounds batches under way; [`PARTS_MAX`] and `value_bytes_max` what is loaded.
 //! Longer than 400 lines because all that the upstream is asked stands together.
 //! Invariant: *one owner*: nothing is written without its guard in the same step.

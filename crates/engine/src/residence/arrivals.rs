@@ -12,7 +12,7 @@
 //! operations makes one request look like several where none is announced, and the session would follow each. So whether it was
 //! right to follow shows afterwards, and the session remembers:
 //!
-//! | arrivals while it stayed | it leaves to follow the clients | it leaves otherwise |
+//! | arrivals while it stayed, before those that call it away | it leaves to follow the clients | it leaves otherwise |
 //! |---|---|---|
 //! | at least [`SETTLED_MIN`] here, [`SETTLED`] for each elsewhere | restlessness 0: they had settled | as before |
 //! | fewer | one more, up to [`RESTLESSNESS_MAX`] | as before |
@@ -63,7 +63,7 @@ pub struct Arrivals {
     counted_us: u64,
     /// How many there were one after the other.
     run: u16,
-    /// How many since the session came, here and elsewhere.
+    /// How many since the session came, here and elsewhere; the run that goes on elsewhere is not counted yet.
     here: u8,
     elsewhere: u8,
     /// Whether requests are announced where the last one was.
@@ -96,10 +96,15 @@ impl Arrivals {
             Came::Operation if self.announced => rule.gap_us.max(REQUEST_US_MAX),
             _ => rule.gap_us,
         };
+        if !goes_on && self.from.is_some() {
+            self.count_elsewhere();
+        }
         if !goes_on || now_us.saturating_sub(self.counted_us) >= gap_us {
             self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
             (self.from, self.counted_us) = (from, now_us);
-            self.count(from.is_none());
+            if from.is_none() {
+                self.count_here();
+            }
         }
         let needed = rule.arrivals.saturating_mul(1 << self.restlessness).min(u32::from(u16::MAX));
         self.called =
@@ -107,13 +112,24 @@ impl Arrivals {
         self.called
     }
 
-    fn count(&mut self, here: bool) {
-        if self.here.max(self.elsewhere) == u8::MAX {
-            // Their ratio counts, and what is long ago counts less.
-            (self.here, self.elsewhere) = (self.here / 2, self.elsewhere / 2);
+    fn count_here(&mut self) {
+        if self.here == u8::MAX {
+            self.halve();
         }
-        let counter = if here { &mut self.here } else { &mut self.elsewhere };
-        *counter += 1;
+        self.here += 1;
+    }
+
+    fn count_elsewhere(&mut self) {
+        let run = u8::try_from(self.run).unwrap_or(u8::MAX);
+        if self.elsewhere.checked_add(run).is_none() {
+            self.halve();
+        }
+        self.elsewhere = self.elsewhere.saturating_add(run);
+    }
+
+    /// Their ratio counts, and what is long ago counts less.
+    fn halve(&mut self) {
+        (self.here, self.elsewhere) = (self.here / 2, self.elsewhere / 2);
     }
 
     /// What the session takes along if it leaves now.
@@ -203,6 +219,18 @@ mod tests {
         let spread = |operations| follows([A, B, C].into_iter().cycle().take(3_000), operations);
         // 3, 6, 12, 24, 48 in a row: as often as a request has more operations than that.
         assert_eq!([1, 2, 3, 4, 8, 20, 40].map(spread), [0, 0, 1, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_session_follows_clients_that_settle_again_after_they_did_not() {
+        for restlessness in 0..=RESTLESSNESS_MAX {
+            let mut arrivals = Arrivals::of_newcomer(restlessness);
+            let at = |n: u64| n * RULE.gap_us;
+            assert!((1..=100).all(|n| !arrivals.note(None, Operation, 0, at(n), &RULE)));
+            let called = (101..).find(|n| arrivals.note(Some(B), Operation, 0, at(*n), &RULE));
+            assert_eq!(called, Some(100 + (3 << restlessness)));
+            assert_eq!(arrivals.restlessness(), 0, "after {restlessness}");
+        }
     }
 
     #[test]
