@@ -21,6 +21,7 @@
 mod asked;
 mod mode;
 mod outlook;
+mod places;
 pub mod view;
 
 use crate::control::BytesSent;
@@ -221,6 +222,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz, /metrics, /drain and /api/v1/…") })
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn(no_web_pages))
+        .layer(axum::middleware::from_fn(places::of_this_machine))
+        .layer(axum::middleware::from_fn(places::named_once))
 }
 
 /// A page in a browser of this machine can send orders to the loopback, and a browser says so; no operator's tool does.
@@ -238,6 +241,7 @@ pub fn probe_router(admin: Arc<Admin>) -> Router {
     probes(admin)
         .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz and /metrics") })
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn(places::named_once))
 }
 
 /// An answer that somebody who mistyped can read.

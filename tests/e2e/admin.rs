@@ -53,6 +53,28 @@ fn health_and_metrics() {
 }
 
 #[test]
+fn a_request_says_for_which_place_it_is() {
+    let a = cluster().start("a", &[]);
+    let ask = |line: &str, hosts: &[&str]| {
+        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        let answer = http::send(a.admin, &format!("{line}\r\n{hosts}Content-Length: 0\r\nConnection: close\r\n\r\n")).unwrap();
+        let why: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
+        (answer.status, why["error"].as_str().unwrap_or_default().to_owned())
+    };
+    let here = a.admin.to_string();
+    for (line, hosts) in [("POST /drain HTTP/1.1", vec![]), ("GET /livez HTTP/1.1", vec![here.as_str(), here.as_str()])] {
+        let (status, why) = ask(line, &hosts);
+        assert!(status == 400 && why.contains("one Host header"), "{line}: {status} {why}");
+    }
+    for line in ["POST /drain HTTP/1.1", "GET /api/v1/sessions HTTP/1.1", "GET /metrics HTTP/1.0"] {
+        let (status, why) = ask(line, &["evil.example"]);
+        assert!(status == 421 && why.contains("localhost"), "{line}: {status} {why}");
+    }
+    assert_eq!(ask("GET /api/v1/status HTTP/1.1", &["localhost"]).0, 200);
+    assert_eq!(ask("GET /readyz HTTP/1.0", &[]).0, 200, "and nothing drains");
+}
+
+#[test]
 fn readiness_fails_in_a_drain_and_liveness_does_not() {
     let cluster = Cluster::new(KEYS).set(&["drain.settle_ms=1000"]);
     let (mut a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
