@@ -52,6 +52,17 @@ fn folders_use_only_what_lies_below_them() {
 }
 
 #[test]
+fn modules_name_only_what_their_row_allows() {
+    hold(rules::modules_name);
+    hold(rules::modules_are_in_order);
+}
+
+#[test]
+fn every_wall_has_code_behind_it() {
+    hold(rules::walls_stand);
+}
+
+#[test]
 fn pure_crates_depend_on_nothing_that_touches_the_world() {
     hold(rules::manifests);
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use wayfarer_settings::{InstanceAddress, ListenAt};
+use wayfarer_settings::ListenAt;
 
 /// How often an instance that has not accepted a connection yet is looked at.
 const FIRST_LOOKS: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const LATER_LOOKS: Duration = Duration::from_secs(1);
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks again and again whether the instance accepts connections, and says so.
-pub(super) async fn watch_instance(address: InstanceAddress, state: watch::Sender<InstanceState>) {
+pub(super) async fn watch_instance(address: ListenAt, state: watch::Sender<InstanceState>) {
     loop {
         let accepts = matches!(tokio::time::timeout(LOOK_PATIENCE, connects(&address)).await, Ok(Ok(())));
         state.send_if_modified(|state| {
@@ -40,10 +40,10 @@ pub(super) async fn watch_instance(address: InstanceAddress, state: watch::Sende
     }
 }
 
-async fn connects(address: &InstanceAddress) -> std::io::Result<()> {
+async fn connects(address: &ListenAt) -> std::io::Result<()> {
     match address {
-        InstanceAddress::Tcp(address) => TcpStream::connect(address).await.map(drop),
-        InstanceAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
+        ListenAt::Tcp(address) => TcpStream::connect(address).await.map(drop),
+        ListenAt::Unix(path) => UnixStream::connect(path).await.map(drop),
     }
 }
 

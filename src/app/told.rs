@@ -9,7 +9,7 @@ use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::{InstanceAddress, Settings};
+use wayfarer_settings::{ListenAt, Settings};
 
 pub(super) fn adoption_rule(settings: &Settings) -> AdoptionRule {
     AdoptionRule {
@@ -67,8 +67,8 @@ fn rest_settings(settings: &Settings) -> RestSettings {
 pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
     let from = &settings.http;
     let app = match &settings.app.address {
-        InstanceAddress::Tcp(address) => http::InstanceAddress::Tcp(*address),
-        InstanceAddress::Unix(path) => http::InstanceAddress::Unix(path.clone()),
+        ListenAt::Tcp(address) => http::InstanceAddress::Tcp(*address),
+        ListenAt::Unix(path) => http::InstanceAddress::Unix(path.clone()),
     };
     http::HttpFaceSettings {
         close_ms_max: from.close_ms_max,

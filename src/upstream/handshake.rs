@@ -13,6 +13,7 @@ use wayfarer_settings::Upstream;
 /// The replies of a handshake are short.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
+/// What an error reply to the handshake means.
 pub(super) const REFUSED: &str = "it refuses the handshake: look at user, password and database in [state] upstream";
 
 /// Chooses a protocol.
@@ -27,16 +28,16 @@ pub fn select(upstream: &Upstream, db: u8) -> Vec<Bytes> {
 }
 
 /// Signs in, if there is a password.
-pub(super) fn auth(upstream: &Upstream) -> Option<Vec<Bytes>> {
+pub fn auth(upstream: &Upstream) -> Option<Vec<Bytes>> {
     let password = upstream.password.as_ref()?;
     let user = upstream.user.iter().map(|user| Bytes::copy_from_slice(user.as_bytes()));
     let password = Bytes::copy_from_slice(password.expose().as_bytes());
     Some([Bytes::from_static(b"AUTH")].into_iter().chain(user).chain([password]).collect())
 }
 
+/// What is said before the first command of somebody who speaks so and uses this database.
 pub(super) fn handshake(upstream: &Upstream, protocol: Protocol, db: u8) -> Vec<Vec<Bytes>> {
-    let mut requests = Vec::new();
-    requests.extend(auth(upstream));
+    let mut requests = Vec::from_iter(auth(upstream));
     if protocol == Protocol::Resp3 {
         requests.push(hello(protocol));
     }

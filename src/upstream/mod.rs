@@ -21,7 +21,7 @@ mod sentinel;
 mod tls;
 mod wire;
 
-pub use handshake::{hello, select};
+pub use handshake::{auth, hello, select};
 pub use tls::Unfit;
 pub use wire::Wire;
 
@@ -64,9 +64,7 @@ impl Dialer {
 
     /// Connects; nothing of Redis has been said.
     pub async fn connect(&self) -> io::Result<Wire> {
-        let connected = tokio::time::timeout(CONNECT, self.reach()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        self.note(&connected);
-        connected
+        self.in_time(self.reach()).await
     }
 
     /// Connects and signs in. Database 0 is the one that the upstream's URL names.
@@ -78,10 +76,14 @@ impl Dialer {
                 perform(&mut wire, &handshake(&dialer.upstream, protocol, database), REFUSED).await?;
                 Ok(wire)
             };
-            let dialled = tokio::time::timeout(CONNECT, dialling).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            dialer.note(&dialled);
-            dialled
+            dialer.in_time(dialling).await
         }
+    }
+
+    async fn in_time(&self, connecting: impl Future<Output = io::Result<Wire>>) -> io::Result<Wire> {
+        let connected = tokio::time::timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.note(&connected);
+        connected
     }
 
     async fn reach(&self) -> io::Result<Wire> {
@@ -101,7 +103,7 @@ impl Dialer {
     }
 
     /// What an operator can mend is said once, until it has changed. Addresses are not named: they are the operator's business.
-    fn note<T>(&self, outcome: &io::Result<T>) {
+    fn note(&self, outcome: &io::Result<Wire>) {
         let reason = match outcome {
             Ok(_) => None,
             Err(error) => match error.kind() {

@@ -18,8 +18,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use wayfarer_certificates::{Fault, Which};
 use wayfarer_settings::UpstreamTls;
 
 /// A setting that cannot be used, as only a look at its file tells.
@@ -39,9 +41,15 @@ impl fmt::Display for Unfit {
     }
 }
 
-const CA: &str = "state.upstream_ca_file";
-const CERTIFICATE: &str = "state.upstream_cert_file";
-const KEY: &str = "state.upstream_key_file";
+impl From<Fault> for Unfit {
+    fn from(fault: Fault) -> Unfit {
+        let setting = match fault.file {
+            Which::Certificate => "state.upstream_cert_file",
+            Which::Key => "state.upstream_key_file",
+        };
+        Unfit { setting, message: fault.message, remedy: fault.remedy }
+    }
+}
 
 /// See the head of this file.
 pub(super) struct Tls {
@@ -66,19 +74,7 @@ impl Tls {
         let builder = builder.with_root_certificates(roots(settings.ca_file.as_deref())?);
         let config = match &settings.client {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = certificates(certificate, CERTIFICATE)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| Unfit {
-                    setting: KEY,
-                    message: format!("{}: {}", key.display(), said(&error)),
-                    remedy: "name a PEM file with a private key that has no passphrase",
-                })?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| Unfit {
-                    setting: KEY,
-                    message: error.to_string(),
-                    remedy: "name the key that belongs to state.upstream_cert_file",
-                })?
-            }
+            Some(files) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(files.read()?))),
         };
         Ok(Tls { connector: TlsConnector::from(Arc::new(config)), name })
     }
@@ -94,36 +90,24 @@ impl Tls {
     }
 }
 
-fn said(error: &pem::Error) -> String {
-    match error {
-        pem::Error::NoItemsFound => "there is none in it".to_owned(),
-        pem::Error::Io(error) => error.to_string(),
-        _ => "it is not PEM".to_owned(),
-    }
-}
-
-fn certificates(file: &Path, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, Unfit> {
-    let wrong = |why: String| Unfit {
-        setting,
-        message: format!("{}: {why}", file.display()),
-        remedy: "name a PEM file with certificates",
-    };
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-    match read {
-        Ok(found) if found.is_empty() => Err(wrong(said(&pem::Error::NoItemsFound))),
-        Ok(found) => Ok(found),
-        Err(error) => Err(wrong(said(&error))),
-    }
-}
-
 /// Who is believed.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, Unfit> {
     let mut roots = RootCertStore::empty();
-    let unfit = |message: String| Unfit { setting: CA, message, remedy: "name a PEM file with the authority's certificates" };
+    let setting = "state.upstream_ca_file";
+    let unfit = |message: String| Unfit { setting, message, remedy: "name a PEM file with the authority's certificates" };
     match file {
         Some(file) => {
-            for certificate in certificates(file, CA)? {
-                roots.add(certificate).map_err(|error| unfit(format!("{}: {error}", file.display())))?;
+            let wrong = |why: String| unfit(format!("{}: {why}", file.display()));
+            let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+            let found = read.map_err(|error| match error {
+                pem::Error::Io(error) => wrong(error.to_string()),
+                _ => wrong("it is not PEM".to_owned()),
+            })?;
+            if found.is_empty() {
+                return Err(wrong("there is no certificate in it".to_owned()));
+            }
+            for certificate in found {
+                roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
             }
         }
         None => {

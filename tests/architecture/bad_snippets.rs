@@ -2,7 +2,7 @@
 
 use crate::{
     rules::{self, Rule},
-    tables::{CODEC_FILE, LINES_MAX, LINES_WITHOUT_REASON_MAX, REASON},
+    tables::{CODEC_FILE, LINES_MAX, LINES_WITHOUT_REASON_MAX, MODULES, REASON, WALLS},
     tree::Tree,
 };
 
@@ -75,19 +75,32 @@ fn walls_see_every_way_to_name_a_thing() {
 }
 
 #[test]
-fn walls_between_the_folders_of_the_product() {
-    let in_store = |code: &str, expected: &[(&str, &str)]| check(rules::walls, &[("src/store/table.rs", code)], expected);
+fn modules_of_the_product() {
+    let in_store = |code: &str, expected: &[(&str, &str)]| check(rules::modules_name, &[("src/store/table.rs", code)], expected);
     in_store("use crate::driver::Clock;", &[("src/store/table.rs:1", "crate::driver")]);
     in_store("use crate::{telemetry::x, app::Y};", &[("src/store/table.rs:1", "crate::app")]);
     in_store("use super::super::cli::Run;", &[("src/store/table.rs:1", "crate::cli")]);
     in_store("use super::shard::Shard; use wayfarer_engine::ids::Epoch; use crate::telemetry::names;", &[]);
-    check(rules::walls, &[("src/store.rs", "use crate::admin;")], &[("src/store.rs:1", "crate::admin")]);
-    check(rules::walls, &[("src/storefront/a.rs", "use crate::admin;")], &[]);
-    for folder in ["state_face", "control", "driver", "admin"] {
-        let path = format!("src/{folder}/mod.rs");
-        let place = format!("{path}:2");
-        check(rules::walls, &[(&path, "use crate::store::Table;\nuse crate::app::App;")], &[(&place, "crate::app")]);
+    check(rules::walls, &[("src/store.rs", "use tokio::spawn;")], &[("src/store.rs:1", "tokio")]);
+    check(rules::walls, &[("src/storefront/a.rs", "use tokio::spawn;")], &[]);
+    check(rules::modules_name, &[("src/storefront/a.rs", HEAD)], &[("src/storefront/a.rs:1", "not in the table")]);
+    for module in MODULES {
+        let path = format!("src/{}/a.rs", module.name);
+        let named: String = MODULES.iter().map(|other| format!("use crate::{}::X;\n", other.name)).collect();
+        let lines = MODULES.iter().zip(1..).filter(|(other, _)| other.name != module.name && !module.may.contains(&other.name));
+        let expected: Vec<(String, String)> =
+            lines.map(|(other, line)| (format!("{path}:{line}"), format!("crate::{}", other.name))).collect();
+        let expected: Vec<(&str, &str)> = expected.iter().map(|(place, word)| (place.as_str(), word.as_str())).collect();
+        check(rules::modules_name, &[(&path, &named)], &expected);
     }
+}
+
+#[test]
+fn walls_have_code_behind_them() {
+    let file = |folder: &str| if folder.ends_with(".rs") { folder.to_owned() } else { format!("{folder}/mod.rs") };
+    let one_less: Vec<String> = WALLS.iter().skip(1).map(|wall| file(wall.folder)).collect();
+    let one_less: Vec<(&str, &str)> = one_less.iter().map(|path| (path.as_str(), HEAD)).collect();
+    check(rules::walls_stand, &one_less, &[(&format!("{}:1", WALLS[0].folder), "without code")]);
 }
 
 #[test]

@@ -49,6 +49,44 @@ pub fn walls(tree: &Tree) -> Vec<String> {
     findings
 }
 
+/// A module names of the others what its row allows; one without a row has no place yet.
+pub fn modules_name(tree: &Tree) -> Vec<String> {
+    let mut findings = Vec::new();
+    for file in tree.production() {
+        let Some((entry, _)) = file.path.strip_prefix("src/").and_then(|inside| inside.split_once('/')) else { continue };
+        let Some(module) = MODULES.iter().find(|module| module.name == entry) else {
+            findings.push(format!("{}:1: `{entry}` is not in the table of modules: say there what it may name", file.path));
+            continue;
+        };
+        for path in named(&file.production_code(), &module_of(&file.path)) {
+            let [root, other] = path.segments.as_slice() else { continue };
+            let is_module = root == "crate" && other != entry && MODULES.iter().any(|module| module.name == other);
+            if is_module && !module.may.contains(&other.as_str()) {
+                findings.push(format!("{}:{}: names `crate::{other}`: {}", file.path, path.line, module.because));
+            }
+        }
+    }
+    findings
+}
+
+/// The table itself: each module names only those before it, so there is no circle.
+pub fn modules_are_in_order(_: &Tree) -> Vec<String> {
+    let is_before = |at: usize, name: &str| MODULES.iter().take(at).any(|module| module.name == name);
+    let rows = MODULES.iter().enumerate();
+    let late =
+        rows.flat_map(|(at, module)| module.may.iter().filter(move |name| !is_before(at, name)).map(move |name| (module, name)));
+    late.map(|(module, name)| {
+        format!("tests/architecture/tables.rs:1: `{}` may name `{name}`, which is not before it", module.name)
+    })
+    .collect()
+}
+
+/// A wall around code that has moved away keeps nothing, and says nothing.
+pub fn walls_stand(tree: &Tree) -> Vec<String> {
+    let empty = WALLS.iter().filter(|wall| !tree.production().any(|file| is_under(&file.path, wall.folder)));
+    empty.map(|wall| format!("{}:1: a wall without code behind it: change the table of walls", wall.folder)).collect()
+}
+
 fn is_under(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || (rest == ".rs" && !folder.ends_with(".rs")))

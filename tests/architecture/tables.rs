@@ -55,14 +55,23 @@ pub const WALLS: &[Wall] = &[
         because: "settings turn text into values and do nothing else",
     },
     Wall {
+        folder: "crates/script/src",
+        never: &["tokio", "std::net", "std::fs", "std::process", "std::thread", "std::env", "SystemTime", "rand", "getrandom"],
+        because: "a script reaches nothing but its session, and ends the same wherever it runs",
+    },
+    Wall {
+        folder: "crates/identity/src",
+        never: &["tokio", "std::net", "std::fs", "std::process", "std::thread", "std::env", "Instant", "SystemTime"],
+        because: "which session a request belongs to follows from the request alone",
+    },
+    Wall {
+        folder: "crates/certificates/src",
+        never: &["tokio", "std::net", "std::thread", "Instant", "SystemTime"],
+        because: "certificates are read from files, and from nothing else",
+    },
+    Wall {
         folder: "src/store",
         never: &[
-            "crate::state_face",
-            "crate::control",
-            "crate::driver",
-            "crate::admin",
-            "crate::cli",
-            "crate::app",
             "tokio",
             "wayfarer_settings",
             "wayfarer_directory",
@@ -74,28 +83,77 @@ pub const WALLS: &[Wall] = &[
         because: "the store is synchronous and knows only the engine",
     },
     Wall {
-        folder: "src/telemetry",
-        never: &[
-            "crate::store",
-            "crate::state_face",
-            "crate::control",
-            "crate::driver",
-            "crate::admin",
-            "crate::cli",
-            "crate::app",
-        ],
-        because: "telemetry is used by all and knows none of them",
-    },
-    Wall { folder: "src/state_face", never: &["crate::cli", "crate::app", "crate::admin"], because: "arrows point down only" },
-    Wall { folder: "src/control", never: &["crate::cli", "crate::app", "crate::admin"], because: "arrows point down only" },
-    Wall { folder: "src/driver", never: &["crate::cli", "crate::app", "crate::admin"], because: "arrows point down only" },
-    Wall { folder: "src/admin", never: &["crate::cli", "crate::app"], because: "arrows point down only" },
-    Wall { folder: "src/app.rs", never: &["crate::cli"], because: "arrows point down only" },
-    Wall { folder: "src/app", never: &["crate::cli"], because: "arrows point down only" },
-    Wall {
         folder: "src/main.rs",
         never: &["tokio", "wayfarer_engine", "wayfarer::app", "wayfarer::store"],
         because: "main turns a result into an exit code",
+    },
+];
+
+/// What the code under `src/NAME` names of the other modules beside it: these and no others.
+pub struct Module {
+    pub name: &'static str,
+    pub may: &'static [&'static str],
+    pub because: &'static str,
+}
+
+/// Every module of the product, the lower ones first: each names only some of those above its row.
+pub const MODULES: &[Module] = &[
+    Module { name: "telemetry", may: &[], because: "it is used by all and knows none of them" },
+    Module { name: "upstream", may: &[], because: "the upstream is reached without a word of who wants it" },
+    Module { name: "store", may: &["telemetry"], because: "the store knows only the engine" },
+    Module { name: "control", may: &["telemetry"], because: "the control channel does not know what messages mean" },
+    Module { name: "questions", may: &[], because: "questions are joined to answers, whatever is asked" },
+    Module { name: "rest", may: &["telemetry", "upstream"], because: "what is at rest is stored as it is told, whoever owns it" },
+    Module { name: "passage", may: &["rest", "upstream"], because: "the way is chosen without those who go it" },
+    Module { name: "driver", may: &["passage", "rest", "store", "telemetry"], because: "arrows point down only" },
+    Module {
+        name: "bus",
+        may: &["driver", "rest", "store", "telemetry"],
+        because: "subscribers are told of what has happened, and change nothing",
+    },
+    Module {
+        name: "rebalance",
+        may: &["driver", "questions", "store"],
+        because: "who gives is asked and told; sessions and their moves are the driver's",
+    },
+    Module {
+        name: "operations",
+        may: &["bus", "driver", "passage", "questions", "rest", "store", "telemetry"],
+        because: "an operation asks the driver, and sends by what it is given",
+    },
+    Module {
+        name: "state_face",
+        may: &["bus", "driver", "passage", "telemetry", "upstream"],
+        because: "the state face knows no owner: operations go to whom it is given",
+    },
+    Module {
+        name: "admin",
+        may: &["control", "driver", "operations", "rebalance", "store", "telemetry"],
+        because: "arrows point down only",
+    },
+    Module {
+        name: "app",
+        may: &[
+            "admin",
+            "bus",
+            "control",
+            "driver",
+            "operations",
+            "passage",
+            "questions",
+            "rebalance",
+            "rest",
+            "state_face",
+            "store",
+            "telemetry",
+            "upstream",
+        ],
+        because: "arrows point down only",
+    },
+    Module {
+        name: "cli",
+        may: &["admin", "app", "driver", "upstream"],
+        because: "a command starts the product, or asks one that runs",
     },
 ];
 

@@ -158,10 +158,13 @@ fn check_names_what_is_wrong_with_certificates() {
     assert_eq!(check(&right).0, Some(0), "{}", check(&right).1);
     for (lines, expected) in [
         (file("ca", "nowhere.pem"), "wayfarer.toml:4: state.upstream_ca_file: cannot read"),
-        (file("ca", "letter"), "state.upstream_ca_file: "),
+        (file("ca", "letter"), "there is no certificate in it; name a PEM file with the authority's certificates"),
         (file("cert", "client.pem"), "wayfarer.toml:4: state.upstream_cert_file: state.upstream_key_file is not set"),
-        ([file("cert", "client.pem"), file("key", "server.key")].concat(), "state.upstream_key_file: "),
-        ([file("cert", "client.pem"), file("key", "client.pem")].concat(), "state.upstream_key_file: "),
+        (
+            [file("cert", "client.pem"), file("key", "server.key")].concat(),
+            "state.upstream_key_file: the private key is not that of",
+        ),
+        ([file("cert", "client.pem"), file("key", "client.pem")].concat(), "client.pem holds a certificate and no private key"),
         (format!("upstream = \"redis://h\"\n{}", file("ca", "ca.pem")), "state.upstream_ca_file: has no meaning without TLS"),
     ] {
         let (code, said) = check(&lines);

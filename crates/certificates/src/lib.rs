@@ -1,11 +1,12 @@
-//! Certificate and key files (PEM): what a TLS server presents to its clients, and what is wrong with the files.
+//! Certificate and key files (PEM): what is shown to the other side of TLS, and what is wrong with the files.
 //!
 //! It reads the two files and nothing else; it opens no socket, reads no clock (an expired certificate is not noticed) and never
-//! shows a byte of a key. The settings ask it whether named files can be used, the HTTP face loads them and looks whether they changed.
+//! shows a byte of a key. The settings ask it whether named files can be used, the HTTP face loads what it shows its clients and
+//! looks whether that changed, and whoever reaches the upstream loads what is shown there.
 //!
 //! | file | must hold |
 //! |---|---|
-//! | certificate | the server's certificate, then those of the authorities between it and the root, each `BEGIN CERTIFICATE` |
+//! | certificate | the own certificate, then those of the authorities between it and the root, each `BEGIN CERTIFICATE` |
 //! | key | the one private key of that certificate, not encrypted: PKCS#8, RSA or SEC1; RSA, ECDSA P-256 or P-384, Ed25519 |
 //!
 //! Invariant: what [`Files::read`] returns is a pair: the key is that of the first certificate.
@@ -85,7 +86,7 @@ impl Files {
             Err(Error::InconsistentKeys(_)) => Err(unusable(
                 Which::Key,
                 "the private key is not that of the first certificate",
-                "name the key with which that certificate was requested; the server's own certificate comes first in its file",
+                "name the key with which that certificate was requested; it comes first in its file, before its authorities'",
             )),
             Err(_) => Err(unusable(
                 Which::Certificate,
@@ -107,12 +108,13 @@ impl Files {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let fault = |message: String, remedy| Fault { file: Which::Certificate, message, remedy };
-    let text = read(path).map_err(|message| fault(message, "name a readable PEM file with the server's certificate chain"))?;
+    let text = read(path).map_err(|message| fault(message, "name a readable PEM file with the certificate chain"))?;
     let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).take(CHAIN_MAX + 1).collect();
     match chain {
-        Ok(chain) if chain.len() > CHAIN_MAX => {
-            Err(fault(format!("{} has more than {CHAIN_MAX} certificates", path.display()), "leave out those that clients have"))
-        }
+        Ok(chain) if chain.len() > CHAIN_MAX => Err(fault(
+            format!("{} has more than {CHAIN_MAX} certificates", path.display()),
+            "leave out those that the other side has",
+        )),
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) if PrivateKeyDer::from_pem_slice(&text).is_ok() => Err(fault(
             format!("{} holds a private key and no certificate", path.display()),

@@ -1,9 +1,9 @@
 //! A client's connection as pingora reads and writes it: a socket, with or without TLS, that tells when bytes came.
 //!
-//! What it adds to a socket: the bytes that were read to see how it begins; a small buffer, so that header and body of a short answer are one write; the count of reads that found
-//! something, with which the connection tells an idle client from a slow one; and the end of a WebSocket that its instance knows
-//! nothing of: when the connection asks for it, a close frame is put between two frames, and pingora reads the end. It never looks at
-//! a payload. The connection makes it.
+//! What it adds to a socket: the bytes that were read to see how it begins; a small buffer, so that header and body of a short
+//! answer are one write; the count of reads that found something, with which the connection tells an idle client from a slow one;
+//! and the end of a WebSocket that its instance knows nothing of: when the connection asks for it, a close frame is put between two
+//! frames, and pingora reads the end. It never looks at a payload. The connection makes it.
 //!
 //! ```text
 //! passing ──farewell asked, between two frames──► telling ──frame sent──► waiting ──client closes, LAST_WORD_TIME──► ended

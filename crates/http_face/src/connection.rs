@@ -39,12 +39,12 @@ const PROBES: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::ZERO,
 };
 
-/// How long a connection may do what.
+/// How long a connection may do what, and how long its headers may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
+pub(crate) struct Bounds {
     pub(crate) idle: Duration,
     pub(crate) header: Duration,
-    /// Not a time, but of the same kind: the longest header, in bytes.
+    /// The longest header.
     pub(crate) header_bytes_max: usize,
     /// A pause of the client.
     pub(crate) stalled: Duration,
@@ -109,18 +109,18 @@ impl Arrival {
 
     /// As [`Arrival::overdue`] for a stream of HTTP/2, whose header is whole. Pingora has no timeout for its body, so a pause is noticed
     /// here: within twice its time, and whoever pauses, also an instance that takes no more.
-    pub(crate) async fn overdue_stream(&self, times: Times) -> &'static str {
+    pub(crate) async fn overdue_stream(&self, bounds: Bounds) -> &'static str {
         let stalled = async {
             while !self.is_taken.load(Ordering::Relaxed) {
                 let before = self.pieces.load(Ordering::Relaxed);
-                sleep(times.stalled).await;
+                sleep(bounds.stalled).await;
                 if self.pieces.load(Ordering::Relaxed) == before && !self.is_taken.load(Ordering::Relaxed) {
                     return names::BODIES_TOO_SLOW;
                 }
             }
             std::future::pending().await
         };
-        let Some(request) = times.request else { return stalled.await };
+        let Some(request) = bounds.request else { return stalled.await };
         timeout(request, stalled).await.unwrap_or(names::REQUESTS_OVERDUE)
     }
 
@@ -150,7 +150,7 @@ impl Arrival {
     }
 
     /// Returns the metric of a deadline that has passed; never, if none does.
-    async fn overdue(&self, times: Times) -> &'static str {
+    async fn overdue(&self, bounds: Bounds) -> &'static str {
         let reads = &self.signals;
         let before = reads.count();
         let whole = async {
@@ -158,14 +158,14 @@ impl Arrival {
                 // What came with the request before has no read of its own.
                 () = self.header_whole.notified() => return None,
                 () = reads.more_than(before) => {}
-                () = sleep(times.idle) => return Some(names::IDLE_CLOSED),
+                () = sleep(bounds.idle) => return Some(names::IDLE_CLOSED),
             }
-            timeout(times.header, self.header_whole.notified()).await.is_err().then_some(names::HEADERS_OVERDUE)
+            timeout(bounds.header, self.header_whole.notified()).await.is_err().then_some(names::HEADERS_OVERDUE)
         };
         if let Some(name) = whole.await {
             return name;
         }
-        let Some(request) = times.request else { return std::future::pending().await };
+        let Some(request) = bounds.request else { return std::future::pending().await };
         sleep(request).await;
         if self.is_websocket.load(Ordering::Relaxed) { std::future::pending().await } else { names::REQUESTS_OVERDUE }
     }
@@ -189,6 +189,15 @@ pub(crate) struct Leaving {
     pub(crate) shutdown: watch::Receiver<bool>,
 }
 
+/// What one connection, of whichever HTTP, is served with.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) peer: Peer,
+    pub(crate) proxy: Arc<HttpProxy<Exchange>>,
+    pub(crate) bounds: Bounds,
+    pub(crate) leaving: Leaving,
+}
+
 /// The client of a fresh connection, as the PROXY protocol says it; `None`: it must be closed.
 pub(crate) async fn proxied(stream: &mut TcpStream, peer: Peer, time_max: Duration) -> Option<Peer> {
     let client =
@@ -206,14 +215,8 @@ pub(crate) fn prepare(stream: &TcpStream) -> bool {
 }
 
 /// Serves HTTP/1 on `stream` until it is closed. `first` are the bytes of it that were read already.
-pub(crate) async fn serve<T: Transport>(
-    stream: T,
-    first: FirstBytes,
-    peer: Peer,
-    proxy: Arc<HttpProxy<Exchange>>,
-    times: Times,
-    leaving: Leaving,
-) {
+pub(crate) async fn serve<T: Transport>(stream: T, first: FirstBytes, service: Service) {
+    let Service { peer, proxy, bounds, leaving } = service;
     let signals = Arc::new(Signals::default());
     let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, first, Arc::clone(&signals))));
     loop {
@@ -226,7 +229,7 @@ pub(crate) async fn serve<T: Transport>(
         let done = tokio::select! {
             biased;
             done = proxy.process_new_http(session, &leaving.shutdown) => done,
-            overdue = arrival.overdue(times) => {
+            overdue = arrival.overdue(bounds) => {
                 metrics::counter!(overdue).increment(1);
                 return;
             }

@@ -11,7 +11,7 @@
 //! Invariant: when `run` returns, or its future is dropped, no client's connection is left. (Pingora's watchers of idle
 //! connections to the instance end by themselves within `pool_idle_ms_max`.)
 
-use crate::connection::{Leaving, Peer, Times};
+use crate::connection::{Bounds, Leaving, Peer, Service};
 use crate::exchange::Exchange;
 use crate::settings::HttpFaceSettings;
 use crate::{Sessions, access, answer, connection, greeting, names, tls};
@@ -208,7 +208,7 @@ impl HttpFace {
         shutdown: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let proxy = Arc::clone(&self.proxy);
-        let times = Times {
+        let bounds = Bounds {
             idle: Duration::from_millis(self.settings.idle_ms_max),
             header: Duration::from_millis(self.settings.header_ms_max),
             header_bytes_max: self.settings.header_bytes_max,
@@ -225,10 +225,10 @@ impl HttpFace {
         let open = Open::new();
         async move {
             let mut stream = stream;
-            let peer = if proxy_protocol { connection::proxied(&mut stream, peer, times.header).await } else { Some(peer) };
+            let peer = if proxy_protocol { connection::proxied(&mut stream, peer, bounds.header).await } else { Some(peer) };
             match peer {
                 Some(peer) if connection::prepare(&stream) => {
-                    greeting::serve(stream, peer, proxy, times, leaving, spoken).await;
+                    greeting::serve(stream, Service { peer, proxy, bounds, leaving }, spoken).await;
                 }
                 _ => tracing::debug!("a connection was closed before it was served"),
             }

@@ -13,12 +13,9 @@
 //! once on shutdown.
 
 use crate::client_stream::FirstBytes;
-use crate::connection::{self, Leaving, Peer, Times};
-use crate::exchange::Exchange;
+use crate::connection::{self, Bounds, Leaving, Service};
 use crate::tls::Tls;
 use crate::{http2, names};
-use pingora_proxy::HttpProxy;
-use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -34,27 +31,20 @@ pub(crate) struct Spoken {
 }
 
 /// Serves `stream` until it is closed.
-pub(crate) async fn serve(
-    mut stream: TcpStream,
-    peer: Peer,
-    proxy: Arc<HttpProxy<Exchange>>,
-    times: Times,
-    leaving: Leaving,
-    spoken: Spoken,
-) {
+pub(crate) async fn serve(mut stream: TcpStream, service: Service, spoken: Spoken) {
     if let Some(tls) = spoken.tls {
-        let Some((stream, is_http2)) = encrypted(&tls, stream, times, &leaving).await else { return };
+        let Some((stream, is_http2)) = encrypted(&tls, stream, service.bounds, &service.leaving).await else { return };
         return match is_http2 {
-            true => http2::serve(stream, FirstBytes::default(), peer, proxy, times, leaving).await,
-            false => connection::serve(stream, FirstBytes::default(), peer, proxy, times, leaving).await,
+            true => http2::serve(stream, FirstBytes::default(), service).await,
+            false => connection::serve(stream, FirstBytes::default(), service).await,
         };
     }
     if !spoken.http2 {
-        return connection::serve(stream, FirstBytes::default(), peer, proxy, times, leaving).await;
+        return connection::serve(stream, FirstBytes::default(), service).await;
     }
-    match first_bytes(&mut stream, times, &leaving).await {
-        Some(first) if first.unread() == PREFACE => http2::serve(stream, first, peer, proxy, times, leaving).await,
-        Some(first) => connection::serve(stream, first, peer, proxy, times, leaving).await,
+    match first_bytes(&mut stream, service.bounds, &service.leaving).await {
+        Some(first) if first.unread() == PREFACE => http2::serve(stream, first, service).await,
+        Some(first) => connection::serve(stream, first, service).await,
         None => {}
     }
 }
@@ -63,12 +53,12 @@ pub(crate) async fn serve(
 async fn encrypted(
     tls: &Tls,
     stream: TcpStream,
-    times: Times,
+    bounds: Bounds,
     leaving: &Leaving,
 ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, bool)> {
     let mut shutdown = leaving.shutdown.clone();
     let outcome = tokio::select! {
-        outcome = timeout(times.header, tls.accept(stream)) => outcome,
+        outcome = timeout(bounds.header, tls.accept(stream)) => outcome,
         _ = shutdown.wait_for(|stop| *stop) => return None,
     };
     match outcome {
@@ -82,11 +72,11 @@ async fn encrypted(
 }
 
 /// Reads until it is clear whether this is the preface; `None`: there is nobody to serve.
-async fn first_bytes(stream: &mut TcpStream, times: Times, leaving: &Leaving) -> Option<FirstBytes> {
+async fn first_bytes(stream: &mut TcpStream, bounds: Bounds, leaving: &Leaving) -> Option<FirstBytes> {
     let mut shutdown = leaving.shutdown.clone();
     let mut first = FirstBytes::default();
     let begun = tokio::select! {
-        begun = timeout(times.idle, stream.read(first.space())) => begun,
+        begun = timeout(bounds.idle, stream.read(first.space())) => begun,
         _ = shutdown.wait_for(|stop| *stop) => return None,
     };
     let Ok(begun) = begun else {
@@ -107,7 +97,7 @@ async fn first_bytes(stream: &mut TcpStream, times: Times, leaving: &Leaving) ->
             }
         }
     };
-    match timeout(times.header, whole).await {
+    match timeout(bounds.header, whole).await {
         Ok(whole) => whole.map(|()| first),
         Err(_) => {
             metrics::counter!(names::HEADERS_OVERDUE).increment(1);

@@ -21,8 +21,7 @@
 //! Invariant: when `serve` returns, or its future is dropped, no request of the connection is left.
 
 use crate::client_stream::{ClientStream, FirstBytes, Signals, Transport};
-use crate::connection::{Arrival, Leaving, Peer, Times};
-use crate::exchange::Exchange;
+use crate::connection::{Arrival, Bounds, Leaving, Service};
 use crate::names;
 use bytes::Bytes;
 use h2::Reason;
@@ -30,7 +29,6 @@ use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, handshake};
 use pingora_core::protocols::{Digest, Stream};
-use pingora_proxy::HttpProxy;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,17 +102,10 @@ impl Ledger {
 }
 
 /// Serves HTTP/2 on `stream` until it is closed. `first` are the bytes of it that were read already.
-pub(crate) async fn serve<T: Transport>(
-    stream: T,
-    first: FirstBytes,
-    peer: Peer,
-    proxy: Arc<HttpProxy<Exchange>>,
-    times: Times,
-    leaving: Leaving,
-) {
+pub(crate) async fn serve<T: Transport>(stream: T, first: FirstBytes, service: Service) {
     let signals = Arc::new(Signals::default());
     let stream = Box::new(ClientStream::new(stream, first, Arc::clone(&signals)));
-    let begun = timeout(times.header, handshake(stream, Some(options(times.header_bytes_max)))).await;
+    let begun = timeout(service.bounds.header, handshake(stream, Some(options(service.bounds.header_bytes_max)))).await;
     let Ok(begun) = begun else {
         metrics::counter!(names::HEADERS_OVERDUE).increment(1);
         return;
@@ -122,10 +113,9 @@ pub(crate) async fn serve<T: Transport>(
     let Ok(mut connection) = begun else { return };
     let mut requests = JoinSet::new();
     let start = |session, requests: &mut JoinSet<bool>| {
-        let arrival = Arrival::new(peer, &signals);
-        spawn(requests, request(session, arrival, Arc::clone(&proxy), times, leaving.clone()));
+        spawn(requests, request(session, Arrival::new(service.peer, &signals), service.clone()));
     };
-    let end = accept(&mut connection, &mut requests, start, times, &leaving).await;
+    let end = accept(&mut connection, &mut requests, start, service.bounds, &service.leaving).await;
     if matches!(end, End::Flood) {
         metrics::counter!(names::H2_FLOODS).increment(1);
         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -153,14 +143,14 @@ async fn accept(
     connection: &mut Connection,
     requests: &mut JoinSet<bool>,
     start: impl Fn(HttpSession, &mut JoinSet<bool>),
-    times: Times,
+    bounds: Bounds,
     leaving: &Leaving,
 ) -> End {
     let digest = Arc::new(Digest::default());
     let (mut ledger, mut has_said_goodbye) = (Ledger::default(), false);
     let (mut draining, mut shutdown) = (leaving.draining.clone(), leaving.shutdown.clone());
     loop {
-        let silence_max = if has_said_goodbye { LAST_FRAMES_TIME } else { times.idle };
+        let silence_max = if has_said_goodbye { LAST_FRAMES_TIME } else { bounds.idle };
         // A client that comes in a drain has its first request served, as over HTTP/1.
         let has_begun = ledger.begun > 0;
         let accepted = tokio::select! {
@@ -214,19 +204,13 @@ async fn accept(
 }
 
 /// One request, for as long as it may take; whether it had an answer.
-async fn request(
-    mut session: HttpSession,
-    arrival: Arc<Arrival>,
-    proxy: Arc<HttpProxy<Exchange>>,
-    times: Times,
-    leaving: Leaving,
-) -> bool {
+async fn request(mut session: HttpSession, arrival: Arc<Arrival>, service: Service) -> bool {
     session.req_header_mut().extensions_mut().insert(Arc::clone(&arrival));
     tokio::select! {
         biased;
         // A stream is never used again.
-        _ = proxy.process_new_http(ServerSession::new_http2(session), &leaving.shutdown) => arrival.is_answered(),
-        overdue = arrival.overdue_stream(times) => {
+        _ = service.proxy.process_new_http(ServerSession::new_http2(session), &service.leaving.shutdown) => arrival.is_answered(),
+        overdue = arrival.overdue_stream(service.bounds) => {
             metrics::counter!(overdue).increment(1);
             // The face gives it up, not the client.
             true

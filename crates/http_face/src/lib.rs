@@ -23,8 +23,8 @@
 //! | `face` | the listener, its bound, drain and shutdown |
 //! | `names` | every metric of the face |
 //!
-//! Only `exchange`, `connection`, `http2` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the process,
-//! is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
+//! Only `exchange`, `connection`, `http2` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the
+//! process, is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
 
 mod access;
 mod answer;

@@ -1,8 +1,8 @@
 //! Every metric of the HTTP face: its name, and what it counts.
 //!
 //! Nothing else in this crate writes a metric name. Labels have few fixed values (`status`: `1xx`…`5xx` or `none` when the
-//! client left before an answer; `reused`, `changed`: `true`, `false`; `outcome`: `loaded`, `refused`); invariant: no id, address, path or other text of a client is
-//! ever a label.
+//! client left before an answer; `reused`, `changed`: `true`, `false`; `outcome`: `loaded`, `refused`); invariant: no id,
+//! address, path or other text of a client is ever a label.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 

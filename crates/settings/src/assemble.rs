@@ -129,10 +129,11 @@ fn upstream(read: &mut Reader<'_>) -> Option<Upstream> {
         ["state.upstream_ca_file", "state.upstream_server_name", "state.upstream_cert_file", "state.upstream_key_file"];
     const PASSWORDS: [&str; 2] = ["state.sentinel_password", "state.sentinel_password_file"];
     let mut upstream = read.secret("state.upstream", "state.upstream_file", |url| Upstream::parse(url.expose()));
+    let [ca, server_name, certificate, key] = TLS;
     let tls = UpstreamTls {
-        ca_file: read.file("state.upstream_ca_file"),
-        server_name: read.optional_text("state.upstream_server_name"),
-        client: read.file("state.upstream_cert_file").zip(read.file("state.upstream_key_file")),
+        ca_file: read.file(ca),
+        server_name: read.optional_text(server_name),
+        client: read.file(certificate).zip(read.file(key)).map(|(certificate, key)| Files { certificate, key }),
     };
     let sentinel_password = read.secret(PASSWORDS[0], PASSWORDS[1], |password| Ok(password.clone()));
     let Some(found) = upstream.as_mut() else {
@@ -166,7 +167,6 @@ fn upstream(read: &mut Reader<'_>) -> Option<Upstream> {
         without(read, &PASSWORDS, "has no meaning: state.upstream names no sentinels", "remove it");
     }
     let is_set = |read: &Reader<'_>, key| read.located(key).is_some();
-    let [_, _, certificate, key] = TLS;
     for (one, other) in [(certificate, key), (key, certificate)] {
         if is_set(read, one) && !is_set(read, other) {
             without(read, &[one], &format!("{other} is not set"), "a client certificate needs both: set it, or remove this");

@@ -43,9 +43,7 @@ pub use listen::ListenAt;
 pub use mistake::{Complaint, Mistake};
 pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
-pub use settings::{
-    Admin, App, Child, Cluster, Drain, Handover, Http, InstanceAddress, Log, Probe, Runtime, Settings, State, StateListener,
-};
+pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Runtime, Settings, State, StateListener};
 pub use shape::{Alphabet, IdShape};
 pub use upstream::{DirectoryPlace, HostPort, Numbering, Upstream, UpstreamPlace, UpstreamTls};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};

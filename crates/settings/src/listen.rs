@@ -1,11 +1,12 @@
-//! Where the state face listens: an address, or a Unix socket and its mode.
+//! Where the state face or the instance listens: an address, or a Unix socket; and the mode of the face's own.
 //!
-//! Nothing is opened or looked at here. `values` reads an address by it; the state face binds what it says.
+//! Nothing is opened or looked at here. `values` reads an address by it; the state face binds what it says, the HTTP face connects.
 //!
 //! ```text
 //! 127.0.0.1:6379        unix:/run/wayfarer/state.sock   (also unix:///run/…)
 //! ```
-//! Invariant: a path is absolute and short enough for the system, and a mode gives no more than reading, writing and searching.
+//! Invariant: a path is short enough for the system, the state face's is absolute, and a mode gives no more than reading, writing and
+//! searching.
 
 use crate::gather::Raw;
 use crate::mistake::{Complaint, shown};
@@ -14,18 +15,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The longest path that the system takes for a Unix socket, in bytes.
-const PATH_BYTES_MAX: usize = 107;
+pub(crate) const PATH_BYTES_MAX: usize = 107;
 /// All that a mode can give.
 const MODE_MAX: u32 = 0o777;
 /// Without it the sidecar's own user could not connect.
 const MODE_OF_OWNER: u32 = 0o600;
 
-/// Where a listener of the state face is.
+/// Where a listener of the state face is, or the instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ListenAt {
-    /// TCP; port 0: any free one.
+    /// TCP; port 0: any free one, which the instance's is not.
     Tcp(SocketAddr),
-    /// A Unix socket, by its absolute path.
+    /// A Unix socket, by its path.
     Unix(PathBuf),
 }
 

@@ -11,7 +11,6 @@ use crate::gather::{Fields, Layer, Located, Origin, Raw};
 use crate::listen::{ListenAt, file_mode};
 use crate::mistake::{Complaint, Mistake};
 use crate::secret::{IdKey, Secret, can_be_read, read_secret_file};
-use crate::settings::InstanceAddress;
 use crate::table::{Kind, setting};
 use crate::values;
 use crate::words::Word;
@@ -184,9 +183,9 @@ impl<'a> Reader<'a> {
         self.required(key, read, Vec::new())
     }
 
-    pub(crate) fn instance(&mut self, key: &'static str) -> InstanceAddress {
+    pub(crate) fn instance(&mut self, key: &'static str) -> ListenAt {
         let read = |raw: &Raw, kind| matches!(kind, Kind::Instance).then(|| values::instance(raw));
-        self.required(key, read, InstanceAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))
+        self.required(key, read, ListenAt::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))
     }
 
     /// A secret from `key` or from the file that `file_key` names, whichever has the later source; read by `parse`.

@@ -11,7 +11,6 @@ use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel};
 use ipnet::IpNet;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use wayfarer_certificates::Files;
@@ -44,36 +43,8 @@ pub struct Settings {
 pub struct App {
     pub name: String,
     pub version: String,
-    pub address: InstanceAddress,
+    pub address: ListenAt,
     pub http2: bool,
-}
-
-/// Where the instance listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum InstanceAddress {
-    /// An address with its port, which is not 0.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl InstanceAddress {
-    /// The address, if it is one of the network.
-    pub fn tcp(&self) -> Option<SocketAddr> {
-        match self {
-            InstanceAddress::Tcp(address) => Some(*address),
-            InstanceAddress::Unix(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for InstanceAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            InstanceAddress::Tcp(address) => address.fmt(f),
-            InstanceAddress::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// `[http]`: the HTTP face.

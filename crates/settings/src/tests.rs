@@ -5,6 +5,7 @@ use super::*;
 use crate::table::{TABLE, setting};
 use proptest::prelude::*;
 use std::path::PathBuf;
+use wayfarer_certificates::Files;
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -449,7 +450,7 @@ fn what_is_said_of_an_upstream_beside_its_url_must_fit_it() {
     );
     let tls = upstream(&full).tls.unwrap();
     assert_eq!((tls.ca_file.as_ref(), tls.server_name.as_deref()), (Some(&file), Some("redis.internal")));
-    assert_eq!(tls.client, Some((file.clone(), file.clone())));
+    assert_eq!(tls.client, Some(Files { certificate: file.clone(), key: file.clone() }));
     let asked = upstream("upstream = \"redis-sentinel://h/m\"\nsentinel_password = \"hunter2\"");
     assert!(matches!(&asked.place, UpstreamPlace::Sentinels { password: Some(password), .. } if password.expose() == "hunter2"));
     assert!(!format!("{asked:?}").contains("hunter2"));
@@ -618,7 +619,7 @@ fn files_for_tls_are_looked_into() {
 #[test]
 fn an_instance_may_listen_at_a_unix_socket() {
     let app = |text: &str| load(&format!("app.address = \"{text}\"")).settings.app.address;
-    assert_eq!(app("unix:/run/app.sock"), InstanceAddress::Unix("/run/app.sock".into()));
+    assert_eq!(app("unix:/run/app.sock"), ListenAt::Unix("/run/app.sock".into()));
     assert_eq!(app("127.0.0.1:1").tcp(), Some(([127, 0, 0, 1], 1).into()));
     assert_eq!(app("unix:/run/app.sock").to_string(), "unix:/run/app.sock");
     for wrong in ["unix:", &format!("unix:/{}", "x".repeat(107))] {

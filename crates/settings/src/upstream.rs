@@ -13,6 +13,7 @@ use crate::mistake::{Complaint, plain};
 use crate::secret::Secret;
 use std::fmt;
 use std::path::PathBuf;
+use wayfarer_certificates::Files;
 
 /// The port of Redis where the URL names none.
 const REDIS_PORT: u16 = 6379;
@@ -58,7 +59,7 @@ pub struct UpstreamTls {
     /// The name that the server's certificate must have; `None`: the host to which the connection goes.
     pub server_name: Option<String>,
     /// The certificate of this client and its key; `None`: it shows none.
-    pub client: Option<(PathBuf, PathBuf)>,
+    pub client: Option<Files>,
 }
 
 /// The upstream Redis or Valkey.

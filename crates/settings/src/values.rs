@@ -4,15 +4,12 @@
 //! Invariant: a value that comes out is within the bounds of its row, and no complaint quotes a value of a private kind.
 
 use crate::gather::Raw;
-use crate::listen::ListenAt;
+use crate::listen::{ListenAt, PATH_BYTES_MAX};
 use crate::mistake::{Complaint, choose_from, shown};
-use crate::settings::InstanceAddress;
 use crate::table::{Shape, Unit};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 
-/// Longest path of a Unix socket, in bytes; the system's limit.
-const UNIX_PATH_BYTES_MAX: usize = 107;
 /// Networks of one setting.
 const NETWORKS_MAX: usize = 64;
 
@@ -174,15 +171,15 @@ pub(crate) fn listen_at(raw: &Raw) -> Result<ListenAt, Complaint> {
     }
 }
 
-/// Where the instance listens.
-pub(crate) fn instance(raw: &Raw) -> Result<InstanceAddress, Complaint> {
-    let (Raw::Text(text) | Raw::Bare(text)) = raw else { return address(raw).map(InstanceAddress::Tcp) };
-    let Some(path) = text.strip_prefix("unix:") else { return address(raw).map(InstanceAddress::Tcp) };
-    if path.is_empty() || path.len() > UNIX_PATH_BYTES_MAX || path.chars().any(char::is_control) {
-        let remedy = format!("write unix: and a path of 1 to {UNIX_PATH_BYTES_MAX} bytes, as in unix:/run/app.sock");
+/// Where the instance listens. The path of its socket may be relative, for it is only connected to.
+pub(crate) fn instance(raw: &Raw) -> Result<ListenAt, Complaint> {
+    let (Raw::Text(text) | Raw::Bare(text)) = raw else { return address(raw).map(ListenAt::Tcp) };
+    let Some(path) = text.strip_prefix("unix:") else { return address(raw).map(ListenAt::Tcp) };
+    if path.is_empty() || path.len() > PATH_BYTES_MAX || path.chars().any(char::is_control) {
+        let remedy = format!("write unix: and a path of 1 to {PATH_BYTES_MAX} bytes, as in unix:/run/app.sock");
         return Err(Complaint::new(format!("{} names no Unix socket", shown(text)), remedy));
     }
-    Ok(InstanceAddress::Unix(path.into()))
+    Ok(ListenAt::Unix(path.into()))
 }
 
 /// Where somebody else listens.

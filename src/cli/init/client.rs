@@ -4,8 +4,9 @@
 //! a deadline; after an error the connection is of no use.
 //! Invariant: as many replies come back as commands were sent.
 
-use crate::upstream::{Dialer, Wire};
+use crate::upstream::{Dialer, Wire, auth};
 use bytes::{Bytes, BytesMut};
+use std::io::ErrorKind;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wayfarer_engine::command::encode_request;
@@ -15,7 +16,7 @@ use wayfarer_settings::Upstream;
 /// What may be sent. AUTH and SELECT change the connection alone.
 const READS: [&str; 13] =
     ["AUTH", "SELECT", "PING", "INFO", "DBSIZE", "SCAN", "TYPE", "PTTL", "MEMORY", "STRLEN", "GETRANGE", "HLEN", "HRANDFIELD"];
-/// Connecting, and each batch of replies, may take this long.
+/// Each batch of replies may take this long.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest reply, in bytes: ten names of fields, or a page of names of keys.
 const REPLY_BYTES_MAX: usize = 8 << 20;
@@ -61,20 +62,15 @@ impl Client {
     pub(super) async fn connect(upstream: &Upstream) -> Result<Client, String> {
         let place = &upstream.place;
         let dialer = Dialer::new(upstream).map_err(|unfit| unfit.to_string())?;
-        let connecting = tokio::time::timeout(PATIENCE, dialer.connect());
-        let stream = match connecting.await {
-            Err(_) => return Err(format!("{place} does not answer within {} s", PATIENCE.as_secs())),
-            Ok(Err(error)) => return Err(format!("{place} cannot be reached: {error}")),
-            Ok(Ok(stream)) => stream,
-        };
+        let stream = dialer.connect().await.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => format!("{place} does not answer in time"),
+            _ => format!("{place} cannot be reached: {error}"),
+        })?;
         let mut client = Client { stream, input: BytesMut::new(), bytes: 0 };
-        if let Some(password) = &upstream.password {
-            let user = upstream.user.iter().map(|user| Bytes::copy_from_slice(user.as_bytes()));
-            let password = Bytes::copy_from_slice(password.expose().as_bytes());
-            let auth: Vec<Bytes> = [Bytes::from_static(b"AUTH")].into_iter().chain(user).chain([password]).collect();
-            if let Reply::Error(_) = client.one(auth).await? {
-                return Err(format!("{place} refuses the user or the password of the URL"));
-            }
+        if let Some(auth) = auth(upstream)
+            && let Reply::Error(_) = client.one(auth).await?
+        {
+            return Err(format!("{place} refuses the user or the password of the URL"));
         }
         match client.one(command([b"PING"])).await? {
             Reply::Error(text) if text.starts_with("NOAUTH") => {

@@ -46,6 +46,32 @@ impl Sessions for Announced {
     }
 }
 
+/// A client's side of an HTTP/2 connection.
+pub type Streams = h2::client::SendRequest<bytes::Bytes>;
+
+/// A client in HTTP/2 without TLS, and the task that drives its connection.
+pub async fn http2(address: SocketAddr) -> (Streams, JoinHandle<Result<(), h2::Error>>) {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (streams, connection) = within("handshake", h2::client::handshake(socket)).await.unwrap();
+    (streams, tokio::spawn(connection))
+}
+
+/// The next piece of a body in HTTP/2; `None`: there is no more.
+pub async fn piece(body: &mut h2::RecvStream) -> Option<bytes::Bytes> {
+    let piece = within("a piece", body.data()).await?.unwrap();
+    body.flow_control().release_capacity(piece.len()).unwrap();
+    Some(piece)
+}
+
+/// The whole of it.
+pub async fn text(body: &mut h2::RecvStream) -> String {
+    let mut text = Vec::new();
+    while let Some(piece) = piece(body).await {
+        text.extend_from_slice(&piece);
+    }
+    String::from_utf8(text).unwrap()
+}
+
 /// A face that runs until it is stopped or dropped.
 pub struct Face {
     pub address: SocketAddr,
