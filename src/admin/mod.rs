@@ -45,6 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use wayfarer_engine::directory::{Directory, MemberState};
+use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::node::{Input, NodeStatus};
 use wayfarer_engine::residence::Table;
 
@@ -99,6 +100,8 @@ pub struct Admin {
     pub kept_outlook: std::sync::Mutex<Option<(u64, view::Outlook)>>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
+    /// Whether a member has said that it takes other keys for those of sessions.
+    pub takes_other_keys: Box<dyn Fn(Incarnation) -> bool + Send + Sync>,
     /// Whether sessions are at rest in an upstream.
     pub has_rest: bool,
     /// Renders the metrics.
@@ -169,6 +172,7 @@ impl Admin {
             incarnation: who.0.0,
             state: state_word(*state).to_owned(),
             sessions: loads.get(who).and_then(|(_, n)| *n),
+            other_keys: (self.takes_other_keys)(*who),
         });
         Some(view::Status {
             node: self.node.clone(),

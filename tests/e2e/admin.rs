@@ -1,7 +1,7 @@
 //! The admin interface and the command line that asks it.
 
 use crate::harness::resp::Reply;
-use crate::harness::{Cluster, http, until, wayfarer};
+use crate::harness::{Cluster, Node, http, until, wayfarer};
 use crate::{KEYS, cluster, filler, hset};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -72,6 +72,25 @@ fn a_request_says_for_which_place_it_is() {
     }
     assert_eq!(ask("GET /api/v1/status HTTP/1.1", &["localhost"]).0, 200);
     assert_eq!(ask("GET /readyz HTTP/1.0", &[]).0, 200, "and nothing drains");
+}
+
+#[test]
+fn members_that_take_other_keys_for_sessions_are_named() {
+    let mut cluster = cluster();
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    cluster.keys = r#"[{ pattern = "other:{session}", layout = "hash" }]"#.to_owned();
+    let c = cluster.start("c", &[]);
+    let named = |node: &Node| -> Vec<String> {
+        let status = node.status();
+        let members = status["members"].as_array().unwrap().iter();
+        members.filter(|m| m["other_keys"] == true).map(|m| m["name"].as_str().unwrap().to_owned()).collect()
+    };
+    until("those of one mind to name the third", || (named(&a) == ["c"] && named(&b) == ["c"]).then_some(()));
+    until("the third to name the others", || (named(&c) == ["a", "b"]).then_some(()));
+    let shown = text(&wayfarer(&["status", "--admin", &a.admin.to_string()]));
+    assert_eq!(shown.lines().filter(|line| line.contains("OTHER [state] keys")).count(), 1, "{shown}");
+    let warned = a.log_text().matches("takes other keys for those of sessions").count();
+    assert_eq!(warned, 1, "{}", a.log_text());
 }
 
 #[test]
