@@ -199,7 +199,10 @@ impl Instance {
             Err(_) => {
                 tracing::warn!(patience_ms = patience.as_millis() as u64, "the instance did not end in time and is killed");
                 self.signal_group(Signal::KILL);
-                self.child.kill().await?;
+                // It may be one that it has left behind who does not end.
+                if self.child.try_wait()?.is_none() {
+                    self.child.kill().await?;
+                }
                 self.child.wait().await
             }
         }
