@@ -361,6 +361,7 @@ fn each_message_has_its_lane_and_phase() {
     stage Bulk Some(Eager)
     happened Control None
     stage Bulk Some(Eager)
+    hello Control None
     ");
 }
 
