@@ -96,7 +96,7 @@ async fn a_closed_terminal_ends_the_demo_and_everything_that_it_started() {
 async fn an_interrupted_demo_says_what_it_has_measured() {
     let redis = Redis::start().await;
     let json = tempfile::NamedTempFile::new().unwrap();
-    let arguments = ["--json", json.path().to_str().unwrap(), "--seconds", "60"];
+    let arguments = ["--json", json.path().to_str().unwrap()];
     let mut demo = command(&redis, &arguments).spawn().unwrap();
     // Its lines show the phase; nobody else knows when it measures.
     let mut shown = tokio::io::BufReader::new(demo.stdout.take().unwrap()).lines();
@@ -107,8 +107,8 @@ async fn an_interrupted_demo_says_what_it_has_measured() {
     let result: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
     assert_eq!((&result["ok"], &result["users"]), (&Value::Bool(false), &Value::from(30)), "{result}");
     assert_eq!(result["failures"], serde_json::json!(["interrupted, in the phase \"during\" of the measured run"]));
-    assert!(result["requests"].as_u64().unwrap() > 100 && result["sessions"].as_u64().unwrap() >= 30, "{result}");
-    assert!(result["seconds"].as_f64().unwrap() > 10.0 && result["latency_ms_p50_before"].is_f64(), "{result}");
+    assert!(result["requests"].as_u64().unwrap() > 30 && result["sessions"].as_u64().unwrap() >= 30, "{result}");
+    assert!(result["seconds"].as_f64().unwrap() >= 1.0 && result["latency_ms_p50_before"].is_f64(), "{result}");
     assert!(result["bytes_total"] == 0 && result["bytes_eager_percent_of_total"].is_null(), "{result}");
 }
 
