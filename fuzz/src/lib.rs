@@ -7,15 +7,15 @@
 //! |---|---|
 //! | `resp_request` | a stream of commands parses the same whole and in pieces; a reply's length too; limits hold |
 //! | `control_frame` | what decodes encodes to what decodes the same; limits hold |
-//! | `layout_split` | pieces are the value; a rewritten value reads back, versions change only with bytes |
+//! | `layout_split` | pieces are the value; a rewritten value reads back, versions change only with bytes; merges invent nothing |
 //! | `json` | of what serde_json reads, names and values are those that it finds |
 //! | `http_identity` | what names a session names a short one, alike each time; a secret is never passed by without its signature |
 //! | `settings_text` | every text is settings or named mistakes |
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
-use wayfarer_engine::session::layout;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use wayfarer_engine::session::layout::{self, merge::merge};
 use wayfarer_engine::session::{Layout, Session};
 use wayfarer_engine::wire::control;
 use wayfarer_engine::wire::resp::{RequestLimits, RequestParser, frame_len};
@@ -104,6 +104,9 @@ pub fn layout_split(data: &[u8]) {
     let values = cut(rest);
     values.iter().for_each(|value| check_split(layout, value));
     check_rewrites(layout, &values);
+    if let [read, written, present] = values.as_slice() {
+        check_merge(layout, read, written, present);
+    }
 }
 
 fn cut(mut rest: &[u8]) -> Vec<Bytes> {
@@ -160,6 +163,36 @@ fn check_rewrites(layout: Layout, values: &[Bytes]) {
         }
         before = Some((value.clone(), now));
     }
+}
+
+fn check_merge(layout: Layout, read: &Bytes, written: &Bytes, present: &Bytes) {
+    let Some(merged) = merge(layout, read, written, present) else { return };
+    if read == present {
+        assert_eq!(merged, written);
+        return;
+    }
+    if merged == written || merged == present {
+        return;
+    }
+    let pieces = |value: &Bytes| layout::split(layout, value).expect("what was merged is divided").pieces;
+    // Without punctuation, so that a JSON member is the same wherever it stands.
+    let core = |piece: &Bytes| {
+        let at = if layout == Layout::Json { piece.iter().position(|b| *b == b'"').unwrap_or(piece.len()) } else { 0 };
+        piece.slice(at..)
+    };
+    let members = |value: &Bytes| -> BTreeMap<Bytes, Bytes> {
+        let all = pieces(value).into_iter().filter(|(name, _)| !layout::is_skeleton(name));
+        all.map(|(name, piece)| (name, core(&piece))).collect()
+    };
+    let (was, wants, there) = (members(read), members(written), members(present));
+    let mut expected = there.clone();
+    for (name, piece) in &wants {
+        if was.get(name) != Some(piece) {
+            expected.insert(name.clone(), piece.clone());
+        }
+    }
+    expected.retain(|name, _| wants.contains_key(name) || !was.contains_key(name));
+    assert_eq!(members(&merged), expected, "what each has changed, and nothing else");
 }
 
 /// Any text; what serde_json takes for an object must be divided as serde_json reads it.

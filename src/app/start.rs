@@ -22,7 +22,7 @@ use crate::passage::direct::Direct;
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
 use crate::rest::AtRest;
-use crate::state_face::{self, StateFace, Understanding};
+use crate::state_face::{self, Flights, StateFace, Understanding};
 use crate::store::Store;
 use crate::telemetry;
 use crate::upstream::Dialer;
@@ -55,8 +55,10 @@ pub(super) async fn start(
     let Listeners { control, admin: admin_listener, probe: probe_listener } = bind(&settings).await?;
     faces_can_listen(&settings).await?;
     let mut tasks = JoinSet::new();
+    dialer.clone().map(|dialer| tasks.spawn(dialer.follow_master()));
     let node = join(&settings, Arc::new(control), dialer.clone(), &mut tasks).await?;
-    tasks.spawn(keep_small(metrics.clone(), node.directory.clone()));
+    let flights = settings.state.merge_by.filter(|_| settings.state.enabled).map(|by| Arc::new(Flights::new(by)));
+    tasks.spawn(keep_small(metrics.clone(), node.directory.clone(), flights.clone()));
     let (stop_all, stopping) = watch::channel(false);
     let talk = connect(&settings, &node, &stopping, &mut tasks);
     let draining = Arc::new(AtomicBool::new(false));
@@ -80,7 +82,8 @@ pub(super) async fn start(
         drain,
         drained: watch::Sender::new(None),
     });
-    let arrivals = traffic::Arrivals { operations: talk.operations.clone(), control: node.control.clone(), tasks: talk.work };
+    let (operations, control) = (talk.operations.clone(), node.control.clone());
+    let arrivals = traffic::Arrivals { operations, control, tasks: talk.work, flights };
     let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
     first_lease(&node.driver).await?;
     let faces = open_faces(&settings, arrivals, dialer, &stop_http, &stop_state).await?;
@@ -345,6 +348,7 @@ async fn open_faces(
             let face = face.with_bus(arrivals.operations.bus().clone());
             let place = face.place().map_err(cannot("[state] the listener has no address"))?;
             faces.state_place.get_or_insert(place);
+            let face = face.with_merging(arrivals.flights.clone());
             let face = face.with_passage(arrivals.operations.passage().clone());
             let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
             let stopping = stop_state.subscribe();

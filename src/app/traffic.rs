@@ -12,7 +12,7 @@ use crate::operations::seen;
 use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
-use crate::state_face::{Sessions as StateSessions, Survey, Understanding};
+use crate::state_face::{Flights, Sessions as StateSessions, Survey, Understanding};
 use crate::store::{Call, Tried};
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
@@ -279,10 +279,13 @@ pub(super) struct Arrivals {
     pub(super) operations: Arc<Operations>,
     pub(super) control: Arc<Control>,
     pub(super) tasks: Tasks,
+    /// Requests whose writes are merged, if any are.
+    pub(super) flights: Option<Arc<Flights>>,
 }
 
 impl wayfarer_http_face::Sessions for Arrivals {
     fn arriving(&self, session: &[u8]) {
+        self.flights.iter().for_each(|flights| flights.begins(session, clock::now().boot_us));
         // Where nobody owns a session there is nobody to ask.
         if !self.operations.passage().is_owners() {
             return;
@@ -323,6 +326,10 @@ impl wayfarer_http_face::Sessions for Arrivals {
                 operations.forwards().remember(&id, owner);
             }
         }));
+    }
+
+    fn left(&self, session: &[u8], answered: bool) {
+        self.flights.iter().for_each(|flights| flights.ends(session, answered, clock::now().boot_us));
     }
 }
 

@@ -33,6 +33,8 @@ fn print_line(line: std::fmt::Arguments<'_>) {
     }
 }
 
+/// A sidecar's threads where nothing else is said.
+const WORKERS_MIN: usize = 2;
 /// Usage or configuration is wrong.
 const USAGE: u8 = 2;
 
@@ -145,7 +147,7 @@ fn wait_for(what: impl Future<Output = ExitCode>) -> ExitCode {
     on_workers(half_of_the_cpus(), what)
 }
 
-/// What a sidecar takes by default: the instance beside it needs the others.
+/// At least one.
 fn half_of_the_cpus() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     (cpus / 2).max(1)
@@ -173,7 +175,8 @@ fn run(args: RunArgs) -> ExitCode {
         }
     };
     loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
-    let workers = loaded.settings.runtime.workers.unwrap_or_else(half_of_the_cpus);
+    // The instance beside it needs the others. With one alone a client's long turn would delay the lease.
+    let workers = loaded.settings.runtime.workers.unwrap_or_else(|| half_of_the_cpus().max(WORKERS_MIN));
     on_workers(workers, async {
         match crate::app::run(loaded.settings, args.command).await {
             Ok(code) => ExitCode::from(code),

@@ -18,6 +18,7 @@
 //! Invariant: a client that misbehaves costs its own bounds and nothing else.
 
 use super::lanes::Lanes;
+use super::merging::Known;
 use super::replies::{Replies, Unit};
 use super::sifting::Sifting;
 use super::socket::Socket;
@@ -74,6 +75,8 @@ pub(super) struct Client<S> {
     /// What it listens to.
     pub(super) channels: Channels,
     pub(super) sifting: Sifting,
+    /// What it has read, for writes that are merged.
+    pub(super) known: Known,
     /// After SUBSCRIBE and the like: everything is the upstream's.
     pub(super) tunnel: bool,
     /// Takes no more commands, and closes when the replies are sent.
@@ -124,6 +127,7 @@ impl<S: Sessions> Client<S> {
             barrier: None,
             channels: Channels::default(),
             sifting: Sifting::default(),
+            known: Known::default(),
             tunnel: false,
             closing: false,
             held: None,

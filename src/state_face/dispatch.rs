@@ -19,7 +19,7 @@ use super::lanes::Waiting;
 use super::replies::Unit;
 use super::sifting::Sifting;
 use super::subscriptions::Channels;
-use super::transaction::Watch;
+use super::transaction::{Then, Watch};
 use super::upstream::{Event, Link, is_blocking};
 use crate::passage::Pass;
 use crate::telemetry::names;
@@ -97,6 +97,9 @@ impl<S: Sessions> Client<S> {
 
     /// A command on sessions that have owners, or on none.
     pub(super) fn by_owner(&mut self, command: Parsed) -> Option<Parsed> {
+        if self.queue.is_some() || !matches!(&command, Parsed::Keyed(op) if op.targets().len() == 1) {
+            self.forget_named(&command);
+        }
         match command {
             Parsed::Foreign(foreign) if effect(&foreign) == Effect::Transaction => {
                 return self.transactional(foreign).map(Parsed::Foreign);
@@ -199,19 +202,21 @@ impl<S: Sessions> Client<S> {
         too_long
     }
 
-    fn on_session(&mut self, session: &Bytes, op: Op) {
+    fn on_session(&mut self, session: &Bytes, mut op: Op) {
         if self.is_too_long(&op) {
             return;
         }
+        let lesson = if self.face.merging.is_some() { self.lesson(session, &mut op) } else { None };
         let protocol = self.connection.protocol;
         let busy = !self.lanes.is_empty() && self.lanes.is_busy(&SessionId(session.clone()));
         if !busy {
-            let done = match self.replies.direct() {
+            let done = match self.replies.direct().filter(|_| lesson.is_none()) {
                 Some(out) => self.face.sessions.execute(session, &op, protocol, out),
                 None => {
                     let mut out = BytesMut::new();
                     let done = self.face.sessions.execute(session, &op, protocol, &mut out);
                     if done {
+                        lesson.iter().for_each(|lesson| self.learn(lesson, &out));
                         self.replies.push(out.freeze());
                     }
                     done
@@ -223,6 +228,10 @@ impl<S: Sessions> Client<S> {
             }
         }
         let unit = self.replies.due();
+        if let Some(mut lesson) = lesson {
+            lesson.detach();
+            self.changes.insert(unit, Then::Learn(lesson));
+        }
         self.begin(SessionId::copy_of(session), Waiting { unit, op, protocol }, busy);
     }
 

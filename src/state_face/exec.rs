@@ -135,6 +135,10 @@ impl<S: Sessions> Client<S> {
                 self.ask_sessions(survey, whole);
                 reply
             }
+            Some(Then::Learn(lesson)) => {
+                self.learn(&lesson, &reply);
+                reply
+            }
             Some(Then::GoOnUpstream) => self.with_cursor(&reply, true),
             Some(Then::MarkUpstream) => self.with_cursor(&reply, false),
             Some(Then::LearnEvents(set)) => {

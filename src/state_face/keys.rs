@@ -9,9 +9,9 @@
 //! Invariant: an operation is only handed on with every target filled in.
 
 use bytes::Bytes;
-use wayfarer_engine::command::compound::in_database;
+use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
-use wayfarer_settings::{KeyMatcher, Match, Numbering, State, Upstream};
+use wayfarer_settings::{KeyMatcher, KeyPattern, Match, Numbering, State, Upstream};
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub struct SessionKeys {
     /// The fixed name of the variable, for each pattern that has one.
     labels: Vec<Bytes>,
     numbering: Numbering,
+    merges: bool,
 }
 
 impl SessionKeys {
@@ -37,7 +38,20 @@ impl SessionKeys {
         let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
         let label = |name: Option<&str>| Bytes::copy_from_slice(name.unwrap_or_default().as_bytes());
         let labels = matcher.patterns().iter().map(|p| label(p.variable())).collect();
-        SessionKeys { matcher, labels, numbering }
+        let merges = matcher.patterns().iter().any(KeyPattern::merges);
+        SessionKeys { matcher, labels, numbering, merges }
+    }
+
+    /// Whether there are keys whose values are merged.
+    pub fn any_merges(&self) -> bool {
+        self.merges
+    }
+
+    /// Whether writes to a key are merged, by its name within its session.
+    pub fn merges(&self, name: &Bytes) -> bool {
+        let (database, key) = database_of(name);
+        let found = self.classify(database, &key);
+        found.and_then(|found| self.matcher.patterns().get(found.pattern)).is_some_and(KeyPattern::merges)
     }
 
     /// The number that stands for a database: two numbers may name the same one.

@@ -19,6 +19,7 @@
 //! | `dispatch` | what becomes of one command |
 //! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `lanes` | operations that wait, one lane a session |
+//! | `merging`, `flights` | which value a write rests on, where it is to be merged |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
 //! | `exec` | EXEC, and replies that are changed |
@@ -40,8 +41,10 @@ mod asking;
 mod connection;
 mod dispatch;
 mod exec;
+mod flights;
 mod keys;
 mod lanes;
+mod merging;
 mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
@@ -56,6 +59,7 @@ mod tunnel;
 mod understand;
 mod upstream;
 
+pub use flights::Flights;
 pub use keys::SessionKeys;
 pub use understand::Understanding;
 
@@ -154,6 +158,8 @@ struct Face<S> {
     next_id: AtomicU64,
     metrics: Metrics,
     bus: Arc<Bus>,
+    /// `None`: no write is merged.
+    merging: Option<Arc<Flights>>,
 }
 
 /// Handles that the hot path need not look up.
@@ -230,6 +236,7 @@ impl<S: Sessions> StateFace<S> {
             next_id: AtomicU64::new(1),
             metrics: Metrics::new(),
             bus,
+            merging: None,
         };
         Ok(StateFace { listener, face: Arc::new(face) })
     }
@@ -259,6 +266,14 @@ impl<S: Sessions> StateFace<S> {
     pub fn with_passage(mut self, passage: Arc<Passage>) -> StateFace<S> {
         if let Some(face) = Arc::get_mut(&mut self.face) {
             face.passage = passage;
+        }
+        self
+    }
+
+    /// Writes to keys that say so are merged on what their requests have read. Without it every write replaces all.
+    pub fn with_merging(mut self, flights: Option<Arc<Flights>>) -> StateFace<S> {
+        if let Some(face) = Arc::get_mut(&mut self.face) {
+            face.merging = flights.filter(|_| face.understanding.keys.any_merges());
         }
         self
     }

@@ -45,6 +45,7 @@ impl<S: Sessions> Client<S> {
         if !self.slow.is_empty() {
             return Some(command);
         }
+        self.forget_named(&command);
         // While operations wait this one waits too, and then its session has an owner, or this way is open again.
         let Some(pass) = self.face.passage.enter() else { return self.by_owner(command) };
         let now_us = clock::now().boot_us;

@@ -17,6 +17,7 @@
 
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
+use super::merging::Lesson;
 use super::replies::Unit;
 use super::{Sessions, Survey};
 use crate::passage::Pass;
@@ -92,6 +93,8 @@ pub(super) struct Watch {
 
 /// What becomes of a reply before the client gets it.
 pub(super) enum Then {
+    /// Nothing; but what its client knows then is noted.
+    Learn(Lesson),
     /// These are stamps: keep them, and say OK.
     Watched(SessionId, Vec<Target>),
     /// These are the replies of the keyed commands: put those of the others between them.

@@ -90,6 +90,8 @@ pub const STATE_OPERATIONS: &str = "wayfarer_state_operations_total";
 pub const STATE_CONNECTIONS: &str = "wayfarer_state_connections";
 /// Clients that were refused because there were too many.
 pub const STATE_CONNECTIONS_REFUSED: &str = "wayfarer_state_connections_refused_total";
+/// Writes to keys whose values are merged, by `outcome`: `based` on what their request had read, `not_based`: they replace all.
+pub const STATE_MERGE_WRITES: &str = "wayfarer_state_merge_writes_total";
 /// Clients that were disconnected because they did not read their replies.
 pub const STATE_CLIENTS_STALLED: &str = "wayfarer_state_clients_stalled_total";
 /// Bytes of memory that sessions use, about; shown where `[state] max_memory` is set.

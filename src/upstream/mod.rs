@@ -11,12 +11,14 @@
 //! | `wire` | a connection: with or without TLS, the same to who uses it |
 //! | `tls` | certificates, and which servers are believed |
 //! | `handshake` | what is said before the first command |
-//! | `sentinel` | where the master is |
+//! | `sentinel` | where the master is, and news of failovers |
+//! | `master` | which server is the master by the latest word; the end of connections to others |
 //!
 //! Bounds: [`CONNECT`] for all of it together; the bytes of the replies of a handshake.
 //! Invariant: under TLS no byte goes to a server whose certificate was not accepted, the password least of all.
 
 mod handshake;
+mod master;
 mod sentinel;
 mod tls;
 mod wire;
@@ -26,6 +28,8 @@ pub use tls::Unfit;
 pub use wire::Wire;
 
 use handshake::{REFUSED, handshake, perform};
+use master::Master;
+use sentinel::Sentinels;
 use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,8 +48,12 @@ pub const ELEMENTS_MAX: usize = 16 * 1024 * 1024;
 pub struct Dialer {
     upstream: Upstream,
     tls: Option<Tls>,
+    /// `None`: it is one server.
+    sentinels: Option<Sentinels>,
     /// The number of the sentinel that knew the master last.
     sentinel: AtomicUsize,
+    /// Which server is the master, where sentinels know it.
+    master: Master,
     /// Why the last connection failed before a command could be sent, so that a log has each reason once.
     refused: Mutex<Option<String>>,
 }
@@ -54,7 +62,9 @@ impl Dialer {
     /// Reads certificates, if there is TLS. The error names the setting that is wrong.
     pub fn new(upstream: &Upstream) -> Result<Arc<Dialer>, Unfit> {
         let tls = upstream.tls.as_ref().map(Tls::new).transpose()?;
-        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinel: AtomicUsize::new(0), refused: Mutex::default() }))
+        let (sentinel, master, refused) = (AtomicUsize::new(0), Master::unknown(), Mutex::default());
+        let sentinels = Sentinels::of(&upstream.place);
+        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinels, sentinel, master, refused }))
     }
 
     /// What the settings say of it.
@@ -87,9 +97,18 @@ impl Dialer {
     }
 
     async fn reach(&self) -> io::Result<Wire> {
-        match &self.upstream.place {
-            UpstreamPlace::Server(at) => self.to(at).await,
-            UpstreamPlace::Sentinels { at, master, password } => sentinel::reach(self, at, master, password.as_ref()).await,
+        match (&self.upstream.place, &self.sentinels) {
+            (_, Some(sentinels)) => sentinel::reach(self, sentinels).await,
+            (UpstreamPlace::Server(at), None) => self.to(at).await,
+            (UpstreamPlace::Sentinels { .. }, None) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Ends connections to a server that is no master any more, as soon as a sentinel says so, for as long as it is polled. Without
+    /// sentinels there is nothing to do.
+    pub async fn follow_master(self: Arc<Self>) {
+        if let Some(sentinels) = &self.sentinels {
+            sentinel::listen(&self, sentinels).await;
         }
     }
 
@@ -97,7 +116,7 @@ impl Dialer {
         let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
-            None => Ok(Wire::Tcp(stream)),
+            None => Ok(Wire::plain(stream)),
             Some(tls) => tls.over(stream, &at.host).await,
         }
     }

@@ -86,7 +86,7 @@ impl Tls {
             None => ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
         };
         let stream = self.connector.connect(name, stream).await?;
-        Ok(Wire::Tls(Box::new(stream)))
+        Ok(Wire::secured(stream))
     }
 }
 

@@ -1,9 +1,11 @@
 //! A connection to the upstream, with or without TLS: the same to whoever reads and writes it.
 //!
-//! It never buffers more than TLS needs. [`super::Dialer`] makes it.
+//! It never buffers more than TLS needs. [`super::Dialer`] makes it. One to a master ends, as if the server had closed it, when
+//! another server is the master ([`super::master`]).
 //! Invariant: what was written under TLS goes out while the connection is read, so nobody waits for the answer to a question that
 //! was not sent.
 
+use super::master::Retired;
 use bytes::BytesMut;
 use std::io;
 use std::pin::{Pin, pin};
@@ -13,14 +15,44 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// See the head of this file.
-pub enum Wire {
-    /// As it is.
+pub struct Wire {
+    stream: Stream,
+    /// Ready when it is of no use any more.
+    retired: Option<Retired>,
+}
+
+enum Stream {
     Tcp(TcpStream),
-    /// Under TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Wire {
+    /// As it is.
+    pub(super) fn plain(stream: TcpStream) -> Wire {
+        Wire { stream: Stream::Tcp(stream), retired: None }
+    }
+
+    /// Under TLS.
+    pub(super) fn secured(stream: TlsStream<TcpStream>) -> Wire {
+        Wire { stream: Stream::Tls(Box::new(stream)), retired: None }
+    }
+
+    /// The same, until `retired`.
+    pub(super) fn until(self, retired: Retired) -> Wire {
+        Wire { retired: Some(retired), ..self }
+    }
+
+    /// Its stream, unless it has ended.
+    fn open(&mut self, cx: &mut Context<'_>) -> io::Result<&mut Stream> {
+        match self.retired.as_mut().map(|retired| retired.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => {
+                self.retired = Some(Box::pin(std::future::ready(())));
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            _ => Ok(&mut self.stream),
+        }
+    }
+
     /// Writes something of `outgoing`, or reads something into `input`, whichever can be done first. False: the connection is gone.
     /// May be dropped at any time without loss.
     pub async fn exchange(&mut self, input: &mut BytesMut, outgoing: &mut BytesMut) -> bool {
@@ -48,32 +80,32 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, into),
+        match self.get_mut().open(cx)? {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, into),
         }
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+        match self.get_mut().open(cx)? {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

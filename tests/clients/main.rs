@@ -12,7 +12,8 @@
 //! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
 //! | `multiplexed.js` | ioredis, node-redis: one connection each | keys and hashes | commands; the owner of one hangs ([`multiplexed`]) |
 //!
-//! A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
+//! Each that writes its sessions whole also shows what two slow requests at a time lose, and that nothing is lost where writes are
+//! merged ([`merge`]). A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
 //!
 //! Each service moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
@@ -23,6 +24,7 @@ mod harness;
 mod hash;
 mod http_client;
 mod ledger;
+mod merge;
 mod multiplexed;
 mod roll;
 mod services;
@@ -111,6 +113,23 @@ fn hash_on_redis_rs_by_drain() {
 #[test]
 fn flask_on_a_unix_socket() {
     unix::is_served(Service::FLASK);
+}
+
+#[test]
+fn express_on_node_redis_keeps_what_two_requests_write() {
+    merge::both_survive(Service::NODE_REDIS, r#"[{ preset = "connect-redis", merge = "members" }]"#, "request");
+}
+
+#[test]
+fn flask_keeps_what_two_requests_write() {
+    merge::both_survive(Service::FLASK, r#"[{ preset = "flask-session", merge = "members" }]"#, "request");
+}
+
+/// Each of its processes has one connection for one request at a time.
+#[test]
+fn php_keeps_what_two_requests_write() {
+    let keys = r#"[{ pattern = "PHPREDIS_SESSION:{session}", layout = "php", merge = "members" }]"#;
+    merge::both_survive(Service::PHP, keys, "connection");
 }
 
 #[test]

@@ -106,5 +106,8 @@ fn what_libraries_write_is_divided() {
         let layout = [Layout::Json, Layout::Msgpack, Layout::Php][usize::from(seed[0])];
         let split = layout::split(layout, &bytes::Bytes::copy_from_slice(&seed[1..]));
         assert_eq!(split.is_some(), !whole.contains(&name.as_str()), "{name}");
+        if name.ends_with("_shared") {
+            assert!(!split.unwrap().independent, "{name}: two members share an object");
+        }
     }
 }

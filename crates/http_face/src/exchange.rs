@@ -54,12 +54,26 @@ const INSTANCE_STREAMS_MAX: usize = 100;
 /// A body may begin as slowly as it likes.
 const BODY_GRACE: Duration = Duration::from_secs(30);
 
+/// Tells of the end of a request that was announced, however it ends.
+struct Announced {
+    sessions: Arc<dyn Sessions>,
+    session: Vec<u8>,
+    answered: bool,
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.sessions.left(&self.session, self.answered);
+    }
+}
+
 /// One request.
 pub(crate) struct Request {
     arrival: Option<Arc<Arrival>>,
     begun: Instant,
     /// The session that it names.
     session: Option<Vec<u8>>,
+    announced: Option<Announced>,
     /// Bytes of its body so far.
     body_bytes: u64,
     is_websocket: bool,
@@ -101,12 +115,12 @@ impl Exchange {
         })
     }
 
-    /// Says which session is about to be used here, and returns it.
-    fn announce(&self, request: &RequestHeader) -> Option<Vec<u8>> {
-        let session = self.identity.of_request(Asked { target: request.raw_path(), headers: &request.headers })?;
+    /// Says which session is about to be used here.
+    fn announce(&self, request: &RequestHeader) -> Option<Announced> {
+        let session = self.identity.of_request(Asked { target: request.raw_path(), headers: &request.headers })?.into_owned();
         metrics::counter!(names::ARRIVALS).increment(1);
         self.sessions.arriving(&session);
-        Some(session.into_owned())
+        Some(Announced { sessions: self.sessions.clone(), session, answered: false })
     }
 
     /// Says which session the client has from this answer on, if it had another one or none. Frameworks send the cookie with
@@ -175,7 +189,7 @@ impl ProxyHttp for Exchange {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request { arrival: None, begun: now(), session: None, body_bytes: 0, is_websocket: false, ids: None }
+        Request { arrival: None, begun: now(), session: None, announced: None, body_bytes: 0, is_websocket: false, ids: None }
     }
 
     /// Pingora's way to hand the connection's context over; the header has just been read.
@@ -210,7 +224,8 @@ impl ProxyHttp for Exchange {
             });
         }
         let header = session.req_header();
-        request.session = self.announce(header);
+        request.announced = self.announce(header);
+        request.session = request.announced.as_ref().map(|announced| announced.session.clone());
         Ok(())
     }
 
@@ -333,7 +348,10 @@ impl ProxyHttp for Exchange {
         FailToProxy { error_code: sent, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, request: &mut Request) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
+        if let Some(mut announced) = request.announced.take() {
+            announced.answered = error.is_none();
+        }
         self.note(session, request);
         let status = match session.response_written().map(|answer| answer.status.as_u16() / 100) {
             Some(1) => "1xx",

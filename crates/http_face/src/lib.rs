@@ -60,4 +60,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// The instance's answer gives the client the session `now`: a new one, or (a login often changes the id) another one than
     /// `before`, which its request named. Called before the client sees the answer, with the same bounds as `arriving`.
     fn learned(&self, before: Option<&[u8]>, now: &[u8]);
+
+    /// The request for which `arriving` was called has ended. `answered`: the instance has answered it whole; if not, it may still
+    /// be at work on it. Called exactly once for each `arriving`, with the same bounds.
+    fn left(&self, session: &[u8], answered: bool);
 }

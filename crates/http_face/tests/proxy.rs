@@ -160,6 +160,31 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(face.announced.all(), expected);
 }
 
+#[tokio::test]
+async fn the_end_of_each_request_is_told_once() {
+    let app = instance(|mut client| async move {
+        while let Some(head) = client.try_head().await {
+            if head.starts_with("GET /answered ") {
+                client.send(EMPTY).await;
+            }
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    let request = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: h\r\nCookie: sid=s%3A{path}.c2ln\r\n\r\n");
+    let mut client = connect(face.address).await;
+    assert_eq!(client.ask(&request("answered")).await.0, 200);
+    client.send(&request("left")).await;
+    until("the request is announced", || face.announced.all().len() == 2).await;
+    drop(client);
+    until("its client's end is told", || face.announced.left().len() == 2).await;
+    let nobody = support::face(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), |_| {}).await;
+    assert_eq!(connect(nobody.address).await.ask(&request("refused")).await.0, 502);
+    until("the failure is told", || nobody.announced.left().len() == 1).await;
+    assert_eq!(face.announced.left(), [("answered".to_owned(), true), ("left".to_owned(), false)]);
+    assert_eq!(nobody.announced.left(), [("refused".to_owned(), false)]);
+}
+
 /// Many clients, threads and sizes at once: each gets its own answer, and its session is announced as often as it asks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_gets_what_is_another_s() {

@@ -117,6 +117,7 @@ fn state(read: &mut Reader<'_>) -> State {
         open: read.flag("state.open"),
         flush: read.flag("state.flush"),
         max_memory: read.optional_number("state.max_memory"),
+        merge_by: read.choice("state.merge_by"),
         notify_keyspace_events: read.parsed("state.notify_keyspace_events", events).unwrap_or_default(),
         script_ms_max: read.number("state.script_ms_max"),
         script_memory_bytes_max: read.count("state.script_memory_bytes_max"),

@@ -9,7 +9,7 @@ use crate::listen::ListenAt;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
 use crate::upstream::UpstreamPlace;
-use crate::words::BeginsAs;
+use crate::words::{BeginsAs, MergeBy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -32,6 +32,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     sockets(settings, &mut checks);
     strangers(settings, &mut checks);
     modes(settings, &mut checks);
+    merging(settings, &mut checks);
     checks.found
 }
 
@@ -166,6 +167,25 @@ fn strangers(settings: &Settings, checks: &mut Checks<'_>) {
     }
 }
 
+/// A write is merged on what its writer has read, so that must be known.
+fn merging(settings: &Settings, checks: &mut Checks<'_>) {
+    let merges = settings.state.keys.patterns().iter().any(KeyPattern::merges);
+    let http = &settings.http;
+    match settings.state.merge_by {
+        None if merges => {
+            let message = "merge = \"members\" needs to know whose read a write rests on: there is no state.merge_by".to_owned();
+            let remedy = "set merge_by = \"connection\" if each connection of the instance serves one request at a time (PHP, one \
+                          process a request), or \"request\" to go by the requests of the HTTP face";
+            checks.report(&["state.merge_by", "state.keys"], message, remedy);
+        }
+        Some(MergeBy::Request) if merges && (!http.enabled || http.session.is_empty()) => {
+            let message = "is \"request\", but the HTTP face does not see which session a request belongs to".to_owned();
+            checks.report(&["state.merge_by"], message, "enable [http] and set http.session, or use merge_by = \"connection\"");
+        }
+        _ => {}
+    }
+}
+
 /// What a cluster needs that begins with the upstream answering for sessions.
 fn modes(settings: &Settings, checks: &mut Checks<'_>) {
     if settings.cluster.mode == BeginsAs::Observe && settings.rest_upstream().is_none() {
@@ -215,6 +235,10 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
         }
     } else if !http.enabled {
         warn("state.enabled", "neither the state face nor the HTTP face is enabled: this node serves nobody", "enable one");
+    }
+    if state.merge_by.is_some() && !state.keys.patterns().iter().any(KeyPattern::merges) {
+        let message = "has no meaning: no entry of state.keys has merge = \"members\"";
+        warn("state.merge_by", message, "add it to an entry, or remove this");
     }
     if http.enabled && http.session.is_empty() {
         let message = "is not set: the HTTP face only proxies, and starts no fetch before the instance asks";

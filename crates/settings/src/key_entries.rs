@@ -10,7 +10,7 @@ use crate::mistake::{Mistake, shown};
 use crate::presets::{self, IndexKey, Preset};
 use crate::reader::Reader;
 use crate::settings::StateListener;
-use crate::words::ListenerSessions;
+use crate::words::{ListenerSessions, Merge};
 use wayfarer_engine::session::Layout;
 
 /// What a preset may be told, as in `state.keys[].NAME`.
@@ -96,6 +96,18 @@ fn key_entry(entry: &mut Reader<'_>, origin: &Origin, index_keys: &mut Vec<Index
     let layout = entry.choice::<Layout>("state.keys[].layout");
     let variable = entry.optional_text("state.keys[].variable");
     let database = entry.optional_number("state.keys[].database").and_then(|number| u32::try_from(number).ok());
+    let merge = entry.choice::<Merge>("state.keys[].merge");
+    let finished = |entry: &mut Reader<'_>, patterns: Vec<KeyPattern>| -> Vec<KeyPattern> {
+        let patterns: Vec<_> = patterns.into_iter().map(|pattern| pattern.in_database(database)).collect();
+        let Some(Merge::Members) = merge else { return patterns };
+        let patterns: Vec<_> = patterns.into_iter().map(KeyPattern::merging).collect();
+        if !patterns.is_empty() && !patterns.iter().any(KeyPattern::merges) {
+            let origin = entry.origin_or("state.keys[].merge", origin);
+            let remedy = "give the entry layout = \"json\", \"msgpack\" or \"php\", or remove merge";
+            entry.report(origin.mistake("has no meaning here: such values have no members", remedy));
+        }
+        patterns
+    };
     let options: Vec<(&str, Option<String>)> =
         OPTIONS.iter().map(|(name, key)| (*name, entry.optional_empty_text(key))).collect();
     let has = |entry: &Reader<'_>, key| entry.located(key).is_some();
@@ -105,7 +117,7 @@ fn key_entry(entry: &mut Reader<'_>, origin: &Origin, index_keys: &mut Vec<Index
             return Vec::new();
         };
         index_keys.append(&mut index);
-        return patterns.into_iter().map(|pattern| pattern.in_database(database)).collect();
+        return finished(entry, patterns);
     }
     for (name, key) in OPTIONS {
         if let Some(located) = entry.located(key) {
@@ -134,7 +146,7 @@ fn key_entry(entry: &mut Reader<'_>, origin: &Origin, index_keys: &mut Vec<Index
         _ if text.contains("{variable") => KeyPattern::parse(text, Layout::Key, None).map(|_| None),
         _ => KeyPattern::parse(text, Layout::Hash, None).map(|_| None),
     });
-    pattern.flatten().into_iter().map(|pattern| pattern.in_database(database)).collect()
+    finished(entry, pattern.flatten().into_iter().collect())
 }
 
 /// The patterns of a preset with its options.

@@ -71,6 +71,7 @@ pub struct KeyPattern {
     preset: Option<&'static str>,
     /// Whether all behind the first text is the session's id: the most frequent pattern has a short way.
     is_plain: bool,
+    merges: bool,
     pub(crate) prefix: String,
     /// At least one.
     pub(crate) holes: Vec<Hole>,
@@ -91,12 +92,32 @@ impl KeyPattern {
         let captures = holes.iter().any(|hole| hole.role == Role::Variable);
         let naming = naming(layout, captures, variable)?;
         let is_plain = matches!(holes.as_slice(), [only] if only.shape == IdShape::ANY && only.after.is_empty());
-        Ok(KeyPattern { text: text.to_owned(), layout, database: None, preset: None, is_plain, prefix, holes, naming })
+        Ok(KeyPattern {
+            text: text.to_owned(),
+            layout,
+            database: None,
+            preset: None,
+            is_plain,
+            merges: false,
+            prefix,
+            holes,
+            naming,
+        })
     }
 
     /// The same, for keys of this database only.
     pub fn in_database(self, database: Option<u32>) -> KeyPattern {
         KeyPattern { database, ..self }
+    }
+
+    /// The same, whose values are merged if they can be divided into members.
+    pub fn merging(self) -> KeyPattern {
+        KeyPattern { merges: self.layout.is_divided(), ..self }
+    }
+
+    /// Whether writes at a time of different members both survive.
+    pub fn merges(&self) -> bool {
+        self.merges
     }
 
     /// The same, as part of this preset.

@@ -162,6 +162,8 @@ fn toml_example(setting: &Setting) -> String {
         "state.keys[].pattern" => "\"cart:{session}\"",
         "state.keys[].layout" => "\"key\"",
         "state.keys[].variable" => "\"cart\"",
+        "state.keys[].merge" => "\"members\"",
+        "state.merge_by" => "\"request\"",
         "state.keys[].database" => "1",
         "state.keys[].prefix" => "\"myapp:\"",
         "state.keys[].namespace" => "\"spring:session\"",

@@ -9,7 +9,7 @@ use crate::listen::ListenAt;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel};
+use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel, MergeBy};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,6 +101,8 @@ pub struct State {
     pub operation_ms_max: u64,
     pub open: bool,
     pub flush: bool,
+    /// What tells whose read a write to a key with [`crate::KeyPattern::merges`] rests on.
+    pub merge_by: Option<MergeBy>,
     pub notify_keyspace_events: Classes,
     pub max_memory: Option<u64>,
     pub script_ms_max: u64,
@@ -203,7 +205,7 @@ pub struct Probe {
 /// `[runtime]`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Runtime {
-    /// Threads that serve; `None`: half of the CPUs, at least one.
+    /// Threads that serve; `None`: half of the CPUs, at least two.
     pub workers: Option<usize>,
 }
 

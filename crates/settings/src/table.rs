@@ -10,7 +10,7 @@ pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
 pub(crate) use crate::lookup::field_of_one;
 pub use crate::lookup::{names_in, setting};
-use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Word};
+use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -235,12 +235,20 @@ pub static TABLE: &[Setting] = &[
         None,
         "The name of the variable that the key is (layouts key and opaque).",
     ),
+    row("state.keys[].merge", words::<Merge>(), None, "members: writes at a time of different members both survive."),
     row("state.keys[].database", count(0, 15), None, "The only database in which these are sessions' keys. Not set: all."),
     row("state.keys[].prefix", OPTION, None, "Option of a preset: what stands before the id."),
     row("state.keys[].namespace", OPTION, None, "Option of the presets for Spring: its namespace."),
     row("state.keys[].instance_name", OPTION, None, "Option of the preset aspnetcore: its InstanceName."),
     row("state.keys[].table", OPTION, None, "Option of the preset axum-session: its table."),
     row("state.keys[].version", OPTION, None, "Option of the presets for Django: VERSION of the cache."),
+    row(
+        "state.merge_by",
+        words::<MergeBy>(),
+        None,
+        "With merge: what tells whose read a write rests on. connection: each connection of the instance serves one request at a \
+         time. request: the HTTP face sees all requests, and each writes its session before its answer ends.",
+    ),
     row("state.listener", Kind::List, Some("[]"), "More listeners of the state face."),
     row("state.listener[].listen", Kind::ListenAt, None, "Where it listens, as state.listen."),
     row(
@@ -467,7 +475,7 @@ pub static TABLE: &[Setting] = &[
         "runtime.workers",
         count(1, 256),
         None,
-        "Threads that serve. Not set: half of the CPUs, for the instance needs the others, but at least one.",
+        "Threads that serve. Not set: half of the CPUs, for the instance needs the others, but at least two.",
     ),
     row("log.format", words::<LogFormat>(), Some("text"), "How log lines are written."),
     row("log.level", words::<LogLevel>(), Some("info"), "The least important lines that are logged."),

@@ -188,6 +188,25 @@ variable = [{ name = "*", class = "carried" }, { name = "x" }]
 }
 
 #[test]
+fn merging_needs_members_and_to_know_whose_read_it_was() {
+    let keys = |more: &str| format!("[state]\nkeys = [{{ preset = \"connect-redis\", merge = \"members\" }}]\n{more}");
+    let session = "[http]\nsession = { cookie = \"connect.sid\", codec = \"express\" }";
+    for right in [keys("merge_by = \"connection\""), keys(&format!("merge_by = \"request\"\n{session}"))] {
+        let loaded = Settings::load(&sources(&right)).unwrap_or_else(|found| panic!("{}", lines(&found)));
+        assert!(loaded.settings.state.keys.patterns().iter().all(KeyPattern::merges));
+    }
+    assert!(mistakes(&keys("")).contains("w.toml:2: state.keys: merge = \"members\" needs to know"), "{}", mistakes(&keys("")));
+    assert!(mistakes(&keys("merge_by = \"request\"")).contains("does not see which session"));
+    assert!(mistakes(&keys(&format!("merge_by = \"request\"\n{session}\nenabled = false"))).contains("does not see"));
+    let unused = Settings::load(&sources("[state]\nmerge_by = \"connection\"")).unwrap().warnings;
+    assert!(lines(&unused).contains("no entry of state.keys has merge"));
+    for whole in ["{ pattern = \"s:{session}\", layout = \"hash\"", "{ preset = \"spring-session\""] {
+        let text = format!("[state]\nmerge_by = \"connection\"\nkeys = [{whole}, merge = \"members\" }}]");
+        assert!(mistakes(&text).contains("such values have no members"), "{}", mistakes(&text));
+    }
+}
+
+#[test]
 fn mistakes_of_environment_and_command_line_name_their_source() {
     let mut s = sources("");
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());

@@ -95,6 +95,30 @@ impl Word for ListenerSessions {
     const WORDS: &'static [(&'static str, Self)] = &[("keys", Self::Keys), ("all", Self::All)];
 }
 
+/// What becomes of writes to one value at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Merge {
+    /// Each leaves alone the members that its writer has not changed since it read the value.
+    Members,
+}
+
+impl Word for Merge {
+    const WORDS: &'static [(&'static str, Self)] = &[("members", Self::Members)];
+}
+
+/// What tells whose read a write rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum MergeBy {
+    /// A connection of the instance serves one request at a time.
+    Connection,
+    /// The HTTP face: while one request of a session is with the instance, what is read and written of the session is its.
+    Request,
+}
+
+impl Word for MergeBy {
+    const WORDS: &'static [(&'static str, Self)] = &[("connection", Self::Connection), ("request", Self::Request)];
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum LogFormat {

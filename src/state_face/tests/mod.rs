@@ -2,6 +2,7 @@
 //! `redis-server` as upstream.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)]
 
+mod merging;
 mod oracle;
 mod upstream;
 
@@ -92,6 +93,7 @@ fn state() -> State {
         operation_ms_max: 1,
         open: false,
         flush: false,
+        merge_by: None,
         notify_keyspace_events: Classes::NONE,
         max_memory: None,
         script_ms_max: 1000,
@@ -100,9 +102,14 @@ fn state() -> State {
 }
 
 async fn start(state: State) -> World {
+    start_with(state, |face| face).await
+}
+
+async fn start_with(state: State, change: impl FnOnce(StateFace<Plain>) -> StateFace<Plain>) -> World {
     let sessions = Arc::new(Plain { sessions: Mutex::default(), gate: Semaphore::new(0), slow: AtomicUsize::new(0) });
     let dialer = state.upstream.as_ref().map(|upstream| Dialer::new(upstream).unwrap());
     let face = StateFace::bind(state, dialer, sessions.clone()).await.unwrap().with_stall(Duration::from_millis(300));
+    let face = change(face);
     let address = face.place().unwrap().tcp().unwrap();
     let (stop, stopped) = watch::channel(false);
     World { address, sessions, stop, running: tokio::spawn(face.run(stopped)) }
@@ -111,6 +118,14 @@ async fn start(state: State) -> World {
 impl World {
     async fn client(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Another node's client sets a value.
+    fn run_elsewhere(&self, session: &[u8], key: &str, value: &str) {
+        let args = ["SET", key, value].map(|arg| Bytes::copy_from_slice(arg.as_bytes())).to_vec();
+        let command::Parsed::Keyed(mut op) = command::parse(args) else { panic!("no operation") };
+        op.targets_mut().iter_mut().for_each(|target| target.layout = Layout::Json);
+        self.sessions.run(session, &op, Protocol::Resp2, &mut BytesMut::new());
     }
 
     async fn wait_for_slow(&self, count: usize) {

@@ -74,7 +74,7 @@ pub struct NodeConfig<'a> {
 }
 
 impl NodeConfig<'_> {
-    /// The configuration file's text.
+    /// The configuration file's text. One worker each: three sidecars, their shops and all users share the machine.
     pub fn to_toml(&self) -> String {
         let Self { name, addresses, id_key, .. } = self;
         let Addresses { app, http, state, control, admin } = addresses;
@@ -99,6 +99,8 @@ directory = {directory}
 [admin]
 listen = "{admin}"
 id_key = "{id_key}"
+[runtime]
+workers = 1
 "#
         );
         match self.plan {

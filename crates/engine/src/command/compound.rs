@@ -8,6 +8,7 @@
 //! | transaction | [`TRANSACTION`], count of watched keys, (key, stamp)*, (count of arguments, arguments)* | array, or null if a stamp differs |
 //! | stamps | [`STAMPS`], key* | array of stamps |
 //! | in another database | [`DATABASE`], its number, the arguments | the command's |
+//! | a write to be merged | [`MERGE`], the value that its writer had read, the arguments (perhaps with their database) | the command's |
 //! | script | as the client sent them, with the text in place of its digest | the script's |
 //!
 //! A *stamp* stands for all that a key is: type, expiry, and the version and count of writes of each variable. Versions are never
@@ -33,6 +34,8 @@ pub const TRANSACTION: &[u8] = b"wayfarer:transaction";
 pub const STAMPS: &[u8] = b"wayfarer:stamps";
 /// Before a command of another database than 0: its number, then the command.
 pub const DATABASE: &[u8] = b"wayfarer:database";
+/// Before a write that is to be merged: the value that its writer had read, then the command.
+pub const MERGE: &[u8] = b"wayfarer:merge";
 /// The first bytes of the names of keys of other databases within a session; the number follows.
 const OF_DATABASE: &[u8] = b"\0db";
 /// Commands of one transaction.
@@ -111,11 +114,15 @@ impl Op {
     pub fn crossing(&self) -> Vec<Bytes> {
         let database = self.targets.first().map_or(0, |target| database_of(&target.key).0);
         let composed = matches!(self.body.as_deref(), Some(Body::Transaction { .. } | Body::Stamps));
-        if database == 0 || composed {
-            return self.args.clone();
+        let mut before = Vec::new();
+        if let Some(read) = self.merges_on() {
+            before.extend([Bytes::from_static(MERGE), read.clone()]);
         }
-        let before = [Bytes::from_static(DATABASE), Bytes::from(database.to_string())];
-        before.into_iter().chain(self.args.iter().cloned()).collect()
+        if database != 0 && !composed {
+            before.extend([Bytes::from_static(DATABASE), Bytes::from(database.to_string())]);
+        }
+        before.extend_from_slice(&self.args);
+        before
     }
 
     /// Whether it is a script or contains one: what it will do is not known before.
@@ -150,7 +157,7 @@ pub type Single<'a> = &'a dyn Fn(u8, Vec<Bytes>) -> Option<Op>;
 
 /// Composes what another node forwarded. `single` understands one command, with its keys filled in; `None` from it, or
 /// arguments that are none of ours, make `None`.
-pub fn compose(arguments: Vec<Bytes>, single: Single<'_>) -> Option<Op> {
+pub fn compose(mut arguments: Vec<Bytes>, single: Single<'_>) -> Option<Op> {
     match arguments.first()?.as_ref() {
         TRANSACTION => {
             let mut rest = arguments.into_iter().skip(1);
@@ -170,6 +177,12 @@ pub fn compose(arguments: Vec<Bytes>, single: Single<'_>) -> Option<Op> {
             Some(Op::transaction(ops, stamps))
         }
         STAMPS => arguments.into_iter().skip(1).map(|key| target(key, single)).collect::<Option<_>>().map(Op::stamps),
+        MERGE => {
+            let command = if arguments.len() > 2 { arguments.split_off(2) } else { return None };
+            let mut op = one(command, single)?;
+            op.merge_on(arguments.pop()?);
+            Some(op)
+        }
         _ => one(arguments, single),
     }
 }

@@ -177,6 +177,13 @@ fn a_database_crosses_with_its_command() {
     assert_eq!(database_of(&set.targets[0].key), (3, "k".into()));
     assert_eq!(compose(set.crossing(), &single).unwrap().targets(), set.targets());
     assert!(compose(args("wayfarer:database 3"), &single).is_none());
+    let mut merged = set.clone();
+    merged.merge_on("read".into());
+    assert_eq!(merged.crossing(), args("wayfarer:merge read wayfarer:database 3 SET k v"));
+    let again = compose(merged.crossing(), &single).unwrap();
+    assert_eq!((again.targets(), again.args(), again.merges_on()), (set.targets(), set.args(), Some(&"read".into())));
+    assert!(compose(args("wayfarer:merge read"), &single).is_none());
+    assert_eq!(compose(args("wayfarer:merge read GET k"), &single).unwrap().merges_on(), None, "a read is as it is");
     let many = single(2, args("MGET a b c")).unwrap().part(&[0, 2]);
     assert_eq!((many.args().to_vec(), database_of(&many.targets()[1].key)), (args("MGET a c"), (2, "c".into())));
 }

@@ -6,6 +6,7 @@
 //! | action | needs |
 //! |---|---|
 //! | GET, SET … GET, APPEND, SETRANGE, INCR, GETDEL, GETEX, GETSET, MGET, bits | the whole strings |
+//! | SET that is merged with what others have written | the whole string |
 //! | HGET, HMGET, HINCRBY | those fields |
 //! | HGETALL, HVALS, HSCAN, HRANDFIELD … WITHVALUES | all fields |
 //! | lists | see `lists` |
@@ -103,7 +104,8 @@ pub(super) fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
             Needs::Elements(_) => false,
         };
         if lost {
-            return Some(Missing::Lost);
+            // A write cures what is lost: with nothing to merge with, it replaces all.
+            return op.merges_on().is_none().then_some(Missing::Lost);
         }
     }
     fetch.sort_unstable();
@@ -130,6 +132,7 @@ fn needs(op: &Op) -> Needs<'_> {
     match &op.action {
         Action::Get | Action::GetMany | Action::GetSet | Action::GetDelete | Action::GetExpire { .. } => Needs::All(Kind::String),
         Action::Append | Action::IncrementBy(_) | Action::Set(Set { get: true, .. }) => Needs::All(Kind::String),
+        Action::Set(_) if op.merges_on().is_some() => Needs::All(Kind::String),
         Action::Piece(PieceAction::SetMany { .. }) => Needs::Nothing,
         Action::Piece(_) => Needs::All(Kind::String),
         Action::Length => Needs::Size(Kind::String),

@@ -89,6 +89,8 @@ pub struct Op {
     args: Vec<Bytes>,
     action: Action,
     targets: Vec<Target>,
+    /// The value that the writer had read, if that is known and its write is to be merged with what others have written since.
+    read: Option<Bytes>,
     /// Of an operation that is more than one command; then `action` is not looked at.
     body: Option<std::sync::Arc<compound::Body>>,
 }
@@ -153,12 +155,44 @@ impl Op {
         for place in places {
             args.extend_from_slice(self.row.keys.with_its_own(&self.args, *place));
         }
-        Op { row: self.row, args, action: self.action.clone(), targets, body: None }
+        Op { row: self.row, args, action: self.action.clone(), targets, read: None, body: None }
+    }
+
+    /// Whether its reply is the whole value of its one key.
+    pub fn reads_string(&self) -> bool {
+        matches!(self.action, Action::Get | Action::GetExpire { .. })
+    }
+
+    /// The new value, if it replaces the whole value of its one key whatever that is: such a write can be merged.
+    pub fn replaces_string(&self) -> Option<&Bytes> {
+        match &self.action {
+            Action::Set(set) if set.condition != action::SetIf::New => Some(self.arg(set.value)),
+            _ => None,
+        }
+    }
+
+    /// Whether what somebody has read of its keys' values is worth as much after it: it looks at keys, or changes expiries.
+    pub fn leaves_values(&self) -> bool {
+        use Action::{Count, Expire, Length, Object, Persist, TimeToLive, Type};
+        self.body.is_none() && matches!(self.action, Count | Expire { .. } | Length | Object(_) | Persist | TimeToLive(_) | Type)
+    }
+
+    /// Has a write merged, member by member, with what others have written since its writer read `read`
+    /// ([`crate::session::layout::merge`]). Does nothing to an operation that cannot be merged.
+    pub fn merge_on(&mut self, read: Bytes) {
+        if self.replaces_string().is_some() {
+            self.read = Some(read);
+        }
+    }
+
+    /// The value that it is merged on, if it is.
+    pub fn merges_on(&self) -> Option<&Bytes> {
+        self.read.as_ref()
     }
 
     /// The bytes of its arguments: what it holds of a receive buffer while it waits.
     pub fn size_bytes(&self) -> usize {
-        self.args.iter().fold(0, |sum, arg| sum.saturating_add(arg.len()))
+        self.args.iter().chain(&self.read).fold(0, |sum, arg| sum.saturating_add(arg.len()))
     }
 
     /// Lets go of the receive buffer whose slices its arguments are. For operations that wait. A script has its own from the start.
@@ -172,7 +206,7 @@ impl Op {
     }
 
     fn compound(row: &'static Row, args: Vec<Bytes>, targets: Vec<Target>, body: compound::Body) -> Op {
-        Op { row, args, action: Action::Count, targets, body: Some(std::sync::Arc::new(body)) }
+        Op { row, args, action: Action::Count, targets, read: None, body: Some(std::sync::Arc::new(body)) }
     }
 
     fn arg(&self, at: usize) -> &Bytes {
@@ -245,7 +279,7 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
             // Most commands have one key: no more room than that.
             let mut targets = Vec::with_capacity(keys.size_hint().0);
             targets.extend(keys.map(|key| Target { key, layout: Layout::Opaque, label: Bytes::new() }));
-            Parsed::Keyed(Op { row, args, action, targets, body: None })
+            Parsed::Keyed(Op { row, args, action, targets, read: None, body: None })
         }
         Err(error) => {
             let keys = keys.collect();

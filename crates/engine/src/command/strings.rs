@@ -9,6 +9,7 @@ use super::action::{Expiry, Set, SetIf};
 use super::errors;
 use super::events::Classes;
 use super::execute::Run;
+use crate::session::layout::merge::merge;
 use crate::session::{Key, Kind};
 use crate::wire::resp::parse_integer;
 use bytes::{Bytes, BytesMut};
@@ -95,7 +96,9 @@ impl Run<'_> {
         };
         if allowed {
             let expires_at_ms = if set.keep_ttl { self.expiry() } else { expiry };
-            self.store(Bytes::copy_from_slice(self.arg(set.value)), expires_at_ms, "set");
+            let written = Bytes::copy_from_slice(self.arg(set.value));
+            let value = self.merged(&written).unwrap_or(written);
+            self.store(value, expires_at_ms, "set");
             if let Some(at_ms) = expiry.filter(|_| !set.keep_ttl) {
                 let key = &self.target().key;
                 self.note(Classes::GENERIC, "expire", key);
@@ -109,6 +112,14 @@ impl Run<'_> {
             (false, true) => self.reply.simple("OK"),
             (false, false) => self.reply.null(),
         }
+    }
+
+    /// The written value with what others have written since its writer read; `None`: it replaces all.
+    fn merged(&mut self, written: &Bytes) -> Option<Bytes> {
+        let read = self.op.merges_on()?;
+        let target = self.target();
+        let present = self.string(&target.key).ok().flatten()?;
+        merge(target.layout, read, written, &present).filter(|merged| merged.len() <= self.limits.value_bytes_max)
     }
 
     pub(super) fn set_if_new(&mut self) {

@@ -401,6 +401,63 @@ fn debug_output_shows_nothing_private() {
     assert!(!parsed.contains("secret"), "{parsed}");
 }
 
+/// A SET of a JSON string by a writer that has read `read`.
+fn merging(read: &'static str, command: &str) -> Op {
+    let mut op = op(command);
+    op.targets_mut().iter_mut().for_each(|t| t.layout = Layout::Json);
+    op.merge_on(Bytes::from_static(read.as_bytes()));
+    op
+}
+
+fn run_op(session: &mut Session, op: &Op) -> Executed {
+    execute(session, op, NOW, Protocol::Resp2, &mut BytesMut::new())
+}
+
+#[test]
+fn two_writers_of_one_read_both_survive() {
+    let mut session = Session::new(Version(0));
+    run_op(&mut session, &merging("", r#"SET s {"cart":1,"user":1}"#));
+    let read = r#"{"cart":1,"user":1}"#;
+    for command in [r#"SET s {"cart":2,"user":1} EX 60"#, r#"SETEX s 60 {"cart":1,"user":1,"seen":3}"#] {
+        assert_eq!(run_op(&mut session, &merging(read, command)), Executed::Done { wrote: true });
+    }
+    assert_eq!(run_at(&mut session, "GET s", NOW), r#"$30 {"cart":2,"user":1,"seen":3}"#.replace("30", "28"));
+    assert_eq!(run_at(&mut session, "TTL s", NOW), ":60", "the expiry is the later writer's");
+    run_op(&mut session, &merging(read, "SET s nothing"));
+    assert_eq!(run_at(&mut session, "GET s", NOW), "$7 nothing", "what cannot be merged replaces all");
+    run_at(&mut session, "DEL s", NOW);
+    run_op(&mut session, &merging(read, r#"SET s {"cart":3}"#));
+    assert_eq!(run_at(&mut session, "GET s", NOW), r#"$10 {"cart":3}"#, "nothing is there to merge with");
+}
+
+#[test]
+fn only_whole_writes_are_merged() {
+    let merges = |command: &str| merging("{}", command).merges_on().is_some();
+    assert!(merges("SET s 1") && merges("SET s 1 XX EX 5") && merges("PSETEX s 5000 1"));
+    assert!(!merges("SET s 1 NX") && !merges("APPEND s 1") && !merges("GETSET s 1") && !merges("HSET s f 1"));
+    assert!(op("GET s").reads_string() && op("GETEX s EX 5").reads_string() && !op("GETDEL s").reads_string());
+    assert_eq!(op("SETEX s 5 new").replaces_string(), Some(&Bytes::from_static(b"new")));
+    assert!(["EXPIRE s 5", "PTTL s", "EXISTS s", "TOUCH s", "STRLEN s", "TYPE s"].iter().all(|text| op(text).leaves_values()));
+    assert!(!["GET s", "SET s 1", "APPEND s 1", "DEL s", "MGET s", "RENAME s t"].iter().any(|text| op(text).leaves_values()));
+}
+
+#[test]
+fn a_merge_fetches_what_it_weighs_and_cures_what_is_lost() {
+    let elsewhere = |_| {
+        Content::Elsewhere(Box::new(Remote {
+            handover: HandoverId { origin: Incarnation(Epoch(1)), serial: 1 },
+            size: 5,
+            digest: Digest::of(b"hello"),
+            class: Class::Deferred,
+        }))
+    };
+    let mut session = remote(elsewhere);
+    assert!(matches!(run_op(&mut session, &merging("{}", "SET s {}")), Executed::Missing(Missing::Fetch(_))));
+    let mut session = remote(|_| Content::Lost);
+    assert_eq!(run_op(&mut session, &merging("{}", "SET s {}")), Executed::Done { wrote: true });
+    assert_eq!(run_at(&mut session, "GET s", NOW), "$2 {}");
+}
+
 #[test]
 fn a_long_list_comes_and_goes_in_one_command_each() {
     const ELEMENTS: usize = 100_000;

@@ -2,8 +2,9 @@
 //!
 //! It moves nothing: the owner asks it at each operation, and a handover takes the restlessness along.
 //!
-//! An *arrival* is a request that the HTTP face of a node has announced; operations from there belong to announced requests until
-//! there are some elsewhere. Where nothing is announced it is an operation. In both cases what comes within
+//! An *arrival* is a request that the HTTP face of a node has announced; operations from there belong to it, but not for ever: one
+//! that comes [`REQUEST_US_MAX`] after the last arrival is an arrival too, for a WebSocket is a request that does not end. Where
+//! nothing is announced an arrival is an operation. In all cases what comes within
 //! [`AdoptionRule::gap_us`] after an arrival at the same node belongs to it, for one request has several operations, and one page
 //! several requests.
 //!
@@ -28,6 +29,8 @@ use crate::ids::Incarnation;
 const SETTLED: u32 = 4;
 /// And so many are more than one request makes.
 const SETTLED_MIN: u32 = 64;
+/// Operations are taken for those of an announced request for so long.
+const REQUEST_US_MAX: u64 = 1_000_000;
 /// How often what is needed to follow doubles at most: 768 arrivals by default.
 pub const RESTLESSNESS_MAX: u8 = 8;
 
@@ -89,8 +92,11 @@ impl Arrivals {
     ) -> bool {
         let goes_on = self.from == from && self.run > 0;
         self.announced = came == Came::Request || (goes_on && self.announced);
-        let counts = came == Came::Request || !self.announced;
-        if !goes_on || (counts && now_us.saturating_sub(self.counted_us) >= rule.gap_us) {
+        let gap_us = match came {
+            Came::Operation if self.announced => rule.gap_us.max(REQUEST_US_MAX),
+            _ => rule.gap_us,
+        };
+        if !goes_on || now_us.saturating_sub(self.counted_us) >= gap_us {
             self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
             (self.from, self.counted_us) = (from, now_us);
             self.count(from.is_none());
@@ -168,6 +174,14 @@ mod tests {
         // C announces nothing.
         let at_c = [1, 2, 3].map(|n| arrivals.note(Some(C), Operation, 0, now_us + (1 + n) * RULE.gap_us, &RULE));
         assert_eq!(at_c, [false, false, true]);
+    }
+
+    #[test]
+    fn a_request_that_does_not_end_is_followed_too() {
+        let mut arrivals = Arrivals::default();
+        assert!(!arrivals.note(Some(B), Request, 0, 0, &RULE));
+        let followed = (1..).map(|n| n * 25_000).find(|at| arrivals.note(Some(B), Operation, 0, *at, &RULE));
+        assert_eq!(followed, Some(2 * REQUEST_US_MAX));
     }
 
     /// How often a session follows, with so many operations a request, each an arrival of its own.

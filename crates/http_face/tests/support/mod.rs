@@ -22,11 +22,16 @@ pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 
 /// Remembers which sessions were announced.
 #[derive(Default)]
-pub struct Announced(Mutex<Vec<String>>, Mutex<Vec<(Option<String>, String)>>);
+pub struct Announced(Mutex<Vec<String>>, Mutex<Vec<(Option<String>, String)>>, Mutex<Vec<(String, bool)>>);
 
 impl Announced {
     pub fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
+    }
+
+    /// Whose requests have ended, and whether they were answered.
+    pub fn left(&self) -> Vec<(String, bool)> {
+        self.2.lock().unwrap().clone()
     }
 
     /// What answers gave: before, now.
@@ -43,6 +48,10 @@ impl Sessions for Announced {
     fn learned(&self, before: Option<&[u8]>, now: &[u8]) {
         let text = |id: &[u8]| String::from_utf8_lossy(id).into_owned();
         self.1.lock().unwrap().push((before.map(text), text(now)));
+    }
+
+    fn left(&self, session: &[u8], answered: bool) {
+        self.2.lock().unwrap().push((String::from_utf8_lossy(session).into_owned(), answered));
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::cursor::Cursor;
 use super::{DEPTH_MAX, Form, Pieces, Split};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// The pieces of an object with distinct members.
 pub(super) fn split(text: &Bytes) -> Option<Split> {
@@ -42,12 +42,33 @@ pub(super) fn split(text: &Bytes) -> Option<Split> {
         return None;
     }
     pieces.tail();
-    Some(Split { form: Form::Json, pieces: pieces.pieces })
+    Some(Split { form: Form::Json, pieces: pieces.pieces, independent: true })
 }
 
 /// The name of a member without its quotes.
 pub(super) fn plain_name(name: &[u8]) -> &[u8] {
     name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(name)
+}
+
+/// A piece without the punctuation before its name.
+pub(super) fn core(piece: &[u8]) -> &[u8] {
+    let at = piece.iter().position(|byte| *byte == b'"').unwrap_or_default();
+    piece.get(at..).unwrap_or_default()
+}
+
+/// An object of these pieces, whatever places they had before.
+pub(super) fn join(members: &[&Bytes]) -> Bytes {
+    let mut out = BytesMut::new();
+    for (place, piece) in members.iter().enumerate() {
+        out.put_u8(if place == 0 { b'{' } else { b',' });
+        let core = core(piece);
+        // A writer that sets a space behind its commas goes on to have it.
+        let spaced = place > 0 && piece.starts_with(b", ");
+        out.extend_from_slice(if spaced { b" " } else { b"" });
+        out.extend_from_slice(core);
+    }
+    out.extend_from_slice(if members.is_empty() { b"{}" } else { b"}" });
+    out.freeze()
 }
 
 fn space(cursor: &mut Cursor<'_>) {

@@ -1,7 +1,7 @@
 //! Divides the value of a string key into pieces, one a top-level member, so that their concatenation is the value again.
 //!
 //! It never changes, decodes or orders a byte, and never fails: what is not certainly a container with distinct members is
-//! `None`, and its key stays one variable. [`super::rewrite`] stores the pieces, policies read their
+//! `None`, and its key stays one variable. [`super::rewrite`] stores the pieces, [`merge`] weighs them, policies read their
 //! [`plain_name`]s.
 //!
 //! | layout | text | pieces by name |
@@ -20,6 +20,7 @@
 
 mod cursor;
 mod json;
+pub mod merge;
 mod msgpack;
 mod php;
 
@@ -70,13 +71,8 @@ pub struct Split {
     pub form: Form,
     /// All pieces in order; their names are distinct.
     pub pieces: Vec<Piece>,
-}
-
-impl Split {
-    /// The members in order, without the skeleton.
-    pub fn members(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
-        self.pieces.iter().filter(|(name, _)| !is_skeleton(name)).map(|(name, piece)| (name, piece))
-    }
+    /// Whether a member means the same beside other members: PHP's `R:n;` and `r:n;` count values across all of them.
+    pub independent: bool,
 }
 
 /// Divides `text` as its layout says. `None`: it is one variable. The pieces share the memory of `text`.

@@ -16,7 +16,7 @@
 
 use super::cursor::Cursor;
 use super::{Form, Pieces, Split};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use std::borrow::Cow;
 
 /// An array of three.
@@ -46,7 +46,7 @@ pub(super) fn split(text: &Bytes) -> Option<Split> {
         value(&mut cursor)?;
         pieces.tail();
     }
-    cursor.is_at_end().then_some(Split { form, pieces: pieces.pieces })
+    cursor.is_at_end().then_some(Split { form, pieces: pieces.pieces, independent: true })
 }
 
 /// The content of a key that is text, bytes or a small number; any other as it is.
@@ -57,6 +57,25 @@ pub(super) fn plain_name(name: &[u8]) -> Cow<'_, [u8]> {
         byte => text_length(byte, &mut cursor).and_then(|length| cursor.take(length)).map(Cow::Borrowed),
     })();
     content.unwrap_or(Cow::Borrowed(name))
+}
+
+/// The head with another count of members, in the shortest form; `None`: it is no head, or a map cannot have so many.
+pub(super) fn head_with(head: &[u8], members: usize) -> Option<Bytes> {
+    let mut cursor = Cursor::of(head);
+    if cursor.peek()? == RECORD {
+        cursor.next();
+        value(&mut cursor)?;
+    }
+    let before = head.get(..cursor.at())?;
+    let mut out = BytesMut::from(before);
+    match u8::try_from(members) {
+        Ok(few @ 0..=15) => out.put_u8(0x80 | few),
+        _ => {
+            out.put_u8(0xDE);
+            out.put_u16(u16::try_from(members).ok()?);
+        }
+    }
+    Some(out.freeze())
 }
 
 fn map_count(cursor: &mut Cursor<'_>) -> Option<u64> {

@@ -16,7 +16,7 @@
 
 use super::cursor::Cursor;
 use super::{DEPTH_MAX, Form, Pieces, Split};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// In the handler `php_binary` a longer name cannot be written; the eighth bit says that there is no value.
 const BINARY_NAME_BYTES_MAX: u8 = 127;
@@ -35,9 +35,25 @@ pub(super) fn plain_name(name: &[u8]) -> &[u8] {
     }
 }
 
+/// Head and tail around `members_bytes` bytes of `members` entries, by the form of `head`; `None`: it is no head.
+pub(super) fn ends_with(form: Form, members: usize, members_bytes: usize) -> Option<(Bytes, Bytes)> {
+    let open = format!("a:{members}:{{");
+    match form {
+        Form::PhpArray => Some((Bytes::from(open), Bytes::from_static(b"}"))),
+        Form::PhpWrapped => {
+            let length = open.len().checked_add(members_bytes)?.checked_add(1)?;
+            let mut head = BytesMut::from(format!("s:{length}:\"").as_bytes());
+            head.extend_from_slice(open.as_bytes());
+            Some((head.freeze(), Bytes::from_static(b"}\";")))
+        }
+        _ => None,
+    }
+}
+
 fn array(text: &Bytes) -> Option<Split> {
     let mut cursor = Cursor::of(text);
     let mut pieces = Pieces::of(text);
+    let mut references = false;
     let mut inner_end = None;
     if cursor.peek()? == b's' {
         inner_end = Some(open_text(&mut cursor)?);
@@ -51,7 +67,7 @@ fn array(text: &Bytes) -> Option<Split> {
         let from = cursor.at();
         scalar_key(&mut cursor)?;
         let to = cursor.at();
-        value(&mut cursor)?;
+        value(&mut cursor, &mut references)?;
         pieces.member(from, to, cursor.at())?;
     }
     cursor.expect(b'}')?;
@@ -62,13 +78,14 @@ fn array(text: &Bytes) -> Option<Split> {
     }
     pieces.tail();
     let form = if inner_end.is_some() { Form::PhpWrapped } else { Form::PhpArray };
-    cursor.is_at_end().then_some(Split { form, pieces: pieces.pieces })
+    cursor.is_at_end().then_some(Split { form, pieces: pieces.pieces, independent: !references })
 }
 
 /// A session of the handler `php` or `php_binary`.
 fn handler(text: &Bytes, form: Form) -> Option<Split> {
     let mut cursor = Cursor::of(text);
     let mut pieces = Pieces::of(text);
+    let mut references = false;
     // Without a member there is nothing to divide.
     cursor.peek()?;
     while !cursor.is_at_end() {
@@ -84,11 +101,11 @@ fn handler(text: &Bytes, form: Form) -> Option<Split> {
             cursor.expect(b'|')?;
             (from, to)
         };
-        value(&mut cursor)?;
+        value(&mut cursor, &mut references)?;
         pieces.member(from, to, cursor.at())?;
     }
     pieces.tail();
-    Some(Split { form, pieces: pieces.pieces })
+    Some(Split { form, pieces: pieces.pieces, independent: !references })
 }
 
 /// Steps over `s:N:"`; where the text of N bytes ends.
@@ -128,8 +145,8 @@ fn quoted<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     Some(content)
 }
 
-/// Steps over one value with all that is in it.
-fn value(cursor: &mut Cursor<'_>) -> Option<()> {
+/// Steps over one value with all that is in it. `references` becomes true if one refers to another value.
+fn value(cursor: &mut Cursor<'_>, references: &mut bool) -> Option<()> {
     // How many values are still due in each container that is open, the outermost first.
     let mut open: Vec<u64> = Vec::new();
     loop {
@@ -142,7 +159,7 @@ fn value(cursor: &mut Cursor<'_>) -> Option<()> {
                 if let Some(due) = due {
                     *due -= 1;
                 }
-                if let Some(values) = begin(cursor)? {
+                if let Some(values) = begin(cursor, references)? {
                     open.push(values);
                     if open.len() > DEPTH_MAX {
                         return None;
@@ -157,7 +174,7 @@ fn value(cursor: &mut Cursor<'_>) -> Option<()> {
 }
 
 /// Steps over a value, or over the opening of one that contains others: how many.
-fn begin(cursor: &mut Cursor<'_>) -> Option<Option<u64>> {
+fn begin(cursor: &mut Cursor<'_>, references: &mut bool) -> Option<Option<u64>> {
     let kind = cursor.next()?;
     if kind == b'N' {
         cursor.expect(b';')?;
@@ -166,6 +183,7 @@ fn begin(cursor: &mut Cursor<'_>) -> Option<Option<u64>> {
     cursor.expect(b':')?;
     match kind {
         b'b' | b'i' | b'd' | b'r' | b'R' => {
+            *references |= matches!(kind, b'r' | b'R');
             // Digits, signs, a point, an exponent, INF, NAN: nothing of it is structure.
             let from = cursor.at();
             cursor.skip_until(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'A'..=b'Z' | b'e'));
@@ -189,6 +207,8 @@ fn begin(cursor: &mut Cursor<'_>) -> Option<Option<u64>> {
             cursor.expect(b':')?;
             let length = cursor.decimal(b':')?;
             cursor.expect(b'{')?;
+            // What a class writes by itself may refer to other values in ways that only it knows.
+            *references = true;
             cursor.take(length)?;
             cursor.expect(b'}')?;
             Some(None)

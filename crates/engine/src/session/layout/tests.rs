@@ -1,8 +1,10 @@
-//! Splitters: members are named, any bytes come back, limits hold.
+//! Splitters: members are named, any bytes come back, limits hold; merges: what two writers changed survives.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use super::merge::merge;
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const DIVIDED: [Layout; 3] = [Layout::Json, Layout::Msgpack, Layout::Php];
 
@@ -144,6 +146,15 @@ fn php_sessions_are_divided_in_every_form() {
 }
 
 #[test]
+fn php_that_refers_across_members_is_not_independent() {
+    let independent = |text: &'static str| split(Layout::Php, &Bytes::from_static(text.as_bytes())).unwrap().independent;
+    assert!(independent(r#"a|O:8:"stdClass":0:{}b|i:1;"#));
+    assert!(!independent(r#"a|O:8:"stdClass":0:{}b|r:1;"#));
+    assert!(!independent(r#"a:2:{i:0;a:0:{}i:1;R:2;}"#));
+    assert!(!independent(r#"a|C:1:"A":4:{i:1;}"#), "what a class writes may refer to anything");
+}
+
+#[test]
 fn php_that_is_not_certainly_a_session_stays_whole() {
     for text in [
         "",
@@ -228,12 +239,54 @@ const FORMS: [(Form, Layout); 7] = [
     (Form::PhpBinary, Layout::Php),
 ];
 
+/// What a client changes of what it has read: sets and removals.
+type Changes = BTreeMap<String, Option<u32>>;
+
+fn changed(members: &Members, changes: &Changes) -> Members {
+    let mut result = members.clone();
+    for (name, change) in changes {
+        match (result.iter().position(|(n, _)| n == name), change) {
+            (Some(at), Some(value)) => result[at].1 = *value,
+            (Some(at), None) => drop(result.remove(at)),
+            (None, Some(value)) => result.push((name.clone(), *value)),
+            (None, None) => {}
+        }
+    }
+    result
+}
+
+fn sorted(members: &Members) -> BTreeMap<String, u32> {
+    members.iter().cloned().collect()
+}
+
+/// The members of a text that [`render`] could have written, by rendering each alone.
+fn read_back(form: Form, layout: Layout, text: &Bytes, known: &BTreeMap<String, u32>) -> bool {
+    let split = split(layout, text).unwrap();
+    let found: HashSet<Vec<u8>> = split.members().map(|(_, piece)| core_of(form, piece)).collect();
+    let expected: HashSet<Vec<u8>> = known
+        .iter()
+        .flat_map(|(k, v)| {
+            let one = super::split(layout, &render(form, &vec![(k.clone(), *v)])).unwrap();
+            one.members().map(|(_, piece)| core_of(form, piece)).collect::<Vec<_>>()
+        })
+        .collect();
+    split.form == form && found == expected && split.members().count() == known.len()
+}
+
+fn core_of(form: Form, piece: &Bytes) -> Vec<u8> {
+    if form == Form::Json { json::core(piece).to_vec() } else { piece.to_vec() }
+}
+
 fn name() -> impl Strategy<Value = String> {
     "[a-h]"
 }
 
 fn members() -> impl Strategy<Value = Members> {
     proptest::collection::btree_map(name(), 0..3u32, 1..8).prop_map(|m| m.into_iter().collect::<Members>()).prop_shuffle()
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    proptest::collection::btree_map(name(), proptest::option::weighted(0.8, 3..9u32), 0..5)
 }
 
 proptest! {
@@ -274,4 +327,54 @@ proptest! {
             pieces(layout, &damaged);
         }
     }
+
+    #[test]
+    fn writers_of_different_members_both_survive_in_any_order(read in members(), one in changes(), mut two in changes()) {
+        two.retain(|name, _| !one.contains_key(name));
+        for (form, layout) in FORMS {
+            let [base, first, second] = [&read, &changed(&read, &one), &changed(&read, &two)].map(|m| render(form, m));
+            if [&base, &first, &second].iter().any(|t| t.is_empty()) {
+                continue; // An empty session of PHP has no members to merge.
+            }
+            let wanted = sorted(&changed(&changed(&read, &one), &two));
+            let one_then_two = merge(layout, &base, &second, &first).unwrap();
+            let two_then_one = merge(layout, &base, &first, &second).unwrap();
+            if !wanted.is_empty() || !matches!(form, Form::PhpText | Form::PhpBinary) {
+                prop_assert!(read_back(form, layout, &one_then_two, &wanted), "{form:?}: {one_then_two:?}");
+                prop_assert!(read_back(form, layout, &two_then_one, &wanted), "{form:?}: {two_then_one:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_writers_of_one_member_the_later_wins(read in members(), one in changes(), two in changes()) {
+        let (base, first, second) = (render(Form::Json, &read), changed(&read, &one), changed(&read, &two));
+        // What the second writer changed, not what it wrote unchanged.
+        let effective: Changes = two.into_iter().filter(|(n, v)| read.iter().find(|(r, _)| r == n).map(|(_, v)| *v) != *v).collect();
+        let wanted = sorted(&changed(&first, &effective));
+        let merged = merge(Layout::Json, &base, &render(Form::Json, &second), &render(Form::Json, &first)).unwrap();
+        prop_assert!(read_back(Form::Json, Layout::Json, &merged, &wanted), "{merged:?}");
+    }
+
+    #[test]
+    fn without_another_writer_the_written_value_stays(base in proptest::collection::vec(any::<u8>(), 0..50), written in proptest::collection::vec(any::<u8>(), 0..50)) {
+        let (base, written) = (Bytes::from(base), Bytes::from(written));
+        for layout in DIVIDED {
+            prop_assert_eq!(merge(layout, &base, &written, &base), Some(written.clone()));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_divided_alike_is_not_merged() {
+    let merge = |layout, texts: [&'static str; 3]| {
+        let [read, written, present] = texts.map(|t| Bytes::from_static(t.as_bytes()));
+        merge(layout, &read, &written, &present)
+    };
+    assert_eq!(merge(Layout::Json, ["{\"a\":1}", "[]", "{\"a\":2}"]), None);
+    assert_eq!(merge(Layout::Php, ["a|i:1;", "a|i:2;", "a:1:{s:1:\"a\";i:3;}"]), None, "another form");
+    assert_eq!(merge(Layout::Php, ["a|i:1;b|i:1;", "a|i:2;b|R:1;", "a|i:3;b|i:1;"]), None, "values that refer to each other");
+    assert_eq!(merge(Layout::Key, ["a", "b", "c"]), None);
+    let spaced = merge(Layout::Json, ["{\"a\": 1}", "{\"a\": 1, \"b\": 2}", "{\"c\": 3, \"a\": 1}"]);
+    assert_eq!(spaced.as_deref(), Some(&br#"{"c": 3, "a": 1, "b": 2}"#[..]), "separators stay as each writer likes them");
 }
