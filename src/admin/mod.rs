@@ -21,6 +21,7 @@
 mod asked;
 mod mode;
 mod outlook;
+mod places;
 pub mod view;
 
 use crate::control::BytesSent;
@@ -44,6 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use wayfarer_engine::directory::{Directory, MemberState};
+use wayfarer_engine::ids::Incarnation;
 use wayfarer_engine::node::{Input, NodeStatus};
 use wayfarer_engine::residence::Table;
 
@@ -98,6 +100,8 @@ pub struct Admin {
     pub kept_outlook: std::sync::Mutex<Option<(u64, view::Outlook)>>,
     /// Bytes that crossed the control channel from here.
     pub sent: Box<dyn Fn() -> BytesSent + Send + Sync>,
+    /// Whether a member has said that it takes other keys for those of sessions.
+    pub takes_other_keys: Box<dyn Fn(Incarnation) -> bool + Send + Sync>,
     /// Whether sessions are at rest in an upstream.
     pub has_rest: bool,
     /// Renders the metrics.
@@ -168,6 +172,7 @@ impl Admin {
             incarnation: who.0.0,
             state: state_word(*state).to_owned(),
             sessions: loads.get(who).and_then(|(_, n)| *n),
+            other_keys: (self.takes_other_keys)(*who),
         });
         Some(view::Status {
             node: self.node.clone(),
@@ -221,6 +226,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz, /metrics, /drain and /api/v1/…") })
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn(no_web_pages))
+        .layer(axum::middleware::from_fn(places::of_this_machine))
+        .layer(axum::middleware::from_fn(places::named_once))
 }
 
 /// A page in a browser of this machine can send orders to the loopback, and a browser says so; no operator's tool does.
@@ -238,6 +245,7 @@ pub fn probe_router(admin: Arc<Admin>) -> Router {
     probes(admin)
         .fallback(|uri: Uri| async move { no_such_path(&uri, "/livez, /readyz and /metrics") })
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn(places::named_once))
 }
 
 /// An answer that somebody who mistyped can read.

@@ -172,6 +172,9 @@ pub struct MemberStatus {
     pub state: String,
     /// Its sessions, if it said so.
     pub sessions: Option<u64>,
+    /// Whether it takes other keys for those of sessions than this node (`[state] keys`), as far as it has said.
+    #[serde(default)]
+    pub other_keys: bool,
 }
 
 /// `GET /api/v1/sessions`.

@@ -1,13 +1,19 @@
 //! The instance as a child process: started with `PORT` and `REDIS_URL`, signalled, waited for.
 //!
-//! It never restarts it: what ends is reported, and the sidecar drains. Whether it accepts connections is looked at as a client
+//! It never restarts it: what ends is reported, and the sidecar drains. Signals go to the child alone, for those that it forks are
+//! its own to lead; what it leaves behind in its process group when it has ended is told to end, and then ended.
+//!
+//! The group is the child's own, so that nobody else is in it. With a terminal as its input the child stays in the sidecar's group:
+//! the terminal gives its keys and its input to one group alone. So Ctrl-C reaches everybody there, and nothing is swept up.
+//! Whether it accepts connections is looked at as a client
 //! would: by connecting. Called by the composition root.
 
 use crate::admin::InstanceState;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process_group, waitpgid};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -20,6 +26,8 @@ use wayfarer_settings::ListenAt;
 const FIRST_LOOKS: Duration = Duration::from_millis(50);
 /// The same once it has, for the status.
 const LATER_LOOKS: Duration = Duration::from_secs(1);
+/// How often what the child has left behind is looked at.
+const GROUP_LOOKS: Duration = Duration::from_millis(20);
 /// How long one connection may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -77,6 +85,8 @@ fn percent_encoded(text: &str) -> String {
 pub(super) struct Instance {
     child: Child,
     pid: Option<Pid>,
+    /// The process group of the child and of those that it forks, unless that is the sidecar's.
+    group: Option<Pid>,
 }
 
 /// The status that a shell would report: the exit code, or 128 and the number of the signal.
@@ -117,23 +127,57 @@ impl Instance {
     /// Starts the command, so that it ends with this process. It learns where to listen (the port, if it is one) and where its
     /// Redis is.
     pub(super) fn start(command: &[OsString], port: Option<u16>, redis: Option<String>) -> std::io::Result<Instance> {
-        let mut start = Command::new(std::env::current_exe()?);
+        let mut start = std::process::Command::new(std::env::current_exe()?);
         start.arg("instance").arg("--parent").arg(std::process::id().to_string()).arg("--").args(command);
-        start.kill_on_drop(true);
         if let Some(port) = port {
             start.env("PORT", port.to_string());
         }
         if let Some(redis) = redis {
             start.env("REDIS_URL", redis);
         }
-        let child = start.spawn()?;
+        let has_group = !std::io::stdin().is_terminal();
+        if has_group {
+            start.process_group(0);
+        }
+        let child = Command::from(start).kill_on_drop(true).spawn()?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Instance { child, pid })
+        Ok(Instance { child, pid, group: pid.filter(|_| has_group) })
     }
 
     /// Waits until it ends by itself.
     pub(super) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        self.child.wait().await
+        let status = self.child.wait().await;
+        // It led those whom it has left behind; nobody asks them for anything any more.
+        self.signal_group(Signal::TERM);
+        status
+    }
+
+    /// A signal for all that are in the group. There may be nobody left.
+    fn signal_group(&self, signal: Signal) {
+        if let Some(Err(error)) = self.group.map(|group| kill_process_group(group, signal)) {
+            tracing::debug!(%error, "nobody of the instance's group took a signal");
+        }
+    }
+
+    /// Whether somebody of the group lives, when the child itself has ended.
+    fn has_left_some(&self) -> bool {
+        let Some(group) = self.group else { return false };
+        // As the first process of a container the sidecar is the parent of whoever has lost its own.
+        while matches!(waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
+        test_kill_process_group(group).is_ok()
+    }
+
+    /// Waits for the end of the child, tells those that it leaves behind to end, and waits for them.
+    async fn all_ended(&mut self, by: Signal) -> std::io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        if self.has_left_some() {
+            tracing::info!("the instance has left processes behind, which are told to end");
+            self.signal_group(by);
+        }
+        while self.has_left_some() {
+            tokio::time::sleep(GROUP_LOOKS).await;
+        }
+        Ok(status)
     }
 
     /// Passes a signal on. One that has just ended needs none.
@@ -147,18 +191,28 @@ impl Instance {
 
     /// Asks it to end, waits, and ends it by force if it does not.
     pub(super) async fn stop(mut self, by: Signal, patience: Duration) -> std::io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
-            return Ok(status);
+        if self.child.try_wait()?.is_none() {
+            self.signal(by);
         }
-        self.signal(by);
-        match tokio::time::timeout(patience, self.child.wait()).await {
+        match tokio::time::timeout(patience, self.all_ended(by)).await {
             Ok(status) => status,
             Err(_) => {
                 tracing::warn!(patience_ms = patience.as_millis() as u64, "the instance did not end in time and is killed");
-                self.child.kill().await?;
+                self.signal_group(Signal::KILL);
+                // It may be one that it has left behind who does not end.
+                if self.child.try_wait()?.is_none() {
+                    self.child.kill().await?;
+                }
                 self.child.wait().await
             }
         }
+    }
+}
+
+impl Drop for Instance {
+    /// Whoever leaves at once leaves nobody behind.
+    fn drop(&mut self) {
+        self.signal_group(Signal::KILL);
     }
 }
 

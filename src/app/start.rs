@@ -35,10 +35,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_directory::{SqliteDirectory, SqliteOptions};
 use wayfarer_engine::directory::{Directory, MemberDraft, Role};
-use wayfarer_engine::ids::{IdKey, Incarnation};
+use wayfarer_engine::ids::{Digest, IdKey, Incarnation};
 use wayfarer_engine::mode::{Goal, Phase};
 use wayfarer_http_face as http;
-use wayfarer_settings::{BeginsAs, DirectoryPlace, ListenAt, Settings, State};
+use wayfarer_settings::{BeginsAs, DirectoryPlace, KeyMatcher, Layout, ListenAt, Settings, State, Word};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ pub(super) async fn start(
     let (stop_all, stopping) = watch::channel(false);
     let talk = connect(&settings, &node, &stopping, &mut tasks);
     let draining = Arc::new(AtomicBool::new(false));
-    let for_bytes = node.control.clone();
+    let (for_bytes, for_keys) = (node.control.clone(), node.control.clone());
     let admin = Arc::new(Admin {
         node: settings.cluster.node.clone(),
         store: node.store.clone(),
@@ -75,6 +75,7 @@ pub(super) async fn start(
         carried_bytes_max: settings.handover.carried_bytes_max,
         kept_outlook: std::sync::Mutex::default(),
         sent: Box::new(move || for_bytes.bytes()),
+        takes_other_keys: Box::new(move |member| for_keys.takes_other_keys(member)),
         metrics,
         draining: draining.clone(),
         instance,
@@ -129,10 +130,22 @@ async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, Start
     TcpListener::bind(address).await.map_err(cannot(format!("[{setting}] cannot listen on {address}")))
 }
 
+/// What is the same in two nodes that take the same keys for those of sessions, in the same way.
+fn keys_digest(keys: &KeyMatcher) -> [u8; 32] {
+    let mut text = String::new();
+    for pattern in keys.patterns() {
+        let layout = Layout::WORDS.iter().find(|(_, known)| *known == pattern.layout()).map(|(word, _)| *word);
+        // Of a String and two Options this is the same in every version, and no two of them are alike.
+        text.push_str(&format!("{:?}\n", (pattern.text(), layout, pattern.database(), pattern.variable())));
+    }
+    Digest::of(text.as_bytes()).0
+}
+
 async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
     let cluster = &settings.cluster;
     let mut control = ControlSettings::new(cluster.name.clone(), cluster.node.clone());
     control.frame_bytes_max = cluster.frame_bytes_max;
+    control.keys = keys_digest(settings.state.every_key());
     let control = Control::bind(cluster.control, control)
         .await
         .map_err(cannot(format!("[cluster] control cannot listen on {}", cluster.control)))?;

@@ -207,7 +207,8 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
         say!("{:<16} {:>12} {:<10} {:>9}", "member", "incarnation", "state", "sessions");
         for m in s.members {
             let sessions = m.sessions.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            say!("{:<16} {:>12} {:<10} {:>9}", m.name, m.incarnation, m.state, sessions);
+            let warning = if m.other_keys { "  OTHER [state] keys than this node" } else { "" };
+            say!("{:<16} {:>12} {:<10} {:>9}{warning}", m.name, m.incarnation, m.state, sessions);
         }
         Ok(())
     };

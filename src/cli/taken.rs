@@ -60,9 +60,13 @@ pub(super) fn key(settings: &Settings, database: u32, key: &str) -> Answer {
         put(&mut json, "layout", layout_word(found.layout));
     } else {
         lines.push("taken by  no pattern: it is no session's key, and goes to the upstream".to_owned());
-        for more in settings.state.listeners.iter().filter(|more| more.sessions == ListenerSessions::All) {
-            lines.push(format!("but       on {} (sessions = \"all\") it is a session, by its whole name", more.listen));
-            put(&mut json, "session_on", more.listen.to_string());
+        let all = settings.state.listeners.iter().filter(|more| more.sessions == ListenerSessions::All);
+        let places: Vec<String> = all.map(|more| more.listen.to_string()).collect();
+        for place in &places {
+            lines.push(format!("but       on {place} (sessions = \"all\") it is a session, by its whole name"));
+        }
+        if !places.is_empty() {
+            put(&mut json, "session_on", places);
         }
         if let Some(index) = settings.state.index_keys.iter().find(|index| index.takes(key.as_bytes())) {
             lines.push(format!("known as  {}: {} (preset {})", index.text, index.what, index.preset));
@@ -141,9 +145,14 @@ mod tests {
         let text = key(&spring, 0, "shop:expirations:1795251600000").lines.join("\n");
         assert!(text.contains("known as  shop:expirations:{any:digits}: the sessions that expire in one minute"), "{text}");
         assert!(!key(&spring, 0, "a\x1b[2J").lines.join("").contains('\x1b'));
-        let all = settings(&[r#"state.listener=[{ listen = "unix:/run/all.sock", sessions = "all" }]"#]);
+        let all = settings(&[
+            r#"state.listener=[{ listen = "unix:/run/all.sock", sessions = "all" }, { listen = "unix:/run/more.sock", sessions = "all" }]"#,
+        ]);
         let found = key(&all, 0, "nobodys");
-        assert!(found.lines.join("\n").contains("but       on unix:/run/all.sock (sessions = \"all\")"), "{:?}", found.lines);
-        assert_eq!(found.json["session_on"], "unix:/run/all.sock");
+        for place in ["unix:/run/all.sock", "unix:/run/more.sock"] {
+            assert!(found.lines.join("\n").contains(&format!("but       on {place} (sessions = \"all\")")), "{:?}", found.lines);
+        }
+        assert_eq!(found.json["session_on"], json!(["unix:/run/all.sock", "unix:/run/more.sock"]));
+        assert_eq!(key(&express(), 0, "nobodys").json.get("session_on"), None);
     }
 }

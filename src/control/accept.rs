@@ -23,7 +23,7 @@ use wayfarer_engine::wire::control::{self, ControlMessage, Lane};
 pub(super) async fn serve<I: Inbound>(mut stream: TcpStream, address: SocketAddr, life: Arc<Life>, inbound: Arc<I>) {
     let mut input = BytesMut::new();
     let time_max = Duration::from_millis(life.settings.connect_ms_max);
-    let handshake = hello::welcome(&mut stream, &mut input, &life.settings, life.me, &life.peers);
+    let handshake = hello::welcome(&mut stream, &mut input, &life.settings, life.me, &life.peers, &life.strangers);
     let (from, lane) = match timeout(time_max, handshake).await.unwrap_or(Err(Ended::Overdue("the handshake"))) {
         Ok(peer) => peer,
         Err(ended) => {

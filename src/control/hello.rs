@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! dialler                                         acceptor
-//!    Hello {protocols, cluster, me, to, lane}  →     is it for me? my cluster? a protocol of mine? not fenced?
+//!    Hello {protocols, cluster, me, to, lane, keys}  →     is it for me? my cluster? a protocol of mine? not fenced?
 //!                                              ←  Welcome {protocol}, or Unwelcome {reason} and the end
 //!    frames                                    →     no more bytes come back
 //! ```
@@ -14,6 +14,7 @@
 
 use super::ControlSettings;
 use super::peers::Peers;
+use super::strangers::Strangers;
 use bytes::BytesMut;
 use std::fmt;
 use std::io;
@@ -107,8 +108,20 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Ended> {
     let (cluster, member) = (settings.cluster.clone(), settings.member.clone());
     let (protocol_min, protocol_max) = (PROTOCOL_MIN, PROTOCOL_MAX);
-    write_frame(stream, &ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation: me, to, lane })
-        .await?;
+    write_frame(
+        stream,
+        &ControlMessage::Hello {
+            protocol_min,
+            protocol_max,
+            cluster,
+            member,
+            incarnation: me,
+            to,
+            lane,
+            keys: Some(settings.keys),
+        },
+    )
+    .await?;
     let mut input = BytesMut::new();
     match read_frame(stream, &mut input, HELLO_BYTES_MAX).await? {
         ControlMessage::Welcome { protocol } if (PROTOCOL_MIN..=PROTOCOL_MAX).contains(&protocol) && input.is_empty() => Ok(()),
@@ -125,9 +138,10 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     settings: &ControlSettings,
     me: Incarnation,
     peers: &Peers,
+    strangers: &Strangers,
 ) -> Result<(Incarnation, Lane), Ended> {
     let hello = read_frame(stream, input, HELLO_BYTES_MAX).await?;
-    let ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation, to, lane } = hello else {
+    let ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation, to, lane, keys } = hello else {
         return Err(Ended::OutOfTurn(control::kind(&hello)));
     };
     let protocol = protocol_max.min(PROTOCOL_MAX);
@@ -148,7 +162,10 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         None
     };
     match reason {
-        None => write_frame(stream, &ControlMessage::Welcome { protocol }).await.map(|()| (incarnation, lane)),
+        None => {
+            strangers.heard(peers, incarnation, &member, keys, settings.keys);
+            write_frame(stream, &ControlMessage::Welcome { protocol }).await.map(|()| (incarnation, lane))
+        }
         Some(reason) => {
             write_frame(stream, &ControlMessage::Unwelcome { reason: reason.clone() }).await?;
             Err(Ended::Unwelcome(reason))

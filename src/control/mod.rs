@@ -19,6 +19,7 @@ mod dial;
 mod hello;
 mod outbox;
 mod peers;
+mod strangers;
 
 use crate::telemetry::names;
 use peers::{Peer, Peers};
@@ -29,6 +30,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use strangers::Strangers;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -57,6 +59,8 @@ pub struct ControlSettings {
     pub cluster: String,
     /// This node's name, for the logs of others.
     pub member: String,
+    /// SHA-256 of what this node takes for keys of sessions; members that take others are named.
+    pub keys: [u8; 32],
     /// Bytes of a frame, at most. The same in the whole cluster.
     pub frame_bytes_max: usize,
     /// Frames that wait for one lane of one peer, at most.
@@ -81,6 +85,7 @@ impl ControlSettings {
         ControlSettings {
             cluster: cluster.into(),
             member: member.into(),
+            keys: [0; 32],
             frame_bytes_max: 64 << 20,
             queue_len_max: 16_384,
             queue_bytes_max: 64 << 20,
@@ -151,6 +156,7 @@ struct Life {
     peers: Arc<Peers>,
     present: accept::Present,
     counters: Arc<Counters>,
+    strangers: Arc<Strangers>,
     unreachable: Box<dyn Fn(Incarnation) + Send + Sync>,
 }
 
@@ -187,6 +193,7 @@ pub struct Control {
     settings: Arc<ControlSettings>,
     peers: Arc<Peers>,
     counters: Arc<Counters>,
+    strangers: Arc<Strangers>,
     /// Messages that no frame holds, so far.
     too_long: AtomicU64,
     /// Lanes that were sent to for the first time and have no task yet: at most two a peer.
@@ -210,6 +217,7 @@ impl Control {
             settings: Arc::new(settings),
             peers,
             counters,
+            strangers: Arc::default(),
             too_long: AtomicU64::new(0),
             fresh,
             has_fresh,
@@ -250,6 +258,11 @@ impl Control {
         count_dropped(self.peers.update(view));
     }
 
+    /// Whether this member has said that it takes other keys for sessions than this node.
+    pub fn takes_other_keys(&self, member: Incarnation) -> bool {
+        self.strangers.has(member)
+    }
+
     /// Bytes sent since `bind`.
     pub fn bytes(&self) -> BytesSent {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -276,6 +289,7 @@ impl Control {
             peers: Arc::clone(&self.peers),
             present: accept::Present::default(),
             counters: Arc::clone(&self.counters),
+            strangers: Arc::clone(&self.strangers),
             unreachable: Box::new(move |peer| for_unreachable.unreachable(peer)),
         });
         let (mut accepted, mut dialled) = (JoinSet::new(), JoinSet::new());

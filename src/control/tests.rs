@@ -356,6 +356,7 @@ fn hello_bytes(cluster: &str, me: u64, to: u64) -> BytesMut {
         incarnation: life(me),
         to: life(to),
         lane: Lane::Control,
+        keys: None,
     };
     let mut bytes = BytesMut::new();
     wire::encode(&hello, &mut bytes, 1000).unwrap();

@@ -306,13 +306,17 @@ impl<S: Sessions> Client<S> {
                     metrics::counter!(names::STATE_PROTOCOL_ERRORS).increment(1);
                     self.closing = true;
                 }
-                Ok(Some(args)) => self.held = self.dispatch(wayfarer_engine::command::parse(args)),
+                Ok(Some(args)) => {
+                    self.replies.hush(self.connection.answering.begin());
+                    self.held = self.dispatch(wayfarer_engine::command::parse(args));
+                }
                 Ok(None) => {
                     self.closing |= self.end_of_input;
                     break;
                 }
                 Err(error) => {
                     metrics::counter!(names::STATE_PROTOCOL_ERRORS).increment(1);
+                    self.replies.hush(self.connection.answering.begin());
                     self.replies.write(self.connection.protocol, |reply| reply.error(format!("ERR {error}")));
                     self.closing = true;
                 }

@@ -133,6 +133,8 @@ impl<S: Sessions> Client<S> {
     pub(super) fn about_connection(&mut self, command: &ConnectionCommand) {
         let mut out = BytesMut::new();
         self.run_about_connection(command, &mut out);
+        // CLIENT REPLY and RESET are about their own reply already.
+        self.replies.hush(self.connection.answering.is_silent());
         self.replies.push(out.freeze());
     }
 
@@ -326,10 +328,11 @@ impl<S: Sessions> Client<S> {
             self.count_unknown(&command);
         }
         if effect == Effect::NotRelayed || of_session {
-            self.error(errors::unknown_command(&command.args));
+            self.error(command.error());
         } else if !self.has_upstream() {
-            let on_keys = command.name.is_some() && !command.keys.is_empty();
-            if on_keys { self.error(NO_UPSTREAM) } else { self.error(errors::unknown_command(&command.args)) }
+            // What may be a key of DEBUG seldom is one, and Redis does not serve it either.
+            let on_keys = command.name.is_some_and(|name| name != "debug") && !command.keys.is_empty();
+            if on_keys { self.error(NO_UPSTREAM) } else { self.error(command.error()) }
         } else if effect == Effect::Tunnel {
             if self.replies.slots() > 0 || self.must_be_told(&command) {
                 return Some(command);

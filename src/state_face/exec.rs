@@ -54,6 +54,7 @@ impl<S: Sessions> Client<S> {
             }
             Some(Party::Nobody) => {
                 let unit = self.replies.due();
+                self.answers_itself(unit, &queue.entries);
                 let reply = self.interleaved(&Bytes::from_static(b"*0\r\n"), queue.entries);
                 self.replies.fill(unit, reply);
             }
@@ -82,10 +83,22 @@ impl<S: Sessions> Client<S> {
 
     /// The reply of `unit` will be changed. While the connection itself may change with it, no later command is begun.
     fn then(&mut self, unit: Unit, then: Then) {
-        if matches!(&then, Then::Interleave(entries) if entries.iter().any(|e| matches!(e, Entry::Local(_)))) {
+        if let Then::Interleave(entries) = &then
+            && self.answers_itself(unit, entries)
+        {
             self.barrier = Some(unit);
         }
         self.changes.insert(unit, then);
+    }
+
+    /// Whether commands of the connection itself are among them. Then one of them may be about replies, and [`Self::interleaved`]
+    /// leaves out what is not wanted.
+    fn answers_itself(&mut self, unit: Unit, entries: &[Entry]) -> bool {
+        let has_local = has_local(entries);
+        if has_local {
+            self.replies.speak(unit);
+        }
+        has_local
     }
 
     /// Runs an operation of several commands in its session's lane.
@@ -147,19 +160,32 @@ impl<S: Sessions> Client<S> {
 
     /// The replies of keyed commands with those of the connection's own commands between them. An error or a null stays.
     fn interleaved(&mut self, reply: &Bytes, entries: Vec<Entry>) -> Bytes {
-        let Some(keyed) = elements(reply, usize::MAX) else { return reply.clone() };
+        let decides = has_local(&entries);
+        let Some(keyed) = elements(reply, usize::MAX) else {
+            return if decides && self.connection.answering.is_silent() { Bytes::new() } else { reply.clone() };
+        };
         let mut keyed = keyed.into_iter();
-        let mut out = BytesMut::new();
-        Reply::new(&mut out, self.connection.protocol).array(entries.len());
+        let (mut out, mut next) = (BytesMut::new(), BytesMut::new());
+        Reply::new(&mut next, self.connection.protocol).array(entries.len());
+        self.unless_silent(decides, &mut next, &mut out);
         for entry in entries {
             match entry {
-                Entry::Keyed => out.extend_from_slice(keyed.next().unwrap_or(b"_\r\n")),
-                Entry::Fails(error) => Reply::new(&mut out, self.connection.protocol).error(error),
-                Entry::Unwatch => out.extend_from_slice(b"+OK\r\n"),
-                Entry::Local(command) => self.run_about_connection(&command, &mut out),
+                Entry::Keyed => next.extend_from_slice(keyed.next().unwrap_or(b"_\r\n")),
+                Entry::Fails(error) => Reply::new(&mut next, self.connection.protocol).error(error),
+                Entry::Unwatch => next.extend_from_slice(b"+OK\r\n"),
+                Entry::Local(command) => self.run_about_connection(&command, &mut next),
             }
+            self.unless_silent(decides, &mut next, &mut out);
         }
         out.freeze()
+    }
+
+    /// As in Redis, an order within a transaction is for the replies behind it, though the client has been told how many come.
+    fn unless_silent(&self, decides: bool, next: &mut BytesMut, out: &mut BytesMut) {
+        if !(decides && self.connection.answering.is_silent()) {
+            out.extend_from_slice(next);
+        }
+        next.clear();
     }
 
     /// The upstream is gone, with all that it knew of this connection.
@@ -171,6 +197,10 @@ impl<S: Sessions> Client<S> {
             self.watch.broken = true;
         }
     }
+}
+
+fn has_local(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| matches!(entry, Entry::Local(_)))
 }
 
 /// The bytes of a bulk string.

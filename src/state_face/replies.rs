@@ -11,6 +11,7 @@
 //! | last | any | the last part |
 //! | any | one of them an error | that error |
 //!
+//! The reply of a command that wants none (`CLIENT REPLY`) is dropped when it is there, wherever it came from.
 //! Invariant: `out` holds whole replies only, each behind all earlier ones.
 
 use bytes::{Bytes, BytesMut};
@@ -64,12 +65,20 @@ enum Slot {
     Parts { join: Whole, parts: Vec<Part>, due: usize },
 }
 
+struct Place {
+    slot: Slot,
+    /// Its reply is dropped when it has come.
+    silent: bool,
+}
+
 /// See the head of this file.
 #[derive(Default)]
 pub(super) struct Replies {
     /// What can be sent.
     pub(super) out: BytesMut,
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Place>,
+    /// The command that is being begun gets no reply.
+    silent: bool,
     /// The number of the command in the first slot.
     first: u64,
     /// Bytes of replies that wait in slots.
@@ -80,18 +89,30 @@ pub(super) struct Replies {
 const UNFIT: &[u8] = b"-ERR wayfarer: the parts of the reply do not fit together\r\n";
 
 impl Replies {
-    /// The buffer to write the next reply into at once, if none is due before it.
+    /// Whether the commands that are begun from now on get no reply (`CLIENT REPLY`).
+    pub(super) fn hush(&mut self, silent: bool) {
+        self.silent = silent;
+    }
+
+    /// This reply is not dropped: whoever brings it has left out what the client does not want to hear.
+    pub(super) fn speak(&mut self, unit: Unit) {
+        self.place(unit).into_iter().for_each(|place| place.silent = false);
+    }
+
+    /// The buffer to write the next reply into at once, if none is due before it and it is wanted.
     pub(super) fn direct(&mut self) -> Option<&mut BytesMut> {
-        if self.slots.is_empty() { Some(&mut self.out) } else { None }
+        if self.slots.is_empty() && !self.silent { Some(&mut self.out) } else { None }
     }
 
     /// Adds the whole reply of the next command.
     pub(super) fn push(&mut self, reply: Bytes) {
+        let silent = self.silent;
         match self.direct() {
             Some(out) => out.extend_from_slice(&reply),
+            None if silent => {}
             None => {
                 self.waiting_bytes = self.waiting_bytes.saturating_add(reply.len());
-                self.slots.push_back(Slot::Ready(reply));
+                self.slots.push_back(Place { slot: Slot::Ready(reply), silent: false });
             }
         }
     }
@@ -110,7 +131,7 @@ impl Replies {
 
     /// The reply of the next command will come.
     pub(super) fn due(&mut self) -> Unit {
-        self.slots.push_back(Slot::Due);
+        self.slots.push_back(Place { slot: Slot::Due, silent: self.silent });
         Unit { command: self.last(), part: 0 }
     }
 
@@ -118,7 +139,7 @@ impl Replies {
     pub(super) fn due_parts(&mut self, join: impl Into<Whole>, places: Vec<Vec<usize>>) -> Vec<Unit> {
         let due = places.len();
         let parts: Vec<Part> = places.into_iter().map(|places| Part { places, reply: None }).collect();
-        self.slots.push_back(Slot::Parts { join: join.into(), parts, due });
+        self.slots.push_back(Place { slot: Slot::Parts { join: join.into(), parts, due }, silent: self.silent });
         let command = self.last();
         (0..due).map(|part| Unit { command, part }).collect()
     }
@@ -130,9 +151,8 @@ impl Replies {
 
     /// A reply that was due, or a part of it. A second one for the same unit is not counted.
     pub(super) fn fill(&mut self, unit: Unit, reply: Bytes) {
-        let at = unit.command.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
-        let Some(slot) = at.and_then(|at| self.slots.get_mut(at)) else { return };
-        let whole = match slot {
+        let Some(place) = self.place(unit) else { return };
+        let whole = match &mut place.slot {
             Slot::Ready(_) => return,
             Slot::Due => reply,
             Slot::Parts { join, parts, due } => {
@@ -145,13 +165,20 @@ impl Replies {
                 joined(*join, parts)
             }
         };
-        self.waiting_bytes = self.waiting_bytes.saturating_add(whole.len());
-        *slot = Slot::Ready(whole);
+        let whole = if place.silent { Bytes::new() } else { whole };
+        let added = whole.len();
+        place.slot = Slot::Ready(whole);
+        self.waiting_bytes = self.waiting_bytes.saturating_add(added);
         self.advance();
     }
 
+    fn place(&mut self, unit: Unit) -> Option<&mut Place> {
+        let at = unit.command.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.slots.get_mut(at))
+    }
+
     fn advance(&mut self) {
-        while let Some(Slot::Ready(reply)) = self.slots.front() {
+        while let Some(Place { slot: Slot::Ready(reply), .. }) = self.slots.front() {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(reply.len());
             self.out.extend_from_slice(reply);
             self.slots.pop_front();

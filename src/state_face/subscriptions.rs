@@ -188,16 +188,15 @@ impl<S: Sessions> Client<S> {
     }
 
     fn say_count(&mut self, name: &str, channel: Option<&Bytes>) {
-        let count = self.channels.count();
-        self.replies.write(self.connection.protocol, |reply| {
-            push(reply, 3);
-            reply.bulk(name.as_bytes());
-            match channel {
-                Some(channel) => reply.bulk(channel),
-                None => reply.null(),
-            }
-            reply.count(count);
-        });
+        // No reply is due before it, and it comes to a client that wants none as well (`CLIENT REPLY`).
+        let reply = &mut Reply::new(&mut self.replies.out, self.connection.protocol);
+        push(reply, 3);
+        reply.bulk(name.as_bytes());
+        match channel {
+            Some(channel) => reply.bulk(channel),
+            None => reply.null(),
+        }
+        reply.count(self.channels.count());
     }
 
     /// Whether the client may say nothing but these few commands now.

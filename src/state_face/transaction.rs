@@ -273,11 +273,11 @@ impl<S: Sessions> Client<S> {
         let database = self.database();
         if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.count_unknown(foreign);
-            self.refuse(errors::unknown_command(&foreign.args));
+            self.refuse(foreign.error());
         } else if connection_wide || Self::is_survey(foreign) {
             self.refuse(NOT_INSIDE);
         } else if !self.has_upstream() {
-            self.refuse(errors::unknown_command(&foreign.args));
+            self.refuse(foreign.error());
         } else {
             self.queue_upstream(&foreign.args);
         }

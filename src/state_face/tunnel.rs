@@ -19,7 +19,7 @@ use super::subscriptions::Channels;
 use bytes::Bytes;
 use wayfarer_engine::command::Parsed;
 use wayfarer_engine::wire::resp::frame::elements;
-use wayfarer_engine::wire::resp::parse_integer;
+use wayfarer_engine::wire::resp::{Protocol, parse_integer};
 
 const NOT_IN_TUNNEL: &str = "ERR wayfarer: this connection is subscribed at the upstream; use another one for other commands";
 /// What the upstream is asked to say behind all that it had to say.
@@ -121,6 +121,11 @@ impl<S: Sessions> Client<S> {
                 self.about_connection(&command);
             }
             command if self.link.as_ref().is_some_and(|link| link.is_asked()) => return Some(command),
+            // What it is told of channels is no reply; and in RESP2 nothing but a few commands is allowed here.
+            Parsed::Connection(command) if command.is_about_replies() && self.connection.protocol == Protocol::Resp3 => {
+                self.about_connection(&command);
+            }
+            Parsed::Connection(command) if command.name() == "ping" && self.connection.answering.is_silent() => {}
             Parsed::Connection(command) if command.name() == "ping" => {
                 self.link.iter_mut().for_each(|link| link.send_through(command.args()));
             }

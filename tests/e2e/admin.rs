@@ -1,7 +1,7 @@
 //! The admin interface and the command line that asks it.
 
 use crate::harness::resp::Reply;
-use crate::harness::{Cluster, http, until, wayfarer};
+use crate::harness::{Cluster, Node, http, until, wayfarer};
 use crate::{KEYS, cluster, filler, hset};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -50,6 +50,47 @@ fn health_and_metrics() {
         assert_eq!((refused.status, why["error"].as_str().unwrap().contains("query string")), (400, true), "{path}: {why}");
     }
     assert_eq!(http::get(a.admin, "/readyz").unwrap().status, 200);
+}
+
+#[test]
+fn a_request_says_for_which_place_it_is() {
+    let a = cluster().start("a", &[]);
+    let ask = |line: &str, hosts: &[&str]| {
+        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        let answer = http::send(a.admin, &format!("{line}\r\n{hosts}Content-Length: 0\r\nConnection: close\r\n\r\n")).unwrap();
+        let why: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
+        (answer.status, why["error"].as_str().unwrap_or_default().to_owned())
+    };
+    let here = a.admin.to_string();
+    for (line, hosts) in [("POST /drain HTTP/1.1", vec![]), ("GET /livez HTTP/1.1", vec![here.as_str(), here.as_str()])] {
+        let (status, why) = ask(line, &hosts);
+        assert!(status == 400 && why.contains("one Host header"), "{line}: {status} {why}");
+    }
+    for line in ["POST /drain HTTP/1.1", "GET /api/v1/sessions HTTP/1.1", "GET /metrics HTTP/1.0"] {
+        let (status, why) = ask(line, &["evil.example"]);
+        assert!(status == 421 && why.contains("localhost"), "{line}: {status} {why}");
+    }
+    assert_eq!(ask("GET /api/v1/status HTTP/1.1", &["localhost"]).0, 200);
+    assert_eq!(ask("GET /readyz HTTP/1.0", &[]).0, 200, "and nothing drains");
+}
+
+#[test]
+fn members_that_take_other_keys_for_sessions_are_named() {
+    let mut cluster = cluster();
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    cluster.keys = r#"[{ pattern = "other:{session}", layout = "hash" }]"#.to_owned();
+    let c = cluster.start("c", &[]);
+    let named = |node: &Node| -> Vec<String> {
+        let status = node.status();
+        let members = status["members"].as_array().unwrap().iter();
+        members.filter(|m| m["other_keys"] == true).map(|m| m["name"].as_str().unwrap().to_owned()).collect()
+    };
+    until("those of one mind to name the third", || (named(&a) == ["c"] && named(&b) == ["c"]).then_some(()));
+    until("the third to name the others", || (named(&c) == ["a", "b"]).then_some(()));
+    let shown = text(&wayfarer(&["status", "--admin", &a.admin.to_string()]));
+    assert_eq!(shown.lines().filter(|line| line.contains("OTHER [state] keys")).count(), 1, "{shown}");
+    let warned = a.log_text().matches("takes other keys for those of sessions").count();
+    assert_eq!(warned, 1, "{}", a.log_text());
 }
 
 #[test]

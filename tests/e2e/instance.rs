@@ -61,6 +61,33 @@ fn the_exit_status_is_that_of_the_child() {
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("no command after --"));
 }
 
+/// A shell that ends by the first signal, as one without a trap does, and two processes that it has forked.
+#[test]
+fn what_the_child_leaves_behind_ends_with_it() {
+    let alive = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    for (how, stops) in [("told", "true"), ("deaf", "trap '' TERM"), ("by itself", "true")] {
+        let cluster = cluster().set(&["child.stop_ms_max=1500"]);
+        let file = cluster.folder.path().join("forked");
+        let ends = if how == "by itself" { "exit 5" } else { "while :; do sleep 0.05; done" };
+        // The subshells inherit what is ignored, and the shell itself does not ignore it.
+        let script = format!(
+            "for n in 1 2; do ({stops}; while :; do sleep 0.05; done) & echo $! >> {0}; done; echo up >> {0}; {ends}",
+            file.display()
+        );
+        let mut a = cluster.spawn("a", &["sh", "-c", &script]);
+        wait_line(&file, "up");
+        let forked: Vec<String> = lines(&file).into_iter().filter(|line| line != "up").collect();
+        assert_eq!(forked.len(), 2);
+        if how != "by itself" {
+            assert!(forked.iter().all(alive), "{how}");
+            a.wait_ready();
+            a.signal(Signal::TERM);
+        }
+        assert_eq!(a.wait_exit().code(), Some(if how == "by itself" { 5 } else { 0 }), "{how}: {}", a.log_text());
+        until("those that were forked to end", || (!forked.iter().any(alive)).then_some(()));
+    }
+}
+
 #[test]
 fn signals_reach_the_child_and_the_last_one_drains_first() {
     let cluster = cluster();

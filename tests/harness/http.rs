@@ -37,14 +37,19 @@ pub fn post(to: SocketAddr, path: &str) -> Result<Answer> {
 }
 
 pub fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(150)))?;
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 0\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Length: 0\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str("\r\n");
-    stream.write_all(text.as_bytes())?;
+    send(to, &text)
+}
+
+/// A whole request as it is written, and what comes back until the other side closes.
+pub fn send(to: SocketAddr, request: &str) -> Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(150)))?;
+    stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes)

@@ -43,7 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::display::{Screen, say};
 use crate::report::{Asked, Report};
-use crate::run::{Outcome, RunPlan, play};
+use crate::run::{Outcome, RunPlan, SoFar, play};
 use crate::stage::config::MovePlan;
 use crate::users::Crowd;
 
@@ -93,14 +93,23 @@ pub async fn run(args: DemoArgs) -> ExitCode {
         Ok(folder) => folder,
         Err(error) => return fail(&format!("no working folder: {error}")),
     };
+    let (measured, reference) = (SoFar::default(), SoFar::default());
     let outcome = tokio::select! {
-        outcome = demonstrate(&args, folder.path()) => outcome,
+        outcome = demonstrate(&args, folder.path(), &measured, &reference) => outcome,
         () = told_to_end() => Err("interrupted".into()),
     };
-    // A script must find out of the file, too, that there is no result, and not read an older one.
+    let outcome = outcome.map_err(|why| match (measured.outcome(), reference.outcome()) {
+        (_, Some((_, phase))) => format!("{why}, in the phase {:?} of the run for reference", phase.name()),
+        (Some((_, phase)), None) => format!("{why}, in the phase {:?} of the measured run", phase.name()),
+        (None, None) => why,
+    });
+    // A script must find out of the file, too, that there is no whole result, and not read an older one.
     let written = json.map_or(Ok(()), |json| match &outcome {
         Ok(report) => json.write(report),
-        Err(message) => json.write(&NoResult { schema_version: report::SCHEMA_VERSION, ok: false, failures: [message] }),
+        Err(why) => {
+            let found = |run: &SoFar| run.outcome().map(|(outcome, _)| outcome).unwrap_or_default();
+            json.write(&Report::unfinished(asked(&args), &found(&measured), &found(&reference), why))
+        }
     });
     let outcome = written.and(outcome);
     if args.keep {
@@ -113,12 +122,15 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-async fn demonstrate(args: &DemoArgs, folder: &Path) -> Result<Report, String> {
+fn asked(args: &DemoArgs) -> Asked {
+    Asked { seed: args.seed, users: args.users, variable_bytes_max: args.max_variable_bytes }
+}
+
+async fn demonstrate(args: &DemoArgs, folder: &Path, measured: &SoFar, carrying: &SoFar) -> Result<Report, String> {
     let binary = match &args.node_binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?,
     };
-    let asked = Asked { seed: args.seed, users: args.users, variable_bytes_max: args.max_variable_bytes };
     let variable_bytes_max = args.max_variable_bytes.unwrap_or(u32::MAX);
     let plan = RunPlan {
         seconds: f64::from(args.seconds),
@@ -135,21 +147,13 @@ async fn demonstrate(args: &DemoArgs, folder: &Path) -> Result<Report, String> {
          drained. Every user checks every answer. Then the same once more, carrying everything, to compare. About {about_s} s.",
         args.users
     ));
-    let outcome = play_in(&plan, &folder.join("run")).await?;
+    let outcome = play_in(&plan, &folder.join("run"), measured).await?;
     say("Now the same seed with a plan that carries everything, for comparison.");
     let reference = RunPlan { moves: MovePlan::Everything, with_after: false, ..plan };
-    let reference = play_in(&reference, &folder.join("reference")).await?;
-    let report = Report::new(asked, &outcome, &reference);
+    let reference = play_in(&reference, &folder.join("reference"), carrying).await?;
+    let report = Report::new(asked(args), &outcome, &reference);
     say(&report.table());
     Ok(report)
-}
-
-/// What is written when the demonstration could not be played to its end.
-#[derive(serde::Serialize)]
-struct NoResult<'a> {
-    schema_version: u32,
-    ok: bool,
-    failures: [&'a str; 1],
 }
 
 /// The file for the result and its name.
@@ -178,9 +182,9 @@ impl ResultFile {
     }
 }
 
-async fn play_in(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
+async fn play_in(plan: &RunPlan, folder: &Path, so_far: &SoFar) -> Result<Outcome, String> {
     std::fs::create_dir(folder).map_err(|error| format!("no working folder: {error}"))?;
-    play(plan, folder).await
+    play(plan, folder, so_far).await
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -1,6 +1,6 @@
 //! The result of the demonstration: one table, one JSON object, and whether all is well.
 //!
-//! It measures nothing. Called by the run at the end. Latencies count from due times. `bytes_total` is what a second run of the
+//! It measures nothing. Called by the run at its end, whatever that is. Latencies count from due times. `bytes_total` is what a second run of the
 //! same seed moved with a plan that carries everything.
 //! Invariant: `failures` is empty exactly if the exit code is 0.
 
@@ -90,6 +90,19 @@ pub struct Asked {
 impl Report {
     /// Of the run and of the run for reference.
     pub fn new(asked: Asked, outcome: &Outcome, reference: &Outcome) -> Self {
+        let mut report = Self::of(asked, outcome, reference);
+        report.failures = failures(asked, outcome, reference);
+        report.ok = report.failures.is_empty();
+        report
+    }
+
+    /// Of runs that did not come to their end, and why: what was measured until then, judged by nothing but that.
+    pub fn unfinished(asked: Asked, outcome: &Outcome, reference: &Outcome, why: &str) -> Self {
+        Self { failures: vec![why.to_owned()], ..Self::of(asked, outcome, reference) }
+    }
+
+    /// The figures, not judged yet.
+    fn of(asked: Asked, outcome: &Outcome, reference: &Outcome) -> Self {
         let counts = outcome.ledger.counts();
         let latencies = |phase| latencies(&counts.records, phase);
         let (before, during, after) = (latencies(Phase::Before), latencies(Phase::During), latencies(Phase::After));
@@ -98,7 +111,7 @@ impl Report {
         let firsts = Durations::of(outcome.moves.firsts_us.clone());
         let bytes_total = reference.bytes_eager;
         let percent = (bytes_total > 0).then(|| (outcome.bytes_eager as f64 / bytes_total as f64 * 1000.0).round() / 10.0);
-        let mut report = Self {
+        Self {
             schema_version: SCHEMA_VERSION,
             ok: false,
             failures: Vec::new(),
@@ -146,11 +159,7 @@ impl Report {
             machine_others_percent: outcome.machine.map(|shares| shares.others),
             machine_stolen_percent: outcome.machine.map(|shares| shares.stolen),
             faults: counts.samples.clone(),
-        };
-        drop(counts);
-        report.failures = failures(asked, outcome, reference);
-        report.ok = report.failures.is_empty();
-        report
+        }
     }
 
     /// The table for people.

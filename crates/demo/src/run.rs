@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::balancer::Balancer;
@@ -74,6 +74,59 @@ pub struct Outcome {
     pub problems: Vec<String>,
 }
 
+/// What a run has found so far, for whoever wants to know when it does not come to its end.
+#[derive(Debug, Default)]
+pub struct SoFar(Mutex<Option<Seen>>);
+
+/// The books that the users and the watch of the nodes write.
+#[derive(Debug, Clone)]
+struct Seen {
+    ledger: Arc<Ledger>,
+    board: Arc<Board>,
+    clock: Clock,
+    key: Vec<u8>,
+    /// The start of `before`, once it has come.
+    begin_us: Option<i64>,
+}
+
+impl SoFar {
+    fn lock(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was measured until now, and in which phase that is; nothing, if the run has not begun.
+    pub fn outcome(&self) -> Option<(Outcome, Phase)> {
+        let seen = self.lock().clone()?;
+        let phase = seen.ledger.counts().phase;
+        Some((seen.outcome(), phase))
+    }
+}
+
+impl Seen {
+    /// Sums up what the users found and the nodes said.
+    fn outcome(&self) -> Outcome {
+        let views = self.board.views().clone();
+        let moves = {
+            let counts = self.ledger.counts();
+            let sides = views.values().flat_map(|view| &view.moves);
+            figures(sides, &counts.records, &counts.sessions, &self.key, &self.clock)
+        };
+        let sum = |of: fn(&crate::stage::admin::Status) -> u64| views.values().map(|view| of(&view.status)).sum();
+        let dropped: u64 = views.values().map(|view| view.moves_dropped).sum();
+        Outcome {
+            ledger: Arc::clone(&self.ledger),
+            moves,
+            bytes_eager: sum(|status| status.bytes.eager),
+            bytes_late: sum(|status| status.bytes.late),
+            fetched_late: sum(|status| status.variables_fetched_late),
+            fetched_on_access: sum(|status| status.variables_fetched_on_access),
+            seconds: self.begin_us.map_or(0.0, |begin_us| self.clock.now_us().saturating_sub(begin_us) as f64 / 1e6),
+            machine: None,
+            problems: if dropped > 0 { vec![format!("{dropped} moves were too many to keep")] } else { Vec::new() },
+        }
+    }
+}
+
 /// The pieces of a running stage.
 struct Stage<'a> {
     plan: &'a RunPlan,
@@ -89,8 +142,8 @@ struct Stage<'a> {
     problems: Vec<String>,
 }
 
-/// Plays `plan` in `folder`. The error says why the run could not be played to its end.
-pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
+/// Plays `plan` in `folder`. The error says why the run could not be played to its end; what it found until then is in `so_far`.
+pub async fn play(plan: &RunPlan, folder: &Path, so_far: &SoFar) -> Result<Outcome, String> {
     let (clock, ticks) = (Clock::start(), Ticks::now());
     // Synthetic sessions on loopback: a key from the seed shows the same ids whenever the seed is run again.
     let mut draws = Draws::new(plan.crowd.seed, &[0x1D]);
@@ -98,6 +151,8 @@ pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
     let id_key = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let balancer = Balancer::start().await.map_err(|error| format!("no balancer: {error}"))?;
     let (admin, board, ledger) = (AdminClient::default(), Arc::new(Board::default()), Arc::new(Ledger::default()));
+    let mut seen = Seen { ledger: Arc::clone(&ledger), board: Arc::clone(&board), clock, key, begin_us: None };
+    so_far.lock().replace(seen.clone());
     let (ports, nodes, problems) = (BTreeSet::new(), Vec::new(), Vec::new());
     let display = Arc::new(Display::new(plan.screen));
     let mut stage = Stage { plan, folder, id_key, ports, admin, board, balancer, nodes, clock, display, problems };
@@ -109,6 +164,8 @@ pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
     let users = Users::start(plan.crowd, stage.balancer.address, clock, Arc::clone(&ledger));
     stage.hold_until(users.logged_in_us.saturating_add(SETTLE_US)).await?;
     let begin_us = clock.now_us();
+    seen.begin_us = Some(begin_us);
+    so_far.lock().replace(seen.clone());
     let at = |part: f64| begin_us.saturating_add((plan.seconds * part * 1e6) as i64);
     ledger.enter(Phase::Before);
     stage.hold_until(at(0.25)).await?;
@@ -127,7 +184,8 @@ pub async fn play(plan: &RunPlan, folder: &Path) -> Result<Outcome, String> {
     stage.check_nodes()?;
     stage.board.refresh(&stage.admin).await;
     drop(shown);
-    let mut outcome = stage.end(ledger, &key, seconds).await;
+    let mut outcome = stage.end(&seen).await;
+    outcome.seconds = seconds;
     outcome.machine = Ticks::now().zip(ticks).and_then(|(now, then)| now.since(&then));
     Ok(outcome)
 }
@@ -205,30 +263,9 @@ impl Stage<'_> {
     }
 
     /// Sums up what the nodes said and stops them.
-    async fn end(self, ledger: Arc<Ledger>, key: &[u8], seconds: f64) -> Outcome {
-        let mut problems = self.problems;
-        let views = self.board.views().clone();
-        let dropped: u64 = views.values().map(|view| view.moves_dropped).sum();
-        if dropped > 0 {
-            problems.push(format!("{dropped} moves were too many to keep"));
-        }
-        let moves = {
-            let counts = ledger.counts();
-            let sides = views.values().flat_map(|view| &view.moves);
-            figures(sides, &counts.records, &counts.sessions, key, &self.clock)
-        };
-        let sum = |of: fn(&crate::stage::admin::Status) -> u64| views.values().map(|view| of(&view.status)).sum();
-        let outcome = Outcome {
-            ledger,
-            moves,
-            bytes_eager: sum(|status| status.bytes.eager),
-            bytes_late: sum(|status| status.bytes.late),
-            fetched_late: sum(|status| status.variables_fetched_late),
-            fetched_on_access: sum(|status| status.variables_fetched_on_access),
-            seconds,
-            machine: None,
-            problems,
-        };
+    async fn end(self, seen: &Seen) -> Outcome {
+        let mut outcome = seen.outcome();
+        outcome.problems.splice(..0, self.problems);
         // Both at once: each would else take over what the other gives away.
         let mut stopping = tokio::task::JoinSet::new();
         for node in self.nodes {

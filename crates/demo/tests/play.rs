@@ -12,6 +12,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use support::{Redis, until};
+use tokio::io::AsyncBufReadExt as _;
 
 fn stand_in() -> PathBuf {
     // target/<profile>/deps/play-… → target/<profile>/examples/stand_in
@@ -89,6 +90,26 @@ async fn sigterm_ends_the_demo_and_everything_that_it_started() {
 #[tokio::test]
 async fn a_closed_terminal_ends_the_demo_and_everything_that_it_started() {
     ends_everything_at(rustix::process::Signal::HUP).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_demo_says_what_it_has_measured() {
+    let redis = Redis::start().await;
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let arguments = ["--json", json.path().to_str().unwrap()];
+    let mut demo = command(&redis, &arguments).spawn().unwrap();
+    // Its lines show the phase; nobody else knows when it measures.
+    let mut shown = tokio::io::BufReader::new(demo.stdout.take().unwrap()).lines();
+    while !shown.next_line().await.unwrap().unwrap().contains("node c starts") {}
+    let pid = rustix::process::Pid::from_raw(i32::try_from(demo.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(demo.wait().await.unwrap().code(), Some(1));
+    let result: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
+    assert_eq!((&result["ok"], &result["users"]), (&Value::Bool(false), &Value::from(30)), "{result}");
+    assert_eq!(result["failures"], serde_json::json!(["interrupted, in the phase \"during\" of the measured run"]));
+    assert!(result["requests"].as_u64().unwrap() > 30 && result["sessions"].as_u64().unwrap() >= 30, "{result}");
+    assert!(result["seconds"].as_f64().unwrap() >= 1.0 && result["latency_ms_p50_before"].is_f64(), "{result}");
+    assert!(result["bytes_total"] == 0 && result["bytes_eager_percent_of_total"].is_null(), "{result}");
 }
 
 async fn ends_everything_at(signal: rustix::process::Signal) {

@@ -179,6 +179,26 @@ const HANDSHAKES: &str = "
     CONFIG GET databases
     CONFIG GET nosuch
     CONFIG GET
+    CONFIG NOSUCH
+    CONFIG NOSUCH x y
+    CONFIG REWRITE
+    CONFIG HELP x
+    CONFIG
+    CLIENT HELP x
+    OBJECT
+    OBJECT HELP
+    object help
+    OBJECT HELP x
+    OBJECT NOSUCH
+    OBJECT NOSUCH cart:s
+    OBJECT ENCODING
+    OBJECT ENCODING cart:s x
+    OBJECT ENCODING cart:s
+    OBJECT FREQ cart:s
+    DEBUG
+    DEBUG SLEEP 0
+    DEBUG OBJECT cart:s
+    MULTI ; OBJECT HELP ; CONFIG NOSUCH ; PING ; EXEC
     AUTH x
     AUTH default x
     AUTH other x
@@ -203,6 +223,70 @@ async fn handshakes_are_as_in_redis() {
     let Some(oracle) = RedisServer::start(&[]) else { return };
     let world = start(state()).await;
     compare(world.address, oracle.port, HANDSHAKES).await;
+}
+
+/// Each block begins on a new connection, as one write; PING stands at the end of what is to be answered.
+const SILENCES: &str = "
+    SET K 1 ; CLIENT REPLY OFF ; GET K ; CLIENT REPLY SKIP ; NOSUCH ; MGET K K ; SELECT 99 ; CLIENT REPLY ON ; GET K ; PING end
+    CLIENT REPLY SKIP ; GET K ; GET K ; CLIENT REPLY SKIP ; CLIENT REPLY SKIP ; GET K ; PING end
+    CLIENT REPLY ; CLIENT REPLY NOSUCH ; CLIENT REPLY ON x ; CLIENT REPLY SKIP ; client reply on ; PING end
+    MULTI ; SET K 2 ; CLIENT REPLY OFF ; GET K ; EXEC ; PING ; CLIENT REPLY ON ; PING end
+    MULTI ; SET K 3 ; CLIENT REPLY SKIP ; GET K ; EXEC ; PING ; PING end
+    CLIENT REPLY OFF ; MULTI ; SET K 4 ; CLIENT REPLY ON ; GET K ; EXEC ; PING end
+    CLIENT REPLY OFF ; MULTI ; SET K 5 ; EXEC ; DEL K K ; CLIENT REPLY ON ; GET K ; PING end
+    MULTI ; CLIENT REPLY OFF ; CLIENT REPLY ON ; GET K ; EXEC ; PING end
+    CLIENT REPLY SKIP ; MULTI ; CLIENT REPLY SKIP ; EXEC ; PING ; PING end
+    CLIENT REPLY SKIP ; MULTI ; SET K 6 ; SET K ; CLIENT REPLY SKIP ; EXEC ; PING ; PING end
+    CLIENT REPLY OFF ; MULTI ; NOSUCH ; PING ; EXEC ; CLIENT REPLY ON ; PING end
+    CLIENT REPLY OFF ; RESET ; PING end
+    CLIENT REPLY SKIP ; HELLO 3 ; PING end
+    CLIENT REPLY SKIP ; KEYS nosuch* ; CLIENT REPLY OFF ; DBSIZE ; CLIENT REPLY ON ; PING end
+    CLIENT REPLY SKIP ; CONFIG GET notify-keyspace-events ; PING end
+    CLIENT REPLY OFF ; UNSUBSCRIBE ; CLIENT REPLY ON ; PING end
+";
+
+/// What comes up to the answer to the last PING.
+async fn until_end(client: &mut TcpStream, script: &str) -> String {
+    send(client, script).await;
+    let mut got = BytesMut::new();
+    while !got.ends_with(b"\r\nend\r\n") {
+        let read = timeout(PATIENCE, client.read_buf(&mut got)).await;
+        assert!(matches!(read, Ok(Ok(n)) if n > 0), "{read:?} after {:?}", String::from_utf8_lossy(&got));
+    }
+    String::from_utf8_lossy(&got).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_is_answered_as_it_wishes() {
+    let Some(oracle) = RedisServer::start(&[]) else { return };
+    let Some(upstream) = RedisServer::start(&[]) else { return };
+    for state in [state(), with_upstream(&upstream)] {
+        let relays = state.upstream.is_some();
+        let world = start_beside(&oracle, state).await;
+        for key in if relays { vec!["cart:s", "other"] } else { vec!["cart:s"] } {
+            for (line, protocol) in SILENCES.lines().flat_map(|line| ["2", "3"].map(|protocol| (line.trim(), protocol))) {
+                if line.is_empty() {
+                    continue;
+                }
+                let script = format!("HELLO {protocol} ; {line}\n").replace(" ; ", "\n").replace(" K", &format!(" {key}"));
+                let mut ours = TcpStream::connect(world.address).await.unwrap();
+                let mut theirs = TcpStream::connect((Ipv4Addr::LOCALHOST, oracle.port)).await.unwrap();
+                let (our, their) = (until_end(&mut ours, &script).await, until_end(&mut theirs, &script).await);
+                let without_id = |text: &str| text.split_once("mode").map(|(_, rest)| rest.replace("\r\n", "\n"));
+                assert_eq!(without_id(&our), without_id(&their), "HELLO {protocol}: {line}");
+            }
+        }
+        // What is told of channels comes all the same.
+        let mut subscriber = world.client().await;
+        let told = until_end(
+            &mut subscriber,
+            "HELLO 3\nCLIENT REPLY OFF\nSUBSCRIBE news\nPING\nCLIENT REPLY ON\nUNSUBSCRIBE\nPING end\n",
+        )
+        .await;
+        let after = told.split_once("modules\r\n*0\r\n").map(|(_, rest)| rest.replace("\r\n", " "));
+        let expected = ">3 $9 subscribe $4 news :1 +OK >3 $11 unsubscribe $4 news :0 $3 end ";
+        assert_eq!(after.as_deref(), Some(expected), "upstream: {relays}");
+    }
 }
 
 const DATABASES: &str = "

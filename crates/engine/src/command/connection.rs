@@ -5,12 +5,13 @@
 //!
 //! | needs no password | AUTH, HELLO, QUIT, RESET |
 //! |---|---|
-//! | after a password | SELECT, PING, ECHO, CLIENT, INFO, CONFIG GET, COMMAND |
+//! | after a password | SELECT, PING, ECHO, CLIENT, INFO, CONFIG GET and HELP, OBJECT HELP, COMMAND |
 //!
 //! Deviations from Redis 7.0: `CLIENT SETINFO` is accepted (7.2 has it, and clients send it), `CONFIG GET` knows few parameters,
-//! subcommands of `CLIENT` that would change how replies come (`REPLY`, `TRACKING`) do not exist.
+//! `CLIENT TRACKING` and what is about other connections do not exist.
 //! Invariant: nothing but AUTH and HELLO makes a connection authenticated.
 
+use super::answering::Answering;
 use super::events::Classes;
 use super::{errors, server};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
@@ -42,6 +43,11 @@ impl ConnectionCommand {
         &self.args
     }
 
+    /// Whether it is a `CLIENT REPLY`.
+    pub fn is_about_replies(&self) -> bool {
+        self.kind == Kind::Client && self.args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"reply"))
+    }
+
     /// The database that it selects, if it is a SELECT that succeeds.
     pub fn selected(&self) -> Option<u8> {
         let database = self.args.get(1).filter(|_| self.kind == Kind::Select).and_then(|text| parse_integer(text))?;
@@ -67,10 +73,11 @@ enum Kind {
     Auth,
     Client,
     Command,
-    ConfigGet,
+    Config,
     Echo,
     Hello,
     Info,
+    Object,
     Ping,
     Quit,
     Reset,
@@ -78,14 +85,15 @@ enum Kind {
 }
 
 /// Name, kind, arity as in [`table`].
-const KINDS: [(&str, Kind, i16); 11] = [
+const KINDS: [(&str, Kind, i16); 12] = [
     ("auth", Kind::Auth, -2),
     ("client", Kind::Client, -2),
     ("command", Kind::Command, -1),
-    ("config", Kind::ConfigGet, -2),
+    ("config", Kind::Config, -2),
     ("echo", Kind::Echo, 2),
     ("hello", Kind::Hello, -1),
     ("info", Kind::Info, -1),
+    ("object", Kind::Object, -2),
     ("ping", Kind::Ping, -1),
     ("quit", Kind::Quit, -1),
     ("reset", Kind::Reset, 1),
@@ -98,7 +106,8 @@ pub(super) fn parse(name: &[u8], args: Vec<Bytes>) -> Result<ConnectionCommand, 
         return Err(args);
     };
     // `CONFIG SET` and the like are about the upstream, if there is one.
-    if *kind == Kind::ConfigGet && args.get(1).is_some_and(|sub| !sub.eq_ignore_ascii_case(b"get")) {
+    let is_ours = |sub: &Bytes| sub.eq_ignore_ascii_case(b"get") || sub.eq_ignore_ascii_case(b"help");
+    if *kind == Kind::Config && args.get(1).is_some_and(|sub| !is_ours(sub)) {
         return Err(args);
     }
     Ok(ConnectionCommand { kind: *kind, args })
@@ -144,6 +153,8 @@ pub struct Connection {
     pub db: u8,
     /// Whether the password was said, or none is set.
     pub authenticated: bool,
+    /// Which of its commands are answered.
+    pub answering: Answering,
     name: Bytes,
 }
 
@@ -156,7 +167,14 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// A new connection.
     pub fn new(id: u64, password_is_set: bool) -> Connection {
-        Connection { id, protocol: Protocol::Resp2, db: 0, authenticated: !password_is_set, name: Bytes::new() }
+        Connection {
+            id,
+            protocol: Protocol::Resp2,
+            db: 0,
+            authenticated: !password_is_set,
+            answering: Answering::default(),
+            name: Bytes::new(),
+        }
     }
 
     /// Whether the command may run now; if not, [`errors::NO_AUTH`] is the answer.
@@ -195,7 +213,11 @@ impl Connection {
             (Kind::Ping, _) => reply.simple("PONG"),
             (Kind::Client, [_, subcommand, rest @ ..]) => self.client(subcommand, rest, &mut reply),
             (Kind::Info, [_, sections @ ..]) => reply.verbatim(*b"txt", server::info(sections, facts).as_bytes()),
-            (Kind::ConfigGet, [_, _, patterns @ ..]) => server::config_get(patterns, facts.events, &mut reply),
+            (Kind::Config | Kind::Object, [_, help]) if help.eq_ignore_ascii_case(b"help") => {
+                server::help(command.name(), &mut reply)
+            }
+            (Kind::Config, [_, help, ..]) if help.eq_ignore_ascii_case(b"help") => reply.error(errors::arity("config|help")),
+            (Kind::Config, [_, _, patterns @ ..]) => server::config_get(patterns, facts.events, &mut reply),
             (Kind::Command, [_, rest @ ..]) => server::listing(rest, &mut reply),
             _ => reply.error(errors::arity(command.name())),
         }
@@ -314,8 +336,8 @@ impl Connection {
     fn client(&mut self, subcommand: &[u8], rest: &[Bytes], reply: &mut Reply<'_>) {
         let lower = subcommand.to_ascii_lowercase();
         let wanted = match lower.as_slice() {
-            b"id" | b"getname" | b"info" => 0,
-            b"setname" | b"no-evict" | b"no-touch" => 1,
+            b"id" | b"getname" | b"help" | b"info" => 0,
+            b"setname" | b"no-evict" | b"no-touch" | b"reply" => 1,
             b"setinfo" => 2,
             _ => return reply.error(errors::unknown_subcommand(subcommand, "CLIENT")),
         };
@@ -324,6 +346,7 @@ impl Connection {
         }
         match (lower.as_slice(), rest) {
             (b"id", _) => reply.integer(i64::try_from(self.id).unwrap_or(i64::MAX)),
+            (b"help", _) => server::help("client", reply),
             (b"getname", _) if self.name.is_empty() => reply.null(),
             (b"getname", _) => reply.bulk(&self.name),
             (b"info", _) => {
@@ -343,6 +366,11 @@ impl Connection {
                     reply.error(format!("ERR {what} cannot contain spaces, newlines or special characters."));
                 }
                 _ => reply.error([b"ERR Unrecognized option '", what.as_ref(), b"'"].concat()),
+            },
+            (b"reply", [order]) => match self.answering.order(order) {
+                Some(true) => reply.simple("OK"),
+                Some(false) => {}
+                None => reply.error(errors::SYNTAX),
             },
             (_, [on]) if on.eq_ignore_ascii_case(b"on") || on.eq_ignore_ascii_case(b"off") => reply.simple("OK"),
             _ => reply.error(errors::SYNTAX),

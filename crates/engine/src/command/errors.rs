@@ -86,6 +86,10 @@ pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'max
 pub(crate) const EXPIRE_NX: &str = "ERR NX and XX, GT or LT options at the same time are not compatible";
 /// `EXPIRE … GT LT`.
 pub(crate) const EXPIRE_GT_LT: &str = "ERR GT and LT options at the same time are not compatible";
+/// `DEBUG`, as Redis answers it by default.
+pub(crate) const NO_DEBUG: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
+/// `CONFIG REWRITE`: nothing that a client sets is kept.
+pub(crate) const NO_CONFIG_FILE: &str = "ERR The server is running without a config file";
 /// A command before the password.
 pub const NO_AUTH: &str = "NOAUTH Authentication required.";
 

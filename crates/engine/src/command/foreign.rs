@@ -1,11 +1,12 @@
 //! Where the keys are in the commands of Redis 7 that are not executed here, so that no session's key reaches the upstream.
 //!
-//! It never executes or refuses: the state face decides with the keys in hand. Commands whose keys move with their arguments
+//! It never executes or refuses: the state face decides with the keys in hand, and finds Redis's error here. Commands whose keys move with their arguments
 //! (`EVAL`, `SORT`, `XREAD` …) and names that Redis 7 does not know have *every* argument taken for a possible key.
 //!
 //! Positions as Redis's `COMMAND` gives them: first, last (negative: from the end), step.
 //! Invariant: a key is never overlooked; an argument that is none may be taken for one only where no position is known.
 
+use super::{Foreign, errors};
 use bytes::Bytes;
 
 /// Commands with keys at fixed places: first, last, step, names.
@@ -150,6 +151,19 @@ pub(super) fn keys(name: &[u8], args: &[Bytes]) -> (Option<&'static str>, Vec<By
         }
     }
     (find(MOVING), args.iter().skip(1).cloned().collect())
+}
+
+impl Foreign {
+    /// Redis's error where the command is not served.
+    pub fn error(&self) -> Bytes {
+        match (self.name, self.args.get(1)) {
+            (Some("debug"), None) => errors::arity("debug"),
+            (Some("debug"), Some(_)) => errors::NO_DEBUG.into(),
+            (Some("config"), Some(sub)) if sub.eq_ignore_ascii_case(b"rewrite") => errors::NO_CONFIG_FILE.into(),
+            (Some("config"), Some(sub)) => errors::unknown_subcommand(sub, "CONFIG"),
+            _ => errors::unknown_command(&self.args),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@ pub(super) fn object(args: &[Bytes]) -> Result<Action, Bytes> {
         [("encoding", Ask::Encoding), ("freq", Ask::Frequency), ("idletime", Ask::IdleTime), ("refcount", Ask::References)];
     let subcommand = args.get(1).map(|text| text.as_ref()).unwrap_or_default();
     let Some((name, ask)) = SUBCOMMANDS.iter().find(|(name, _)| subcommand.eq_ignore_ascii_case(name.as_bytes())) else {
-        return Err(errors::unknown_subcommand(subcommand, "OBJECT"));
+        // Without a key it is about no key, and answered elsewhere.
+        let is_help = subcommand.eq_ignore_ascii_case(b"help");
+        return Err(if is_help { errors::arity("object|help") } else { errors::unknown_subcommand(subcommand, "OBJECT") });
     };
     if args.len() == 3 { Ok(Action::Object(*ask)) } else { Err(errors::arity(&format!("object|{name}"))) }
 }

@@ -28,6 +28,7 @@
 //! Invariant: an operation either runs whole on values that are here, or changes nothing.
 
 mod action;
+pub mod answering;
 pub mod compound;
 pub mod connection;
 pub mod errors;
@@ -262,7 +263,7 @@ impl std::fmt::Debug for Foreign {
 /// Validates a command. `args` holds at least the name.
 pub fn parse(args: Vec<Bytes>) -> Parsed {
     // First those on keys, for nearly all are.
-    let Some(row) = args.first().and_then(|name| table::row(name)) else {
+    let Some(row) = args.first().and_then(|name| table::row(name)).filter(|row| !is_help(row, &args)) else {
         let name = args.first().cloned().unwrap_or_default();
         let args = match connection::parse(&name, args) {
             Ok(command) => return Parsed::Connection(command),
@@ -285,6 +286,11 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
             Parsed::Refused(Refused { args, keys, error })
         }
     }
+}
+
+/// `OBJECT HELP` is about no key.
+fn is_help(row: &Row, args: &[Bytes]) -> bool {
+    row.keys == table::Keys::Second && args.len() == 2 && args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"help"))
 }
 
 /// How an execution ended.

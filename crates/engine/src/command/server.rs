@@ -1,4 +1,4 @@
-//! What a server says about itself: `INFO`, `CONFIG GET`, `COMMAND`.
+//! What a server says about itself: `INFO`, `CONFIG GET`, `COMMAND`, `HELP` of some commands.
 //!
 //! It never says more than clients need before they trust a server; [`super::connection`] calls it.
 //! Invariant: nothing of a session and no setting of Wayfarer appears here.
@@ -28,6 +28,63 @@ pub(super) fn config_get(patterns: &[Bytes], events: Classes, reply: &mut Reply<
         reply.bulk(name.as_bytes());
         if *name == EVENTS { reply.bulk(events.text().as_bytes()) } else { reply.bulk(value.as_bytes()) }
     }
+}
+
+/// What `HELP` says of a command: Redis's lines, of the subcommands that are served.
+const HELP: [(&str, &[&str]); 3] = [
+    (
+        "client",
+        &[
+            "GETNAME",
+            "    Return the name of the current connection.",
+            "ID",
+            "    Return the ID of the current connection.",
+            "INFO",
+            "    Return information about the current client connection.",
+            "REPLY (ON|OFF|SKIP)",
+            "    Control the replies sent to the current connection.",
+            "SETNAME <name>",
+            "    Assign the name <name> to the current connection.",
+            "NO-EVICT (ON|OFF)",
+            "    Protect current client connection from eviction.",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "GET <pattern>",
+            "    Return parameters matching the glob-like <pattern> and their values.",
+            "SET <directive> <value>",
+            "    Set the configuration <directive> to <value>.",
+        ],
+    ),
+    (
+        "object",
+        &[
+            "ENCODING <key>",
+            "    Return the kind of internal representation used in order to store the value",
+            "    associated with a <key>.",
+            "FREQ <key>",
+            "    Return the access frequency index of the <key>. The returned integer is",
+            "    proportional to the logarithm of the recent access frequency of the key.",
+            "IDLETIME <key>",
+            "    Return the idle time of the <key>, that is the approximated number of",
+            "    seconds elapsed since the last access to the key.",
+            "REFCOUNT <key>",
+            "    Return the number of references of the value associated with the specified",
+            "    <key>.",
+        ],
+    ),
+];
+
+/// `CLIENT HELP` and the like; `name` is lower case.
+pub(super) fn help(name: &str, reply: &mut Reply<'_>) {
+    let lines = HELP.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, lines)| lines);
+    reply.array(lines.len() + 3);
+    reply.simple(&format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", name.to_ascii_uppercase()));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Prints this help.");
 }
 
 /// `INFO` with the sections that clients read before they trust a server.

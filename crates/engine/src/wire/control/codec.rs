@@ -90,7 +90,11 @@ pub fn encode(message: &ControlMessage, out: &mut BytesMut, frame_bytes_max: usi
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     let debts = debts_of(message).map(|debts| bincode::encode_to_vec(&debts, CONFIG));
     let Ok(debts) = debts.transpose() else { return Err(too_long()) };
-    let envelope = Envelope { message: message_to_wire(message, debts.as_deref()), later: List::default() };
+    let keys = match message {
+        ControlMessage::Hello { keys: Some(keys), .. } => Some((KEYS, keys.as_slice())),
+        _ => None,
+    };
+    let envelope = Envelope { message: message_to_wire(message, debts.as_deref()), later: List(keys.into_iter().collect()) };
     let sink = Sink { out, left: frame_bytes_max };
     let written = bincode::encode_into_writer(&envelope, sink, CONFIG);
     let length = out.len() - start - PREFIX_BYTES;
@@ -126,7 +130,13 @@ pub fn decode(input: &mut BytesMut, frame_bytes_max: usize) -> Result<Option<Con
     if read != length {
         return Err(WireError::Trailing { bytes: length.saturating_sub(read) });
     }
-    let message = wire_to_message(envelope.message).map_err(|what| WireError::Malformed(what.to_owned()))?;
+    let mut message = wire_to_message(envelope.message).map_err(|what| WireError::Malformed(what.to_owned()))?;
+    if let (ControlMessage::Hello { keys, .. }, Some((_, bytes))) =
+        (&mut message, envelope.later.0.iter().find(|(tag, _)| *tag == KEYS))
+    {
+        let digest = WireDigest::try_from(*bytes);
+        *keys = Some(digest.map_err(|_| WireError::Malformed("the digest of a hello has another length".to_owned()))?);
+    }
     input.advance(PREFIX_BYTES + length);
     Ok(Some(message))
 }
@@ -197,7 +207,7 @@ impl<'de, C, T: BorrowDecode<'de, C>> BorrowDecode<'de, C> for List<T> {
     }
 }
 
-/// Fields that a later version adds, by tag; this version knows [`DEBTS`] and [`RESTLESSNESS`] and skips the others. Reserved in the envelope for the id of a
+/// Fields that a later version adds, by tag; this version knows [`DEBTS`], [`RESTLESSNESS`] and [`KEYS`] and skips the others. Reserved in the envelope for the id of a
 /// connection, the role of the sender and subscriptions, in a manifest and its entries for what they depend on and their context.
 pub(super) type Later<'a> = List<(u16, &'a [u8])>;
 /// Values or names with something each, by key, so that the name of a key crosses once.
@@ -293,6 +303,9 @@ pub(super) struct WireStage<'a> {
 pub(super) const DEBTS: u16 = 1;
 /// The tag of one byte in a manifest: how often the session has followed its clients in vain. None: never.
 pub(super) const RESTLESSNESS: u16 = 2;
+
+/// The tag of a [`WireDigest`] in the envelope of a `Hello`: what the sender takes for keys of sessions.
+pub(super) const KEYS: u16 = 3;
 
 /// Ages are by impact, the most urgent first.
 #[derive(Encode, BorrowDecodeFields)]

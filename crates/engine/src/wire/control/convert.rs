@@ -49,14 +49,16 @@ same_variants!(Class, WireClass: Carried, Streamed, Deferred, Dropped);
 /// The wire form of a message; it borrows all of its bytes.
 pub(super) fn message_to_wire<'a>(message: &'a ControlMessage, debts: Option<&'a [u8]>) -> WireMessage<'a> {
     match message {
-        ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation, to, lane } => WireMessage::Hello {
-            protocols: (*protocol_min, *protocol_max),
-            cluster,
-            member,
-            incarnation: incarnation.0.0,
-            to: to.0.0,
-            lane: (*lane).into(),
-        },
+        ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation, to, lane, keys: _ } => {
+            WireMessage::Hello {
+                protocols: (*protocol_min, *protocol_max),
+                cluster,
+                member,
+                incarnation: incarnation.0.0,
+                to: to.0.0,
+                lane: (*lane).into(),
+            }
+        }
         ControlMessage::Welcome { protocol } => WireMessage::Welcome { protocol: *protocol },
         ControlMessage::Unwelcome { reason } => WireMessage::Unwelcome { reason },
         ControlMessage::Node(message) => node_to_wire(message, debts),
@@ -222,6 +224,7 @@ pub(super) fn wire_to_message(wire: WireMessage<'_>) -> Result<ControlMessage, &
                 incarnation: Incarnation(Epoch(incarnation)),
                 to: Incarnation(Epoch(to)),
                 lane: lane.into(),
+                keys: None,
             })
         }
         WireMessage::Welcome { protocol } => Ok(ControlMessage::Welcome { protocol }),

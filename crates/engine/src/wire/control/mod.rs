@@ -81,6 +81,8 @@ pub enum ControlMessage {
         to: Incarnation,
         /// What the connection is for.
         lane: Lane,
+        /// SHA-256 of what the sender takes for keys of sessions; `None` from a version that does not say it.
+        keys: Option<[u8; 32]>,
     },
     /// The only answer that crosses a connection backwards: go on.
     Welcome {

@@ -113,7 +113,16 @@ fn examples() -> Vec<ControlMessage> {
     let (protocol_min, protocol_max) = (PROTOCOL_MIN, PROTOCOL_MAX);
     let (cluster, member) = ("shop".to_owned(), "a".to_owned());
     let mut all = vec![
-        ControlMessage::Hello { protocol_min, protocol_max, cluster, member, incarnation: one, to: two, lane: Lane::Bulk },
+        ControlMessage::Hello {
+            protocol_min,
+            protocol_max,
+            cluster: cluster.clone(),
+            member: member.clone(),
+            incarnation: one,
+            to: two,
+            lane: Lane::Bulk,
+            keys: None,
+        },
         ControlMessage::Welcome { protocol: 1 },
         ControlMessage::Unwelcome { reason: "no".to_owned() },
     ];
@@ -137,6 +146,17 @@ fn examples() -> Vec<ControlMessage> {
     all.push(ControlMessage::Happened { events: vec![event(0, "sess:s1", "expired"), event(3, "k", "del")] });
     let restless = Stage { restlessness: 2, ..stage_with_debts() };
     all.push(ControlMessage::Node(Message::Stage { handover: handover(4, 300), stage: Box::new(restless) }));
+    let (incarnation, keys) = (one, Some([7; 32]));
+    all.push(ControlMessage::Hello {
+        protocol_min,
+        protocol_max,
+        cluster,
+        member,
+        incarnation,
+        to: two,
+        lane: Lane::Control,
+        keys,
+    });
     all
 }
 
@@ -341,6 +361,7 @@ fn each_message_has_its_lane_and_phase() {
     stage Bulk Some(Eager)
     happened Control None
     stage Bulk Some(Eager)
+    hello Control None
     ");
 }
 
