@@ -175,7 +175,7 @@ fn run(args: RunArgs) -> ExitCode {
         }
     };
     loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
-    // The instance beside it needs the others. With one alone a client's long turn would delay the lease.
+    // The instance beside it needs the others. With one alone nobody else is served during a client's long turn.
     let workers = loaded.settings.runtime.workers.unwrap_or_else(|| half_of_the_cpus().max(WORKERS_MIN));
     on_workers(workers, async {
         match crate::app::run(loaded.settings, args.command).await {
