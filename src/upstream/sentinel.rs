@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_epoch_is_found_among_the_facts() {
-        let facts = b"*4\r\n$4\r\nname\r\n$12\r\nconfig-epoch\r\n$12\r\nconfig-epoch\r\n$2\r\n17\r\n";
+        let facts = b"*4\r\n$4\r\nname\r\n$12\r\nconfig-epoch\r\n$2\r\n17\r\n$2\r\n18\r\n";
         assert_eq!(epoch_of(facts), None, "a value is no name");
         assert_eq!(epoch_of(b"*4\r\n$4\r\nname\r\n$4\r\nshop\r\n$12\r\nconfig-epoch\r\n$2\r\n17\r\n"), Some(17));
         assert_eq!(epoch_of(b"*1\r\n$12\r\nconfig-epoch\r\n"), None);

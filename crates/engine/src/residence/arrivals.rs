@@ -70,7 +70,7 @@ pub struct Arrivals {
     announced: bool,
     /// How often it has followed in vain, one after the other.
     restlessness: u8,
-    /// Whether it is to follow now.
+    /// Whether it was to follow. It takes a while until it does, and others come in meanwhile.
     called: bool,
 }
 
@@ -107,9 +107,10 @@ impl Arrivals {
             }
         }
         let needed = rule.arrivals.saturating_mul(1 << self.restlessness).min(u32::from(u16::MAX));
-        self.called =
+        let follows =
             from.is_some() && u32::from(self.run) >= needed && now_us.saturating_sub(opened_us) >= rule.residence_us_min;
-        self.called
+        self.called |= follows;
+        follows
     }
 
     fn count_here(&mut self) {
