@@ -363,7 +363,6 @@ async fn finish(mut running: Running, all_left: bool) {
         }
     }
     running.stop_all.send_replace(true);
-    drop(running.alive);
     let all = async { while running.tasks.join_next().await.is_some() {} };
     // Not all of them end by themselves.
     drop(tokio::time::timeout(Duration::from_millis(200), all).await);

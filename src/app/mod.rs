@@ -73,8 +73,6 @@ struct Running {
     store: Arc<Store>,
     operations: Arc<Operations>,
     driver: Handle,
-    /// The driver ends when this is dropped.
-    alive: watch::Sender<()>,
     directory: Arc<SqliteDirectory>,
     admin: Arc<Admin>,
     draining: Arc<AtomicBool>,

@@ -56,10 +56,10 @@ pub(super) async fn start(
     faces_can_listen(&settings).await?;
     let mut tasks = JoinSet::new();
     dialer.clone().map(|dialer| tasks.spawn(dialer.follow_master()));
-    let node = join(&settings, Arc::new(control), dialer.clone(), &mut tasks).await?;
+    let (stop_all, stopping) = watch::channel(false);
+    let node = join(&settings, Arc::new(control), dialer.clone(), &stopping, &mut tasks).await?;
     let flights = settings.state.merge_by.filter(|_| settings.state.enabled).map(|by| Arc::new(Flights::new(by)));
     tasks.spawn(keep_small(metrics.clone(), node.directory.clone(), flights.clone()));
-    let (stop_all, stopping) = watch::channel(false);
     let talk = connect(&settings, &node, &stopping, &mut tasks);
     let draining = Arc::new(AtomicBool::new(false));
     let (for_bytes, for_keys) = (node.control.clone(), node.control.clone());
@@ -104,7 +104,6 @@ pub(super) async fn start(
         store: node.store,
         operations: talk.operations,
         driver: node.driver,
-        alive: node.alive,
         directory: node.directory,
         admin,
         draining,
@@ -199,8 +198,6 @@ struct Joined {
     rest: Option<Arc<AtRest>>,
     bus: Arc<Bus>,
     passage: Arc<Passage>,
-    /// The driver ends when this is dropped.
-    alive: watch::Sender<()>,
     dialer: Option<Arc<Dialer>>,
 }
 
@@ -219,6 +216,7 @@ async fn join(
     settings: &Settings,
     control: Arc<Control>,
     dialer: Option<Arc<Dialer>>,
+    stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Joined, StartError> {
     let DirectoryPlace::Sqlite { path } = &settings.cluster.directory;
@@ -269,28 +267,30 @@ async fn join(
         .await
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
     lives_in.send_replace(Some(driver.me()));
-    let alive = on_its_own_thread(loop_, tasks)?;
+    on_its_own_thread(loop_, stopping.clone(), tasks)?;
     let for_sieve = (store.clone(), directory.clone() as Arc<dyn Directory>);
     bus.set_sieve(Sieve { store: for_sieve.0, directory: for_sieve.1, standing: driver.standing(), rest: rest.clone() });
-    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage, dialer, alive })
+    Ok(Joined { control, directory, store, parked, journal, driver, lives, rest, bus, passage, dialer })
 }
 
-/// Runs the driver beside the workers: however long these take over clients' scripts and values, the lease is renewed. It ends when
-/// the sender is dropped, for such a thread cannot be cancelled.
-fn on_its_own_thread(driver: Driver<traffic::Mail>, tasks: &mut JoinSet<()>) -> Result<watch::Sender<()>, StartError> {
+/// Runs the driver beside the workers: however long these take over clients' scripts and values, the lease is renewed. It must be
+/// told to end, also after a start that failed (the sender is dropped then), for such a thread cannot be cancelled.
+fn on_its_own_thread(
+    driver: Driver<traffic::Mail>,
+    mut stopping: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(cannot("the thread of the lease cannot start"))?;
-    let (alive, mut dead) = watch::channel(());
     tasks.spawn_blocking(move || {
         runtime.block_on(async {
             tokio::select! {
                 () = driver.run() => {}
-                // Nothing is ever sent.
-                _ = dead.changed() => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
             }
         });
     });
-    Ok(alive)
+    Ok(())
 }
 
 /// What talks to other nodes.

@@ -46,12 +46,6 @@ enum What {
     Write { before: Option<Bytes>, written: Bytes },
 }
 
-/// What the reply says.
-enum Taught<'a> {
-    Value(&'a [u8]),
-    Nothing,
-}
-
 impl Lesson {
     /// Keeps nothing of a receive buffer. For operations that wait.
     pub(super) fn detach(&mut self) {
@@ -63,15 +57,15 @@ impl Lesson {
         }
     }
 
-    fn taught<'a>(&'a self, reply: &'a [u8]) -> Taught<'a> {
-        let value = match &self.what {
+    /// The value that its client knows after this reply, if any.
+    fn taught<'a>(&'a self, reply: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.what {
             What::Read => bulk(reply),
             What::Write { written, .. } if reply == b"+OK\r\n" => Some(written.as_ref()),
             // It may have run or not: what the writer knew holds for its next try.
             What::Write { before, .. } if reply.first() == Some(&b'-') => before.as_deref(),
             What::Write { .. } => None,
-        };
-        value.map_or(Taught::Nothing, Taught::Value)
+        }
     }
 }
 
@@ -141,8 +135,8 @@ impl<S: Sessions> Client<S> {
     pub(super) fn learn(&mut self, lesson: &Lesson, reply: &[u8]) {
         let Some(flights) = &self.face.merging else { return };
         let keep = |reads: &mut Reads| match lesson.taught(reply) {
-            Taught::Value(value) => flights.keep(reads, &lesson.key, value),
-            Taught::Nothing => reads.forget(&lesson.key),
+            Some(value) => flights.keep(reads, &lesson.key, value),
+            None => reads.forget(&lesson.key),
         };
         match lesson.request {
             Some(number) => flights.with(&lesson.session, number, keep),

@@ -29,7 +29,6 @@ pub use wire::Wire;
 
 use handshake::{REFUSED, handshake, perform};
 use master::Master;
-use sentinel::Sentinels;
 use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,8 +47,6 @@ pub const ELEMENTS_MAX: usize = 16 * 1024 * 1024;
 pub struct Dialer {
     upstream: Upstream,
     tls: Option<Tls>,
-    /// `None`: it is one server.
-    sentinels: Option<Sentinels>,
     /// The number of the sentinel that knew the master last.
     sentinel: AtomicUsize,
     /// Which server is the master, where sentinels know it.
@@ -63,8 +60,7 @@ impl Dialer {
     pub fn new(upstream: &Upstream) -> Result<Arc<Dialer>, Unfit> {
         let tls = upstream.tls.as_ref().map(Tls::new).transpose()?;
         let (sentinel, master, refused) = (AtomicUsize::new(0), Master::unknown(), Mutex::default());
-        let sentinels = Sentinels::of(&upstream.place);
-        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinels, sentinel, master, refused }))
+        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinel, master, refused }))
     }
 
     /// What the settings say of it.
@@ -97,17 +93,16 @@ impl Dialer {
     }
 
     async fn reach(&self) -> io::Result<Wire> {
-        match (&self.upstream.place, &self.sentinels) {
-            (_, Some(sentinels)) => sentinel::reach(self, sentinels).await,
-            (UpstreamPlace::Server(at), None) => self.to(at).await,
-            (UpstreamPlace::Sentinels { .. }, None) => Err(io::ErrorKind::NotConnected.into()),
+        match &self.upstream.place {
+            UpstreamPlace::Server(at) => self.to(at).await,
+            UpstreamPlace::Sentinels(sentinels) => sentinel::reach(self, sentinels).await,
         }
     }
 
     /// Ends connections to a server that is no master any more, as soon as a sentinel says so, for as long as it is polled. Without
     /// sentinels there is nothing to do.
     pub async fn follow_master(self: Arc<Self>) {
-        if let Some(sentinels) = &self.sentinels {
+        if let UpstreamPlace::Sentinels(sentinels) = &self.upstream.place {
             sentinel::listen(&self, sentinels).await;
         }
     }

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use wayfarer_engine::command::encode_request;
 use wayfarer_engine::wire::resp::FrameScanner;
 use wayfarer_engine::wire::resp::frame::elements;
-use wayfarer_settings::{HostPort, Secret, UpstreamPlace};
+use wayfarer_settings::{HostPort, Sentinels};
 
 /// One sentinel must have answered within this time.
 const ASK: Duration = Duration::from_millis(500);
@@ -42,27 +42,6 @@ const EVENTS: [&str; 4] = ["+switch-master", "+promoted-slave", "+failover-state
 const REFUSED: &str = "a sentinel refuses the question: look at state.sentinel_password";
 const UNKNOWN: &str = "the sentinels know no master of the name that [state] upstream says";
 const NO_MASTER: &str = "the sentinels name a server that is no master";
-
-/// The sentinels of an upstream.
-#[derive(Clone)]
-pub(super) struct Sentinels {
-    pub(super) at: Vec<HostPort>,
-    /// What they call the master.
-    pub(super) master: String,
-    pub(super) password: Option<Secret>,
-}
-
-impl Sentinels {
-    /// Those of this upstream, if it has some.
-    pub(super) fn of(place: &UpstreamPlace) -> Option<Sentinels> {
-        match place {
-            UpstreamPlace::Server(_) => None,
-            UpstreamPlace::Sentinels { at, master, password } => {
-                Some(Sentinels { at: at.clone(), master: master.clone(), password: password.clone() })
-            }
-        }
-    }
-}
 
 /// A connection to the master.
 pub(super) async fn reach(dialer: &Dialer, sentinels: &Sentinels) -> io::Result<Wire> {
@@ -119,9 +98,7 @@ pub(super) async fn listen(dialer: &Arc<Dialer>, sentinels: &Sentinels) {
 /// Subscribes to one sentinel, and listens until it does not answer.
 async fn hear(dialer: &Dialer, sentinel: &HostPort, sentinels: &Sentinels) -> io::Result<()> {
     let subscribing = async {
-        let mut wire = dialer.to(sentinel).await?;
-        let requests: Vec<_> = sign_in(sentinels).into_iter().chain([vec![word("PING")]]).collect();
-        perform(&mut wire, &requests, REFUSED).await?;
+        let mut wire = signed_in(dialer, sentinel, sentinels).await?;
         let subscribe: Vec<Bytes> = [word("SUBSCRIBE")].into_iter().chain(EVENTS.map(word)).collect();
         say(&mut wire, &subscribe).await?;
         io::Result::Ok(wire)
@@ -161,8 +138,13 @@ fn word(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn sign_in(sentinels: &Sentinels) -> Option<Vec<Bytes>> {
-    sentinels.password.as_ref().map(|password| vec![word("AUTH"), word(password.expose())])
+/// A connection to a sentinel that takes questions.
+async fn signed_in(dialer: &Dialer, sentinel: &HostPort, sentinels: &Sentinels) -> io::Result<Wire> {
+    let mut wire = dialer.to(sentinel).await?;
+    let password = sentinels.password.as_ref().map(|password| vec![word("AUTH"), word(password.expose())]);
+    let requests: Vec<_> = password.into_iter().chain([vec![word("PING")]]).collect();
+    perform(&mut wire, &requests, REFUSED).await?;
+    Ok(wire)
 }
 
 async fn say(wire: &mut Wire, request: &[Bytes]) -> io::Result<()> {
@@ -174,12 +156,9 @@ async fn say(wire: &mut Wire, request: &[Bytes]) -> io::Result<()> {
 
 /// The epoch is asked for first: a failover between the two answers makes a word that agrees with none, not a wrong one.
 async fn ask(dialer: &Dialer, sentinel: &HostPort, sentinels: &Sentinels) -> io::Result<Word> {
-    let mut wire = dialer.to(sentinel).await?;
+    let mut wire = signed_in(dialer, sentinel, sentinels).await?;
     let question = |what| vec![word("SENTINEL"), word(what), word(&sentinels.master)];
     let unknown = || io::Error::new(io::ErrorKind::InvalidData, UNKNOWN);
-    let requests: Vec<_> = sign_in(sentinels).into_iter().chain([question("get-master-addr-by-name")]).collect();
-    let replies = perform(&mut wire, &requests, REFUSED).await?;
-    place_of(replies.last().map(Bytes::as_ref).unwrap_or_default()).ok_or_else(unknown)?;
     let replies = perform(&mut wire, &[question("master"), question("get-master-addr-by-name")], UNKNOWN).await?;
     let [facts, place] = replies.as_slice() else { return Err(unknown()) };
     Ok(Word { epoch: epoch_of(facts).ok_or_else(unknown)?, place: place_of(place).ok_or_else(unknown)? })

@@ -1,7 +1,7 @@
 //! Starting: what makes it impossible is said clearly, with exit code 1, and harms nobody who runs already.
 
 use crate::harness::resp::Reply;
-use crate::harness::{Cluster, wayfarer};
+use crate::harness::{Cluster, until, wayfarer};
 use crate::{KEYS, cluster, hset};
 use std::net::TcpListener;
 
@@ -32,8 +32,9 @@ fn a_port_that_is_taken_is_named() {
 #[test]
 fn it_serves_with_as_many_threads_as_it_is_told() {
     let cluster = cluster().set(&["runtime.workers=3"]);
-    let log = cluster.start("a", &[]).log_text();
-    assert!(log.contains("workers=3"), "{log}");
+    let node = cluster.start("a", &[]);
+    // A node answers that it is ready before it writes so.
+    until("the node says with how many threads", || node.log_text().contains("workers=3").then_some(()));
 }
 
 #[test]

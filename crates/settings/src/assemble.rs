@@ -150,8 +150,8 @@ fn upstream(read: &mut Reader<'_>) -> Option<Upstream> {
     };
     let (has_tls, has_sentinels) = (found.tls.is_some(), matches!(found.place, UpstreamPlace::Sentinels { .. }));
     found.tls.iter_mut().for_each(|own| *own = tls.clone());
-    if let UpstreamPlace::Sentinels { password, .. } = &mut found.place {
-        *password = sentinel_password;
+    if let UpstreamPlace::Sentinels(sentinels) = &mut found.place {
+        sentinels.password = sentinel_password;
     }
     let without = |read: &mut Reader<'_>, keys: &[&str], message: &str, remedy: &str| {
         for key in keys {

@@ -45,7 +45,7 @@ pub use reference::{presets_markdown, reference_markdown, reference_toml};
 pub use secret::{IdKey, Secret};
 pub use settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Runtime, Settings, State, StateListener};
 pub use shape::{Alphabet, IdShape};
-pub use upstream::{DirectoryPlace, HostPort, Numbering, Upstream, UpstreamPlace, UpstreamTls};
+pub use upstream::{DirectoryPlace, HostPort, Numbering, Sentinels, Upstream, UpstreamPlace, UpstreamTls};
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};
 pub use wayfarer_identity::{Identity, PathTemplate, Place, Secrets, Source};

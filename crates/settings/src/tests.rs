@@ -471,7 +471,8 @@ fn what_is_said_of_an_upstream_beside_its_url_must_fit_it() {
     assert_eq!((tls.ca_file.as_ref(), tls.server_name.as_deref()), (Some(&file), Some("redis.internal")));
     assert_eq!(tls.client, Some(Files { certificate: file.clone(), key: file.clone() }));
     let asked = upstream("upstream = \"redis-sentinel://h/m\"\nsentinel_password = \"hunter2\"");
-    assert!(matches!(&asked.place, UpstreamPlace::Sentinels { password: Some(password), .. } if password.expose() == "hunter2"));
+    let UpstreamPlace::Sentinels(sentinels) = &asked.place else { unreachable!() };
+    assert_eq!(sentinels.password.as_ref().unwrap().expose(), "hunter2");
     assert!(!format!("{asked:?}").contains("hunter2"));
     let mistake = |lines: &str| mistakes(&format!("[state]\n{lines}\n"));
     let plain = "upstream = \"redis://h\"\n";

@@ -41,14 +41,18 @@ pub enum UpstreamPlace {
     /// There.
     Server(HostPort),
     /// Where its sentinels say.
-    Sentinels {
-        /// At least one; they are asked in this order.
-        at: Vec<HostPort>,
-        /// What they call the master.
-        master: String,
-        /// What they want to hear first.
-        password: Option<Secret>,
-    },
+    Sentinels(Sentinels),
+}
+
+/// Who knows where the master is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sentinels {
+    /// At least one; they are asked in this order.
+    pub at: Vec<HostPort>,
+    /// What they call the master.
+    pub master: String,
+    /// What they want to hear first.
+    pub password: Option<Secret>,
 }
 
 /// TLS to the upstream.
@@ -108,7 +112,7 @@ impl fmt::Display for UpstreamPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UpstreamPlace::Server(at) => write!(f, "{at}"),
-            UpstreamPlace::Sentinels { at, master, .. } => {
+            UpstreamPlace::Sentinels(Sentinels { at, master, .. }) => {
                 let at: Vec<String> = at.iter().map(ToString::to_string).collect();
                 write!(f, "{}/{master}", at.join(","))
             }
@@ -178,7 +182,7 @@ impl Upstream {
             if at.len() > SENTINELS_MAX {
                 return Err(wrong("names more than 16 sentinels"));
             }
-            UpstreamPlace::Sentinels { at, master: master.to_owned(), password: None }
+            UpstreamPlace::Sentinels(Sentinels { at, master: master.to_owned(), password: None })
         } else {
             UpstreamPlace::Server(host_and_port(place, REDIS_PORT)?)
         };
@@ -298,7 +302,7 @@ mod tests {
     fn sentinels_are_read_with_the_name_of_their_master() {
         let read = |url: &str| Upstream::parse(url).unwrap();
         let upstream = read("redis-sentinel://u:p@one,[::1]:5000,three:26380/my-master/4");
-        let UpstreamPlace::Sentinels { at, master, password: None } = upstream.place else { unreachable!() };
+        let UpstreamPlace::Sentinels(Sentinels { at, master, password: None }) = upstream.place else { unreachable!() };
         let at: Vec<_> = at.iter().map(|at| (at.host.as_str(), at.port)).collect();
         assert_eq!(at, [("one", 26379), ("::1", 5000), ("three", 26380)]);
         assert_eq!((master.as_str(), upstream.database, upstream.user.as_deref()), ("my-master", 4, Some("u")));
