@@ -23,6 +23,7 @@
 mod connection;
 mod databases;
 mod guard;
+mod trouble;
 
 use crate::upstream::Dialer;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use guard::guard_of;
 use redis::{ErrorKind, RedisError, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use trouble::Troubles;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
@@ -42,6 +44,7 @@ use wayfarer_settings::{KeyMatcher, Numbering};
 
 pub use connection::FINGERPRINT;
 pub use guard::PREFIX;
+pub use trouble::Trouble;
 
 /// Connections to the upstream, all sessions together: one carries many batches at once.
 const CONNECTIONS: usize = 2;
@@ -57,6 +60,7 @@ const PARTS_MAX: usize = 1_000_000;
 /// See the head of this file.
 pub struct AtRest {
     connections: Connections,
+    troubles: Troubles,
     keys: KeyMatcher,
     databases: Databases,
     numbering: Numbering,
@@ -75,12 +79,13 @@ impl AtRest {
         patience: Duration,
     ) -> AtRest {
         let numbering = dialer.upstream().numbering();
+        let troubles = Troubles::new(dialer.upstream().tls.is_none());
         let connections = Connections::new(dialer, CONNECTIONS, patience);
         let databases = Databases::default();
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        AtRest { connections, keys, databases, numbering, directory_made_ms, value_bytes_max }
+        AtRest { connections, troubles, keys, databases, numbering, directory_made_ms, value_bytes_max }
     }
 
     /// The keys of a session in a database whose names follow from its id.
@@ -98,6 +103,23 @@ impl AtRest {
         targets
     }
 
+    /// What is wrong with the upstream, as far as the last questions told; `None`: nothing.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.troubles.now()
+    }
+
+    /// Whether it lets this node do what sessions need, asked once at the start. What is wrong is said in the log: without an answer
+    /// nobody knows, and an upstream that is mended is used without a restart.
+    pub async fn try_out(&self) {
+        let nobodys = Bytes::copy_from_slice(PREFIX);
+        if let Err(error) = self.connections.run(0, 0, Script::Look, &[nobodys], &[]).await {
+            self.troubles.report(Script::Look, &error);
+            if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::NoScripts) {
+                tracing::error!("no session can be used until [state] upstream allows EVAL and EVALSHA");
+            }
+        }
+    }
+
     /// Whether something of a session is at rest; `None`: no answer. With patterns whose keys cannot be listed: perhaps, so yes.
     pub async fn look(&self, session: SessionId) -> Option<bool> {
         if self.keys.has_captured() {
@@ -110,11 +132,12 @@ impl AtRest {
             match looked {
                 Ok(here) => found |= here,
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
         }
+        self.troubles.is_answered(Script::Look);
         Some(found)
     }
 
@@ -134,7 +157,7 @@ impl AtRest {
         let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
         let command = [Bytes::from_static(command.as_bytes())];
         let flushed = self.connections.run(0, database.unwrap_or(0), Script::Plain, &[], &command).await;
-        flushed.map_err(|error| report(&error)).is_ok()
+        flushed.map_err(|error| self.troubles.report(Script::Plain, &error)).is_ok()
     }
 
     /// How many keys a database of the upstream has, guards included; `None`: it did not answer.
@@ -142,7 +165,7 @@ impl AtRest {
         match self.connections.run(0, database, Script::Plain, &[], &[Bytes::from_static(b"DBSIZE")]).await {
             Ok(Value::Int(size)) => Some(size),
             other => {
-                other.err().iter().for_each(report);
+                other.err().iter().for_each(|error| self.troubles.report(Script::Plain, error));
                 None
             }
         }
@@ -160,7 +183,7 @@ impl AtRest {
             match part {
                 Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Count, &error);
                     return None;
                 }
             }
@@ -178,7 +201,7 @@ impl AtRest {
             match self.connections.run(0, database, Script::Look, some, &[]).await {
                 Ok(Value::Int(there)) => count = count.saturating_add(there),
                 other => {
-                    other.err().iter().for_each(report);
+                    other.err().iter().for_each(|error| self.troubles.report(Script::Look, error));
                     return None;
                 }
             }
@@ -198,9 +221,14 @@ impl AtRest {
             let nobodys = Bytes::copy_from_slice(PREFIX);
             match self.connections.run(0, database, Script::Look, &[nobodys], &[]).await {
                 Ok(_) => self.databases.note(database),
-                Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => return Some(false),
+                Err(error)
+                    if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::Other)
+                        && matches!(error.code(), Some("ERR" | "NOPERM")) =>
+                {
+                    return Some(false);
+                }
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
@@ -219,11 +247,12 @@ impl AtRest {
                 Ok(Ok(key)) => found.push(key),
                 Ok(Err(unfit)) => return unfit,
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Load, &error);
                     return Loaded::Unknown;
                 }
             }
         }
+        self.troubles.is_answered(Script::Load);
         Loaded::Keys(found)
     }
 
@@ -250,7 +279,7 @@ impl AtRest {
             Ok(Value::Int(as_left)) => Some(as_left == 1),
             Ok(_) => None,
             Err(error) => {
-                report(&error);
+                self.troubles.report(Script::Left, &error);
                 None
             }
         }
@@ -268,11 +297,12 @@ impl AtRest {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Peek, &error);
                     return None;
                 }
             }
         }
+        self.troubles.is_answered(Script::Peek);
         Some(found)
     }
 
@@ -291,9 +321,12 @@ impl AtRest {
         let mut all = Vec::new();
         for stored in join_all(stores).await {
             match stored {
-                Ok(stored) => all.push(stored),
+                Ok(stored) => {
+                    self.troubles.is_answered(Script::Store);
+                    all.push(stored);
+                }
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Store, &error);
                     if !concerns_its_key(&error) {
                         return None;
                     }
@@ -446,13 +479,4 @@ const SERVES_NOBODY: [&str; 7] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"
 /// Whether the upstream has answered, and refuses this key alone: what other keys need may go on.
 fn concerns_its_key(error: &RedisError) -> bool {
     error.code().is_some_and(|code| !SERVES_NOBODY.contains(&code))
-}
-
-/// Names the kind of an error: its text might hold a name of a key.
-fn report(error: &RedisError) {
-    metrics::counter!(crate::telemetry::names::REST_ERRORS).increment(1);
-    match error.code() {
-        Some(code) => tracing::warn!(code, "the upstream refuses to keep sessions at rest"),
-        None => tracing::warn!(kind = ?error.kind(), "the upstream does not answer; sessions at rest wait for it"),
-    }
 }
