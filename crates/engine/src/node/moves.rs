@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 /// Between the starts of two rounds of a drain: a round looks at every session, and what gives the lease back must have its turn.
 const ROUND_US_MIN: u64 = 25_000;
 /// No batch: the outcomes of a drain are seen by the table being empty, nobody counts those of adoptions.
-const NO_BATCH: Option<u64> = None;
+pub(super) const NO_BATCH: Option<u64> = None;
 
 struct Gift {
     left: u64,
@@ -41,7 +41,7 @@ pub(super) enum Given {
 
 /// A session that was used within so long has a request under way, most likely, whose next operations a freeze would park: others
 /// are moved before it, and by its next turn the request is over.
-const BUSY_US: u64 = 10_000;
+pub(super) const BUSY_US: u64 = 10_000;
 /// So many sessions are looked at for one that is not busy; if all of them are, the first one goes. Nothing waits for a gap.
 const LOOKS_MAX: usize = 16;
 
@@ -105,9 +105,8 @@ impl Node {
         }
     }
 
-    /// One session should move to where its clients arrive. Not queued when as many leave already as may: later arrivals say it
-    /// again, and by then it may be another member that they come from.
-    pub(super) fn adopt<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
+    /// One session should move now. Not queued when as many leave already as may.
+    pub(super) fn order<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
         if self.outgoing.count() >= self.settings.at_once_max || !self.modes.owns() {
             return turn.note(Note::AdoptionSkipped);
         }
