@@ -329,7 +329,8 @@ impl<S: Sessions> Client<S> {
                 }
             }
         }
-        false
+        // What stands in the way may be written at once, and then nothing else would wake this client.
+        !self.closing && self.held.is_none() && (self.is_over() || self.share.waits())
     }
 
     /// Whether nothing is under way but what the client sends: no reply, operation, relay or news.
