@@ -56,6 +56,9 @@ needs_of_test() {
     need util-linux has setsid
     # The PHP service of the client tests.
     need php-cli has php
+    # The balancers in front of three instances.
+    need haproxy test -x /usr/sbin/haproxy
+    need nginx-light test -x /usr/sbin/nginx
     need php-redis php -r 'exit(extension_loaded("redis") ? 0 : 1);'
 }
 

@@ -25,6 +25,8 @@ pub struct Answer {
     pub status: u16,
     /// `name=value` of the first Set-Cookie.
     pub cookie: Option<String>,
+    /// `name=value` of each.
+    pub cookies: Vec<String>,
     /// `null` if it is not JSON; then the text is in [`Answer::text`].
     pub json: Value,
     pub text: String,
@@ -57,11 +59,13 @@ impl HttpClient {
         let exchange = async {
             let answer = self.pool.request(request).await.map_err(|e| format!("{method} {to}{path}: {e:?}"))?;
             let status = answer.status().as_u16();
-            let cookie = answer.headers().get("set-cookie").and_then(|c| Some(c.to_str().ok()?.split(';').next()?.to_owned()));
+            let set = answer.headers().get_all("set-cookie").iter();
+            let cookies: Vec<String> = set.filter_map(|c| Some(c.to_str().ok()?.split(';').next()?.to_owned())).collect();
+            let cookie = cookies.first().cloned();
             let body = answer.into_body().collect().await.map_err(|e| format!("{method} {to}{path}: body: {e:?}"))?.to_bytes();
             let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
             let text = if json.is_null() { String::from_utf8_lossy(&body).chars().take(200).collect() } else { String::new() };
-            Ok(Answer { status, cookie, json, text })
+            Ok(Answer { status, cookie, cookies, json, text })
         };
         let late = |_| Err(format!("{method} {to}{path}: no answer within {} s", REQUEST_MAX.as_secs()));
         tokio::time::timeout(REQUEST_MAX, exchange).await.unwrap_or_else(late)

@@ -12,7 +12,7 @@
 //! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
 //! | `multiplexed.js` | ioredis, node-redis: one connection each | keys and hashes | commands; the owner of one hangs ([`multiplexed`]) |
 //!
-//! Each that writes its sessions whole also shows what two slow requests at a time lose, and that nothing is lost where writes are
+//! [`balancers`] puts a real HAProxy, nginx and Envoy in front. Each that writes its sessions whole also shows what two slow requests at a time lose, and that nothing is lost where writes are
 //! merged ([`merge`]). A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
 //!
 //! Each service moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
@@ -21,6 +21,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod balancers;
 mod hash;
 mod http_client;
 mod ledger;
@@ -32,8 +33,24 @@ mod stage;
 mod unix;
 mod web;
 
+use balancers::Balancer;
 use services::Service;
 use stage::Way;
+
+#[test]
+fn haproxy_takes_the_hint() {
+    balancers::requests_come_to_the_owner(Balancer::HaProxy);
+}
+
+#[test]
+fn nginx_takes_the_hint() {
+    balancers::requests_come_to_the_owner(Balancer::Nginx);
+}
+
+#[test]
+fn envoy_takes_the_hint() {
+    balancers::requests_come_to_the_owner(Balancer::Envoy);
+}
 
 #[test]
 fn flask_by_rebalance() {

@@ -103,12 +103,8 @@ impl Service {
 
     /// Whether it can run on this machine. If not, says why, once for each test that is left out, and how many that makes.
     pub fn is_installed(&self) -> bool {
-        static SKIPPED: AtomicUsize = AtomicUsize::new(0);
         let Some(reason) = self.missing() else { return true };
-        assert!(std::env::var_os("CI").is_none(), "{reason}; in CI nothing is skipped");
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-        eprintln!("SKIPPED ({count} so far in this process): {self:?}: {reason}");
-        false
+        skip(&format!("{self:?}"), &reason)
     }
 
     fn missing(&self) -> Option<String> {
@@ -127,8 +123,22 @@ impl Service {
     }
 }
 
+/// Says that a test is left out, why, and how many that makes. Returns false: it cannot run.
+pub fn skip(what: &str, reason: &str) -> bool {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    assert!(std::env::var_os("CI").is_none(), "{what}: {reason}; in CI nothing is skipped");
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    eprintln!("SKIPPED ({count} so far in this process): {what}: {reason}");
+    false
+}
+
 fn runs(program: &Path) -> bool {
-    let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    program_runs(program, "--version")
+}
+
+/// Whether a program is here and ends well when it is asked for its version.
+pub fn program_runs(program: &Path, version: &str) -> bool {
+    let status = Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|s| s.success())
 }
 
@@ -137,7 +147,7 @@ fn python() -> PathBuf {
 }
 
 /// Where `scripts/clients.sh` installs: `clients` in the target folder that this test was built into.
-fn installed() -> PathBuf {
+pub fn installed() -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_wayfarer")).ancestors().nth(2).expect("TARGET/PROFILE/wayfarer");
     target.join("clients")
 }

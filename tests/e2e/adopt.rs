@@ -50,7 +50,8 @@ fn a_session_whose_requests_are_spread_does_not_follow_each() {
     let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
     let (mut at_a, mut at_b) = (a.client(), b.client());
     hset(&mut at_a, "s:spread", "n", b"0");
-    // A request has four operations, and each of them counts as an arrival, so that three in a row come with each request.
+    // A request has four operations, and each of them counts as an arrival, so that three in a row come with each request. Mostly the
+    // next request is elsewhere before the session has rested, and it stays for that reason alone.
     for n in (0..240).step_by(8) {
         for (at, first) in [(&mut at_b, n), (&mut at_a, n + 4)] {
             for next in 1..=4 {
@@ -59,7 +60,7 @@ fn a_session_whose_requests_are_spread_does_not_follow_each() {
         }
     }
     let followed = a.number("/handovers/given") + b.number("/handovers/given");
-    assert!((1..=3).contains(&followed), "{followed} times");
+    assert!(followed <= 3, "{followed} times");
 }
 
 #[test]

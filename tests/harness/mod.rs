@@ -264,6 +264,11 @@ impl Node {
         }
     }
 
+    /// How it has ended, if it has.
+    pub fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().unwrap().try_wait().unwrap()
+    }
+
     /// Waits until it ends by itself.
     pub fn wait_exit(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
