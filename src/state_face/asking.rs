@@ -8,7 +8,7 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
+use crate::replies::Unit;
 use super::transaction::Then;
 use crate::bus::question;
 use bytes::Bytes;

@@ -19,7 +19,7 @@
 
 use super::lanes::Lanes;
 use super::merging::Known;
-use super::replies::{Replies, Unit};
+use crate::replies::{Replies, Unit};
 use super::sifting::Sifting;
 use super::socket::Socket;
 use super::subscriptions::Channels;

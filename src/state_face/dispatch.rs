@@ -16,13 +16,14 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
+use crate::replies::Unit;
 use super::sifting::Sifting;
 use super::subscriptions::Channels;
 use super::transaction::{Then, Watch};
-use super::upstream::{Event, Link, is_blocking};
+use super::upstream::{Event, Link};
 use crate::passage::Pass;
 use crate::telemetry::names;
+use crate::upstream::is_blocking;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
@@ -148,6 +149,7 @@ impl<S: Sessions> Client<S> {
             uptime_s: face.started.elapsed().as_secs(),
             clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
             events: face.bus.classes(),
+            databases: face.databases(),
         };
         let (protocol, db) = (self.connection.protocol, self.connection.db);
         match self.connection.run(command, facts, out) {

@@ -9,7 +9,7 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
+use crate::replies::Unit;
 use super::transaction::{Entry, Party, Queue, Then, Watch};
 use bytes::{Bytes, BytesMut};
 use wayfarer_engine::command::{Op, Target};

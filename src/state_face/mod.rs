@@ -20,7 +20,6 @@
 //! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `lanes` | operations that wait, one lane a session |
 //! | `merging`, `flights` | which value a write rests on, where it is to be merged |
-//! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
 //! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
@@ -45,7 +44,6 @@ mod flights;
 mod keys;
 mod lanes;
 mod merging;
-mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
 mod sifting;
@@ -184,6 +182,11 @@ impl Metrics {
 }
 
 impl<S> Face<S> {
+    /// How many databases there are.
+    fn databases(&self) -> u8 {
+        self.state.upstream.as_ref().map_or(16, Upstream::databases)
+    }
+
     /// Compares in constant time; there is one user, as in a Redis without ACLs.
     fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
         let expected = self.state.password.as_ref().map(|p| p.expose().as_bytes());

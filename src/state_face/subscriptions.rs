@@ -17,7 +17,7 @@
 use super::Sessions;
 use super::asking::EVENTS;
 use super::connection::Client;
-use super::replies::Unit;
+use crate::replies::Unit;
 use super::transaction::Then;
 use crate::bus::{Message, Of, Overflow, SUBSCRIPTIONS_MAX, Subscriber, concerns_keys, question};
 use bytes::{Bytes, BytesMut};

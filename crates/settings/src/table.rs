@@ -177,7 +177,8 @@ pub static TABLE: &[Setting] = &[
         None,
         "The Redis or Valkey for all keys that are no session's and, with rest.enabled, for sessions at rest: \
          redis://[user:password@]host:port[/database]; rediss:// for TLS; redis-sentinel://host:port,host:port/MASTER[/database] (or \
-         rediss-sentinel://) for the master that these sentinels name.",
+         rediss-sentinel://) for the master that these sentinels name; redis+cluster://host:port,host:port (or rediss+cluster://) for \
+         the Redis Cluster that these are nodes of.",
     ),
     row("state.upstream_file", Kind::SecretFile, None, "A file that holds state.upstream."),
     row(

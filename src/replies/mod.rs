@@ -1,7 +1,7 @@
 //! The replies of one client, in the order of its commands, and the parts of those that are joined from several.
 //!
-//! It never sends: [`super::connection`] takes what is ready from `out`. A reply that is due waits in a slot until those before it
-//! are there.
+//! It never sends: the state face, and the front of a cluster ([`crate::upstream`]), take what is ready from `out`. A reply that is
+//! due waits in a slot until those before it are there.
 //!
 //! | join | parts | whole |
 //! |---|---|---|
@@ -9,6 +9,8 @@
 //! | array | arrays | the elements at the places of their keys |
 //! | concat | arrays | all elements, in order |
 //! | last | any | the last part |
+//! | first | any | the first that is no null |
+//! | least | integers, or arrays of them | the least at each place |
 //! | any | one of them an error | that error |
 //!
 //! The reply of a command that wants none (`CLIENT REPLY`) is dropped when it is there, wherever it came from.
@@ -22,24 +24,26 @@ use wayfarer_engine::wire::resp::{Protocol, Reply, parse_integer};
 
 /// A reply that is due, or one part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     command: u64,
     part: usize,
 }
 
 impl Unit {
     /// Of what no client waits for.
-    pub(super) const NOBODYS: Unit = Unit { command: u64::MAX, part: usize::MAX };
+    pub(crate) const NOBODYS: Unit = Unit { command: u64::MAX, part: usize::MAX };
 }
 
 /// How the parts of one reply become it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Whole {
+pub(crate) enum Whole {
     Sum,
     Array,
     /// Arrays, one behind the other: each name once, and none that begins with this.
     Concat(Option<&'static [u8]>),
     Last,
+    First,
+    Least,
     Done,
 }
 
@@ -73,9 +77,9 @@ struct Place {
 
 /// See the head of this file.
 #[derive(Default)]
-pub(super) struct Replies {
+pub(crate) struct Replies {
     /// What can be sent.
-    pub(super) out: BytesMut,
+    pub(crate) out: BytesMut,
     slots: VecDeque<Place>,
     /// The command that is being begun gets no reply.
     silent: bool,
@@ -90,22 +94,22 @@ const UNFIT: &[u8] = b"-ERR wayfarer: the parts of the reply do not fit together
 
 impl Replies {
     /// Whether the commands that are begun from now on get no reply (`CLIENT REPLY`).
-    pub(super) fn hush(&mut self, silent: bool) {
+    pub(crate) fn hush(&mut self, silent: bool) {
         self.silent = silent;
     }
 
     /// This reply is not dropped: whoever brings it has left out what the client does not want to hear.
-    pub(super) fn speak(&mut self, unit: Unit) {
+    pub(crate) fn speak(&mut self, unit: Unit) {
         self.place(unit).into_iter().for_each(|place| place.silent = false);
     }
 
     /// The buffer to write the next reply into at once, if none is due before it and it is wanted.
-    pub(super) fn direct(&mut self) -> Option<&mut BytesMut> {
+    pub(crate) fn direct(&mut self) -> Option<&mut BytesMut> {
         if self.slots.is_empty() && !self.silent { Some(&mut self.out) } else { None }
     }
 
     /// Adds the whole reply of the next command.
-    pub(super) fn push(&mut self, reply: Bytes) {
+    pub(crate) fn push(&mut self, reply: Bytes) {
         let silent = self.silent;
         match self.direct() {
             Some(out) => out.extend_from_slice(&reply),
@@ -118,7 +122,7 @@ impl Replies {
     }
 
     /// Writes the reply of the next command.
-    pub(super) fn write(&mut self, protocol: Protocol, write: impl FnOnce(&mut Reply<'_>)) {
+    pub(crate) fn write(&mut self, protocol: Protocol, write: impl FnOnce(&mut Reply<'_>)) {
         match self.direct() {
             Some(out) => write(&mut Reply::new(out, protocol)),
             None => {
@@ -130,13 +134,13 @@ impl Replies {
     }
 
     /// The reply of the next command will come.
-    pub(super) fn due(&mut self) -> Unit {
+    pub(crate) fn due(&mut self) -> Unit {
         self.slots.push_back(Place { slot: Slot::Due, silent: self.silent });
         Unit { command: self.last(), part: 0 }
     }
 
     /// The reply of the next command will come in these parts; says their units in the same order.
-    pub(super) fn due_parts(&mut self, join: impl Into<Whole>, places: Vec<Vec<usize>>) -> Vec<Unit> {
+    pub(crate) fn due_parts(&mut self, join: impl Into<Whole>, places: Vec<Vec<usize>>) -> Vec<Unit> {
         let due = places.len();
         let parts: Vec<Part> = places.into_iter().map(|places| Part { places, reply: None }).collect();
         self.slots.push_back(Place { slot: Slot::Parts { join: join.into(), parts, due }, silent: self.silent });
@@ -150,7 +154,7 @@ impl Replies {
     }
 
     /// A reply that was due, or a part of it. A second one for the same unit is not counted.
-    pub(super) fn fill(&mut self, unit: Unit, reply: Bytes) {
+    pub(crate) fn fill(&mut self, unit: Unit, reply: Bytes) {
         let Some(place) = self.place(unit) else { return };
         let whole = match &mut place.slot {
             Slot::Ready(_) => return,
@@ -187,12 +191,12 @@ impl Replies {
     }
 
     /// Commands whose replies have not reached `out`.
-    pub(super) fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.slots.len()
     }
 
     /// Bytes that the client has not taken.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.out.len().saturating_add(self.waiting_bytes)
     }
 }
@@ -207,13 +211,15 @@ fn joined(join: Whole, parts: &[Part]) -> Bytes {
         Whole::Array => array(parts),
         Whole::Concat(hidden) => concat(replies(), hidden),
         Whole::Last => replies().last().cloned(),
+        Whole::First => replies().find(|reply| !is_null(reply)).or(replies().last()).cloned(),
+        Whole::Least => least(replies()),
         Whole::Done => Some(Bytes::from_static(b"+OK\r\n")),
     };
     whole.unwrap_or(Bytes::from_static(UNFIT))
 }
 
 /// Whether an element of an array is a name that begins with `hidden`.
-pub(super) fn is_hidden(element: &[u8], hidden: Option<&[u8]>) -> bool {
+pub(crate) fn is_hidden(element: &[u8], hidden: Option<&[u8]>) -> bool {
     let name = element.iter().position(|byte| *byte == b'\n').and_then(|end| element.get(end + 1..));
     hidden.zip(name).is_some_and(|(hidden, name)| name.starts_with(hidden))
 }
@@ -226,6 +232,36 @@ fn sum<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
     }
     let mut out = BytesMut::new();
     Reply::new(&mut out, Protocol::Resp2).integer(sum);
+    Some(out.freeze())
+}
+
+fn is_null(reply: &[u8]) -> bool {
+    matches!(reply, b"$-1\r\n" | b"*-1\r\n" | b"_\r\n")
+}
+
+fn least<'a>(replies: impl Iterator<Item = &'a Bytes>) -> Option<Bytes> {
+    let integer = |reply: &[u8]| parse_integer(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?);
+    let mut of_arrays = false;
+    let mut numbers: Option<Vec<i64>> = None;
+    for reply in replies {
+        of_arrays = reply.first() == Some(&b'*');
+        let these: Vec<i64> = if of_arrays {
+            elements(reply, usize::MAX)?.into_iter().map(integer).collect::<Option<_>>()?
+        } else {
+            vec![integer(reply)?]
+        };
+        numbers = Some(match numbers {
+            Some(least) if least.len() == these.len() => least.into_iter().zip(these).map(|(a, b)| a.min(b)).collect(),
+            None => these,
+            Some(_) => return None,
+        });
+    }
+    let (numbers, mut out) = (numbers?, BytesMut::new());
+    let mut reply = Reply::new(&mut out, Protocol::Resp2);
+    if of_arrays {
+        reply.array(numbers.len());
+    }
+    numbers.into_iter().for_each(|number| reply.integer(number));
     Some(out.freeze())
 }
 
@@ -290,7 +326,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_joined(join: Join, parts: &[(&[usize], &str)], expected: &str) {
+    fn check_joined(join: impl Into<Whole>, parts: &[(&[usize], &str)], expected: &str) {
         let mut replies = Replies::default();
         let units = replies.due_parts(join, parts.iter().map(|(places, _)| places.to_vec()).collect());
         for (unit, (_, reply)) in units.iter().zip(parts).rev() {
@@ -305,6 +341,10 @@ mod tests {
         check_joined(Join::Sum, &[(&[0], ":1\r\n"), (&[1, 2], ":2\r\n")], ":3\r\n");
         check_joined(Join::Sum, &[(&[0], ":1\r\n"), (&[1], "-TRYAGAIN x\r\n")], "-TRYAGAIN x\r\n");
         check_joined(Join::Sum, &[(&[0], ":1\r\n"), (&[1], "+OK\r\n")], std::str::from_utf8(UNFIT).unwrap());
+        check_joined(Whole::First, &[(&[0], "$-1\r\n"), (&[0], "$1\r\na\r\n"), (&[0], "$1\r\nb\r\n")], "$1\r\na\r\n");
+        check_joined(Whole::First, &[(&[0], "$-1\r\n"), (&[0], "_\r\n")], "_\r\n");
+        check_joined(Whole::Least, &[(&[0], ":3\r\n"), (&[0], ":2\r\n")], ":2\r\n");
+        check_joined(Whole::Least, &[(&[0], "*2\r\n:1\r\n:0\r\n"), (&[0], "*2\r\n:1\r\n:1\r\n")], "*2\r\n:1\r\n:0\r\n");
         check_joined(
             Join::Array,
             &[(&[1], "*1\r\n$1\r\nb\r\n"), (&[0, 2], "*2\r\n$-1\r\n$1\r\nc\r\n")],
