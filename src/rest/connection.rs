@@ -191,6 +191,15 @@ impl Connections {
         answer
     }
 
+    /// Sends a command.
+    pub(super) async fn plain(&self, place: usize, words: &[Bytes]) -> Result<Value, RedisError> {
+        let mut command = Cmd::new();
+        words.iter().for_each(|word| {
+            command.arg(word.as_ref());
+        });
+        self.ask(place, &command).await
+    }
+
     /// Runs a script on keys of a database.
     pub(super) async fn run(
         &self,

@@ -60,6 +60,8 @@ pub struct AtRest {
     keys: KeyMatcher,
     databases: Databases,
     numbering: Numbering,
+    /// It is a Redis Cluster: what concerns many keys goes there as commands, for a script has the keys of one slot.
+    is_cluster: bool,
     /// When the directory was made: epochs of different directories cannot be compared, but the later directory is right.
     directory_made_ms: u64,
     value_bytes_max: usize,
@@ -74,13 +76,13 @@ impl AtRest {
         value_bytes_max: usize,
         patience: Duration,
     ) -> AtRest {
-        let numbering = dialer.upstream().numbering();
+        let (numbering, is_cluster) = (dialer.upstream().numbering(), dialer.upstream().is_cluster());
         let connections = Connections::new(dialer, CONNECTIONS, patience);
         let databases = Databases::default();
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        AtRest { connections, keys, databases, numbering, directory_made_ms, value_bytes_max }
+        AtRest { connections, keys, databases, numbering, is_cluster, directory_made_ms, value_bytes_max }
     }
 
     /// The keys of a session in a database whose names follow from its id.
@@ -123,23 +125,39 @@ impl AtRest {
         if keys.is_empty() {
             return Ok(false);
         }
-        match self.connections.run(place, self.numbering.canonical(database), Script::Look, &keys, &[]).await? {
-            Value::Int(count) => Ok(count > 0),
-            _ => Err(not_understood()),
+        Ok(self.count_of(place, self.numbering.canonical(database), &keys).await? > 0)
+    }
+
+    /// How many of these keys there are.
+    async fn count_of(&self, place: usize, database: u8, keys: &[Bytes]) -> Result<i64, RedisError> {
+        let answer = if self.is_cluster {
+            let exists = [Bytes::from_static(b"EXISTS")].into_iter().chain(keys.iter().cloned()).collect::<Vec<_>>();
+            self.connections.plain(place, &exists).await?
+        } else {
+            self.connections.run(place, database, Script::Look, keys, &[]).await?
+        };
+        if let Value::Int(count) = answer { Ok(count) } else { Err(not_understood()) }
+    }
+
+    /// A command without keys, in a database.
+    async fn command(&self, database: u8, command: &'static str) -> Result<Value, RedisError> {
+        let command = [Bytes::from_static(command.as_bytes())];
+        if self.is_cluster {
+            return self.connections.plain(0, &command).await;
         }
+        self.connections.run(0, database, Script::Plain, &[], &command).await
     }
 
     /// Empties a database of the upstream, or all; false: it did not answer.
     pub async fn flush(&self, database: Option<u8>) -> bool {
         let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
-        let command = [Bytes::from_static(command.as_bytes())];
-        let flushed = self.connections.run(0, database.unwrap_or(0), Script::Plain, &[], &command).await;
+        let flushed = self.command(database.unwrap_or(0), command).await;
         flushed.map_err(|error| report(&error)).is_ok()
     }
 
     /// How many keys a database of the upstream has, guards included; `None`: it did not answer.
     pub async fn size(&self, database: u8) -> Option<i64> {
-        match self.connections.run(0, database, Script::Plain, &[], &[Bytes::from_static(b"DBSIZE")]).await {
+        match self.command(database, "DBSIZE").await {
             Ok(Value::Int(size)) => Some(size),
             other => {
                 other.err().iter().for_each(report);
@@ -153,9 +171,14 @@ impl AtRest {
     pub async fn count_guards(&self, database: u8) -> Option<u64> {
         let (mut cursor, mut count) = (Bytes::from_static(b"0"), 0u64);
         for _ in 0..COUNTED_MAX / COUNTED_AT_ONCE {
-            let pattern = [PREFIX, b"*"].concat().into();
-            let answer =
-                self.connections.run(0, database, Script::Count, &[], &[cursor, pattern, number(COUNTED_AT_ONCE as u64)]).await;
+            let pattern: Bytes = [PREFIX, b"*"].concat().into();
+            let at_once = number(COUNTED_AT_ONCE as u64);
+            let answer = if self.is_cluster {
+                let word = |word: &'static str| Bytes::from_static(word.as_bytes());
+                self.connections.plain(0, &[word("SCAN"), cursor, word("MATCH"), pattern, word("COUNT"), at_once]).await
+            } else {
+                self.connections.run(0, database, Script::Count, &[], &[cursor, pattern, at_once]).await
+            };
             let part = answer.and_then(|answer| read_count(answer).ok_or_else(not_understood));
             match part {
                 Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),
@@ -175,10 +198,10 @@ impl AtRest {
     pub async fn count_there(&self, database: u8, keys: &[Bytes]) -> Option<i64> {
         let mut count = 0i64;
         for some in keys.chunks(COUNTED_AT_ONCE) {
-            match self.connections.run(0, database, Script::Look, some, &[]).await {
-                Ok(Value::Int(there)) => count = count.saturating_add(there),
-                other => {
-                    other.err().iter().for_each(report);
+            match self.count_of(0, database, some).await {
+                Ok(there) => count = count.saturating_add(there),
+                Err(error) => {
+                    report(&error);
                     return None;
                 }
             }
@@ -229,7 +252,7 @@ impl AtRest {
 
     async fn load_key(&self, place: usize, epoch: Epoch, target: Target) -> Result<Result<LoadedKey, Loaded>, RedisError> {
         let (database, key) = database_of(&target.key);
-        let guard = guard_of(&key);
+        let guard = guard_of(&key, self.is_cluster);
         let arguments = vec![
             number(self.directory_made_ms),
             number(epoch.0),
@@ -245,7 +268,7 @@ impl AtRest {
     /// answer.
     pub async fn is_as_left(&self, key: &Bytes) -> Option<bool> {
         let (database, key) = database_of(key);
-        let guard = guard_of(&key);
+        let guard = guard_of(&key, self.is_cluster);
         match self.connections.run(0, database, Script::Left, &[key, guard], &[]).await {
             Ok(Value::Int(as_left)) => Some(as_left == 1),
             Ok(_) => None,
@@ -294,7 +317,7 @@ impl AtRest {
                 Ok(stored) => all.push(stored),
                 Err(error) => {
                     report(&error);
-                    if !concerns_its_key(&error) {
+                    if !concerns_its_key(&error, self.is_cluster) {
                         return None;
                     }
                     all.push(Stored::Failed);
@@ -306,7 +329,7 @@ impl AtRest {
 
     async fn store_key(&self, place: usize, epoch: Epoch, sequence: u64, store: KeyStore) -> Result<Stored, RedisError> {
         let (database, key) = database_of(&store.key);
-        let guard = guard_of(&key);
+        let guard = guard_of(&key, self.is_cluster);
         let expiry = store.expires_at_ms.map_or_else(|| Bytes::from_static(b"-1"), number);
         let mut arguments =
             vec![number(self.directory_made_ms), number(epoch.0), number(sequence), number(GUARD_KEPT_MS), expiry];
@@ -353,11 +376,16 @@ fn flat(pairs: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
     pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
 }
 
-/// The answer of `count.lua`: where it goes on, and how many there were; `None`: it is none.
+/// The answer of `count.lua`, or to SCAN: where it goes on, and how many there were; `None`: it is none.
 fn read_count(answer: Value) -> Option<(Bytes, u64)> {
     let Value::Array(parts) = answer else { return None };
-    let [cursor, Value::Int(count)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
-    Some((bytes(cursor)?, u64::try_from(count).ok()?))
+    let [cursor, count] = <[Value; 2]>::try_from(parts).ok()?;
+    let count = match count {
+        Value::Int(count) => u64::try_from(count).ok()?,
+        Value::Array(names) => u64::try_from(names.len()).ok()?,
+        _ => return None,
+    };
+    Some((bytes(cursor)?, count))
 }
 
 /// The answer of `load.lua`; `None`: it is none.
@@ -444,8 +472,10 @@ async fn join_all<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<
 const SERVES_NOBODY: [&str; 7] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "MISCONF", "NOAUTH"];
 
 /// Whether the upstream has answered, and refuses this key alone: what other keys need may go on.
-fn concerns_its_key(error: &RedisError) -> bool {
-    error.code().is_some_and(|code| !SERVES_NOBODY.contains(&code))
+fn concerns_its_key(error: &RedisError, is_cluster: bool) -> bool {
+    // In a cluster one node has answered, or none for one slot: the others may be well.
+    let nobody = |code: &str| if is_cluster { code == "NOAUTH" } else { SERVES_NOBODY.contains(&code) };
+    error.code().is_some_and(|code| !nobody(code))
 }
 
 /// Names the kind of an error: its text might hold a name of a key.

@@ -19,7 +19,6 @@
 
 use super::lanes::Lanes;
 use super::merging::Known;
-use crate::replies::{Replies, Unit};
 use super::sifting::Sifting;
 use super::socket::Socket;
 use super::subscriptions::Channels;
@@ -27,6 +26,7 @@ use super::timers::{arm, pause};
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, stopped};
+use crate::replies::{Replies, Unit};
 use crate::telemetry::names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::HashMap;

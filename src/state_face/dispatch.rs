@@ -16,12 +16,12 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use crate::replies::Unit;
 use super::sifting::Sifting;
 use super::subscriptions::Channels;
 use super::transaction::{Then, Watch};
 use super::upstream::{Event, Link};
 use crate::passage::Pass;
+use crate::replies::Unit;
 use crate::telemetry::names;
 use crate::upstream::is_blocking;
 use bytes::{Bytes, BytesMut};

@@ -13,9 +13,9 @@
 //! Invariant: nobody's data goes by a command that a library may send without thinking.
 
 use super::connection::Client;
-use crate::replies::{Whole, is_hidden};
 use super::transaction::Then;
 use super::{Sessions, Survey};
+use crate::replies::{Whole, is_hidden};
 use bytes::Bytes;
 use wayfarer_engine::command::{Foreign, errors};
 use wayfarer_engine::ids::SessionId;

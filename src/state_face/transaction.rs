@@ -18,9 +18,9 @@
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
 use super::merging::Lesson;
-use crate::replies::Unit;
 use super::{Sessions, Survey};
 use crate::passage::Pass;
+use crate::replies::Unit;
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;

@@ -9,8 +9,8 @@
 //! Bounds: the bytes of one reply; commands in flight are bounded by the client's connection.
 //! Invariant: replies come in the order of what was sent, each for the unit that it was sent for; pushes belong to none.
 
-use crate::replies::Unit;
 use crate::passage::Pass;
+use crate::replies::Unit;
 use crate::upstream::{Dialer, ELEMENTS_MAX, Heard, Tunnel, Wire, hello, select};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;

@@ -24,6 +24,7 @@ mod lives;
 mod modes;
 mod outage;
 mod redis;
+mod redis_cluster;
 mod refusals;
 mod scripts;
 mod sentinel;

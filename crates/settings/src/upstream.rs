@@ -207,10 +207,10 @@ impl Upstream {
             Form::Server => UpstreamPlace::Server(host_and_port(place, REDIS_PORT)?),
             Form::Cluster => UpstreamPlace::Cluster(several(REDIS_PORT)?),
             Form::Sentinels => {
-            if master.is_empty() || master.len() > MASTER_BYTES_MAX || !master.chars().all(is_of_name) {
-                return Err(wrong("does not say what the sentinels call the master"));
-            }
-            UpstreamPlace::Sentinels(Sentinels { at: several(SENTINEL_PORT)?, master: master.to_owned(), password: None })
+                if master.is_empty() || master.len() > MASTER_BYTES_MAX || !master.chars().all(is_of_name) {
+                    return Err(wrong("does not say what the sentinels call the master"));
+                }
+                UpstreamPlace::Sentinels(Sentinels { at: several(SENTINEL_PORT)?, master: master.to_owned(), password: None })
             }
         };
         Ok(Upstream { place, tls: tls.then(UpstreamTls::default), user, password, database })

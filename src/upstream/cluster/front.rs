@@ -190,6 +190,7 @@ impl Front {
             Route::Every(whole) => self.every(&args, whole),
             Route::Scan => self.scan(args),
             Route::Refused(error) => self.replies.write(self.protocol, |reply| reply.error(error)),
+            Route::Wrong(error) => self.replies.write(self.protocol, |reply| reply.error(error)),
             Route::AskKeys => {
                 let unit = self.replies.due();
                 let question = [Bytes::from_static(b"COMMAND"), Bytes::from_static(b"GETKEYS")].into_iter().chain(args).collect();

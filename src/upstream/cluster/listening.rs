@@ -29,7 +29,8 @@ use wayfarer_settings::HostPort;
 const LOOK: Duration = Duration::from_secs(2);
 /// What the names of channels about keys begin with.
 const ABOUT_KEYS: [&[u8]; 2] = [b"__keyspace@", b"__keyevent@"];
-const SHARDS: &str = "CROSSSLOT wayfarer: one connection's channels of shards must be of one node, and of no other subscription's";
+const SHARDS: &str =
+    "CROSSSLOT wayfarer: one connection's channels of shards must be of one node, and of no other subscription's";
 
 /// See the head of this file.
 pub(super) struct Listening {

@@ -52,7 +52,8 @@ const ASK: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
 /// So many nodes are asked, one after the other.
 const ASKED_MAX: usize = 64;
-const REFUSED: &str = "it refuses the handshake, or is no node of a Redis Cluster: look at scheme, user and password in [state] upstream";
+const REFUSED: &str =
+    "it refuses the handshake, or is no node of a Redis Cluster: look at scheme, user and password in [state] upstream";
 
 /// See the head of this file.
 pub(super) struct Cluster {

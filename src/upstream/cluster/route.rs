@@ -40,6 +40,8 @@ pub(super) enum Route {
     Scan,
     /// Nowhere: this error.
     Refused(&'static str),
+    /// Nowhere: its arguments are wrong.
+    Wrong(Bytes),
     /// A node is asked for its keys.
     AskKeys,
     /// MULTI and its like.
@@ -77,7 +79,13 @@ impl Route {
                     None => (Route::Any, args),
                 }
             }
-            Parsed::Refused(Refused { args, keys, .. }) => (keys.first().map_or(Route::Any, |key| Route::Slot(slot_of(key))), args),
+            Parsed::Refused(Refused { args, keys, error }) => {
+                let slot = keys.first().map(|key| slot_of(key));
+                let is_one = keys.iter().all(|key| Some(slot_of(key)) == slot);
+                // A node would say CROSSSLOT, where one server says what is wrong.
+                let route = if is_one { slot.map_or(Route::Any, Route::Slot) } else { Route::Wrong(error) };
+                (route, args)
+            }
             Parsed::Foreign(foreign) => (of_foreign(&foreign), foreign.args),
         }
     }
@@ -171,12 +179,15 @@ mod tests {
         let (route, given_back) = Route::of(wayfarer_engine::command::parse(args.clone()));
         assert_eq!(given_back, args);
         let said = match route {
-            Route::Slot(slot) => args.iter().skip(1).find(|arg| slot_of(arg) == slot).map_or("?".into(), |k| format!("key {k:?}")),
+            Route::Slot(slot) => {
+                args.iter().skip(1).find(|arg| slot_of(arg) == slot).map_or("?".into(), |k| format!("key {k:?}"))
+            }
             Route::Parts(_) => "parts".into(),
             Route::Any => "any".into(),
             Route::Every(whole) => format!("{whole:?}"),
             Route::Scan => "scan".into(),
             Route::Refused(_) => "refused".into(),
+            Route::Wrong(_) => "wrong".into(),
             Route::AskKeys => "ask".into(),
             Route::Transaction => "transaction".into(),
             Route::Channels => "channels".into(),
@@ -195,6 +206,7 @@ mod tests {
             ("DEL a b", "parts"),
             ("DEL {x}a {x}b", "key {x}a"),
             ("MSET a 1 b 2", "parts"),
+            ("MSET a 1 b", "wrong"),
             ("MSETNX a 1 b 2", "key a"),
             ("BITOP AND d a b", "key d"),
             ("BLPOP a b 0", "key a"),

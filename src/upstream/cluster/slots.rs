@@ -193,12 +193,7 @@ mod tests {
     #[test]
     fn the_map_is_read_and_corrected() {
         let node = |host: &str, port: u16| format!("*3\n{host}\n:{port}\n$2\nid\n");
-        let text = format!(
-            "*2\n*4\n:8000\n:16383\n{}{}*3\n:0\n:7999\n{}",
-            node("$1\nb", 2),
-            node("$1\nc", 3),
-            node("$-1", 1)
-        );
+        let text = format!("*2\n*4\n:8000\n:16383\n{}{}*3\n:0\n:7999\n{}", node("$1\nb", 2), node("$1\nc", 3), node("$-1", 1));
         let mut map = SlotMap::read(text.replace('\n', "\r\n").as_bytes(), &at("a", 9)).unwrap();
         assert_eq!(map.masters(), [at("a", 1), at("b", 2)]);
         assert_eq!((map.owner(7999), map.owner(8000), map.owner(SLOTS)), (Some(&at("a", 1)), Some(&at("b", 2)), None));

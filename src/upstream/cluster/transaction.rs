@@ -35,9 +35,8 @@ use wayfarer_settings::HostPort;
 const TRIES_MAX: u32 = 12;
 const CROSSED: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
-const EVERYWHERE: &str = "ERR wayfarer: the upstream is a Redis Cluster: this command concerns all of its nodes, so no transaction can have it";
-const UNKNOWN: &str =
-    "ERR wayfarer: the upstream is a Redis Cluster: in a transaction a command that Redis 7 does not know must follow one on the same slot";
+const EVERYWHERE: &str =
+    "ERR wayfarer: the upstream is a Redis Cluster: this command concerns all of its nodes, so no transaction can have it";
 const MOVING: &[u8] = b"-TRYAGAIN wayfarer: the slot of this transaction is being moved to another node\r\n";
 
 /// See the head of this file.
@@ -152,12 +151,11 @@ impl Front {
             Route::Slot(slot) => Some(*slot),
             // Its node says CROSSSLOT.
             Route::Parts(op) => op.targets().first().map(|target| slot_of(&target.key)),
-            Route::Any => None,
-            // It is taken for one of the others' slot: if it is not, the node says so.
-            Route::AskKeys if self.transaction.slot.is_some() => None,
-            Route::AskKeys => return self.refuse(UNKNOWN),
-            Route::Refused(error) => return self.refuse(error),
-            _ => return self.refuse(EVERYWHERE),
+            // What has keys that only Redis can tell goes where the others are: if its slot is another, the node says so.
+            Route::Any | Route::AskKeys => None,
+            Route::Refused(error) => return self.refuse(error.as_bytes()),
+            Route::Wrong(error) => return self.refuse(error),
+            _ => return self.refuse(EVERYWHERE.as_bytes()),
         };
         let map = self.cluster.map();
         let transaction = &mut self.transaction;
@@ -172,7 +170,7 @@ impl Front {
         };
         let Some(owner) = owner.cloned() else {
             self.renew();
-            return self.refuse("CLUSTERDOWN Hash slot not served");
+            return self.refuse(b"CLUSTERDOWN Hash slot not served");
         };
         transaction.slot = transaction.slot.or(slot);
         let unit = self.replies.due();
@@ -190,7 +188,7 @@ impl Front {
         self.begin_at(owner, vec![(at, unit)], None);
     }
 
-    fn refuse(&mut self, error: &str) {
+    fn refuse(&mut self, error: &[u8]) {
         self.transaction.queue.iter_mut().for_each(|queue| queue.failed = true);
         self.replies.write(Default::default(), |reply| reply.error(error));
     }
@@ -249,6 +247,10 @@ impl Front {
         }
         if let Redirect::Moved(slot, place) = &redirect {
             self.cluster.moved(*slot, place);
+            if *self.transaction.slot.get_or_insert(*slot) != *slot {
+                queue.crossed = true;
+                return self.finish(&sent, Bytes::from_static(b"+QUEUED\r\n"));
+            }
         }
         if queue.moving.is_none() {
             queue.tries += 1;
