@@ -43,7 +43,7 @@ use wayfarer_settings::HostPort;
 const UNDER_WAY_MAX: usize = 1024;
 /// Bytes of requests that wait here, of replies that wait here, and of requests that one node has not taken.
 pub(super) const WAITING_BYTES_MAX: usize = 1024 * 1024;
-/// A cursor of a node has fewer bits than this; above them stands the number of the node, below [`crate::state_face`]'s own mark.
+/// A cursor of a node has fewer bits than this; above them stands the number of the node; the two highest bits are the caller's.
 const CURSOR_BITS: u32 = 52;
 /// Masters that a scan can name.
 const SCANNED_MAX: u64 = 1 << 10;
@@ -131,12 +131,10 @@ impl Front {
     }
 
     fn may_begin(&self) -> bool {
-        !self.again.holds()
-            && !self.transaction.is_moving()
-            && !(self.alone && self.under_way > 0)
-            && self.under_way < UNDER_WAY_MAX
-            && self.replies.bytes() < WAITING_BYTES_MAX
-            && !self.nodes.iter().any(Node::is_full)
+        let waits = self.again.holds() || self.transaction.is_moving() || (self.alone && self.under_way > 0);
+        let is_full =
+            self.under_way >= UNDER_WAY_MAX || self.replies.bytes() >= WAITING_BYTES_MAX || self.nodes.iter().any(Node::is_full);
+        !waits && !is_full
     }
 
     fn begin_all(&mut self) -> bool {

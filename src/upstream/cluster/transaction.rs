@@ -106,10 +106,7 @@ impl Front {
             self.replies.push(Bytes::from_static(OK));
         } else if is("exec") && open {
             self.exec();
-        } else if is("discard") && open {
-            self.forget();
-            self.replies.push(Bytes::from_static(OK));
-        } else if is("unwatch") && !open {
+        } else if (is("discard") && open) || (is("unwatch") && !open) {
             self.forget();
             self.replies.push(Bytes::from_static(OK));
         } else if is("watch") && !open && args.len() > 1 {
