@@ -23,7 +23,6 @@ use super::upstream::{Event, Link};
 use crate::passage::Pass;
 use crate::replies::Unit;
 use crate::telemetry::names;
-use crate::upstream::is_blocking;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
@@ -375,7 +374,7 @@ impl<S: Sessions> Client<S> {
         self.face.metrics.upstream.increment(1);
         self.open_link();
         // Within a transaction nothing blocks.
-        let blocks = self.queue.is_none() && is_blocking(args);
+        let blocks = self.queue.is_none() && crate::upstream::is_blocking(args);
         match &mut self.link {
             Some(link) => link.send(args, unit, blocks, pass),
             None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),

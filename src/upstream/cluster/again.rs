@@ -15,6 +15,7 @@
 //! All that must be sent again waits until nothing else is under way, and goes in its old order.
 //! Bounds: [`TRIES_MAX`].
 
+use super::RENEWED_MIN;
 use super::front::{DOWN, Front, Whom};
 use super::node::{Heard, Node, Sent, Target};
 use super::slots::Redirect;
@@ -31,8 +32,10 @@ const TRIES_MAX: u32 = 16;
 const LATER: Duration = Duration::from_millis(20);
 /// A node that owes a reply is looked at so often; at the second look without one it is looked up.
 const SILENCE: Duration = Duration::from_secs(1);
-/// An answer that is not older is new enough for that.
-const RENEWED_MIN: Duration = Duration::from_secs(1);
+/// The same for a command that blocks: it owes nothing.
+const BLOCKS: Duration = Duration::from_secs(5);
+/// From the fourth time on a command waits before it is sent again.
+const AT_ONCE: u32 = 3;
 
 /// A command that will be sent again.
 struct Waits {
@@ -100,6 +103,9 @@ impl Front {
             Redirect::Moved(slot, place) => {
                 self.cluster.moved(slot, &place);
                 self.renew();
+                if sent.tries > AT_ONCE {
+                    self.again.pause = Some(pause_before(sent.tries));
+                }
             }
             Redirect::Ask(place) => asks = Some(place),
             Redirect::Later => self.again.pause = Some(pause_before(sent.tries)),
@@ -180,7 +186,7 @@ impl Front {
         self.again.silence = None;
         self.nodes.iter_mut().for_each(Node::tick);
         if self.nodes.iter().any(Node::is_silent) {
-            self.renew_older(RENEWED_MIN);
+            self.renew_older(if self.blocks { BLOCKS } else { RENEWED_MIN });
         }
         true
     }

@@ -25,7 +25,7 @@ use super::node::{Heard, Node, Sent, Target};
 use super::route::{Route, is_blocking};
 use super::slots::{Redirect, slot_of};
 use super::transaction::Transaction;
-use crate::replies::{Replies, Unit, Whole};
+use crate::replies::{Replies, Unit};
 use crate::upstream::handshake::{handshake, hello};
 use crate::upstream::{Dialer, REFUSED, perform};
 use bytes::{Buf, Bytes, BytesMut};
@@ -34,23 +34,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use wayfarer_engine::command::Op;
 use wayfarer_engine::wire::resp::frame::elements;
-use wayfarer_engine::wire::resp::{Protocol, Reply, RequestLimits, RequestParser};
+use wayfarer_engine::wire::resp::{Protocol, RequestLimits, RequestParser};
 use wayfarer_settings::HostPort;
 
 /// Commands under way.
 const UNDER_WAY_MAX: usize = 1024;
 /// Bytes of requests that wait here, of replies that wait here, and of requests that one node has not taken.
 pub(super) const WAITING_BYTES_MAX: usize = 1024 * 1024;
-/// A cursor of a node has fewer bits than this; above them stands the number of the node; the two highest bits are the caller's.
-const CURSOR_BITS: u32 = 52;
-/// Masters that a scan can name.
-const SCANNED_MAX: u64 = 1 << 10;
 
 pub(super) const DOWN: &[u8] = b"-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\r\n";
 pub(super) const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
-const CURSOR: &[u8] = b"-ERR wayfarer: a node of the cluster has a cursor that cannot be passed on\r\n";
 const DATABASE: &[u8] = b"-ERR SELECT is not allowed in cluster mode\r\n";
 pub(super) const OK: &[u8] = b"+OK\r\n";
 
@@ -76,7 +70,7 @@ pub(super) enum Whom {
 pub(in crate::upstream) struct Front {
     pub(super) dialer: Arc<Dialer>,
     pub(super) cluster: Arc<Cluster>,
-    protocol: Protocol,
+    pub(super) protocol: Protocol,
     parser: RequestParser,
     incoming: BytesMut,
     /// The next command, which has to wait.
@@ -87,6 +81,8 @@ pub(in crate::upstream) struct Front {
     pub(super) under_way: usize,
     /// What is under way must be alone.
     alone: bool,
+    /// It may come only when another client does something.
+    pub(super) blocks: bool,
     pub(super) again: Again,
     pub(super) transaction: Transaction,
     pub(super) listening: Option<Listening>,
@@ -109,6 +105,7 @@ impl Front {
             nodes: Vec::new(),
             under_way: 0,
             alone: false,
+            blocks: false,
             again: Again::default(),
             transaction: Transaction::default(),
             listening: None,
@@ -156,7 +153,7 @@ impl Front {
                 self.held = Some((route, args));
                 break;
             }
-            (began, self.alone) = (true, alone);
+            (began, self.alone, self.blocks) = (true, alone, is_blocking(&args));
             self.begin(route, args);
         }
         began
@@ -215,74 +212,9 @@ impl Front {
         self.replies.push(Bytes::from_static(OK));
     }
 
-    fn ask(&mut self, args: Vec<Bytes>, target: Target) {
+    pub(super) fn ask(&mut self, args: Vec<Bytes>, target: Target) {
         let unit = self.replies.due();
         self.send_new(args, target, Whom::Client(unit));
-    }
-
-    fn part(&mut self, op: &Op) {
-        let mut groups: Vec<(u16, Vec<usize>)> = Vec::new();
-        for (place, target) in op.targets().iter().enumerate() {
-            let slot = slot_of(&target.key);
-            match groups.iter_mut().find(|(of, _)| *of == slot) {
-                Some((_, places)) => places.push(place),
-                None => groups.push((slot, vec![place])),
-            }
-        }
-        let Some(join) = op.join() else { return };
-        let units = self.replies.due_parts(join, groups.iter().map(|(_, places)| places.clone()).collect());
-        for ((slot, places), unit) in groups.iter().zip(units) {
-            self.send_new(op.part(places).args().to_vec(), Target::Slot(*slot), Whom::Client(unit));
-        }
-    }
-
-    fn every(&mut self, args: &[Bytes], whole: Whole) {
-        let map = self.cluster.map();
-        if map.masters().is_empty() {
-            self.renew();
-            return self.replies.push(Bytes::from_static(NOT_SERVED));
-        }
-        let units = self.replies.due_parts(whole, map.masters().iter().map(|_| vec![0]).collect());
-        for (place, unit) in map.masters().iter().zip(units) {
-            self.send_new(args.to_vec(), Target::Place(place.clone()), Whom::Client(unit));
-        }
-    }
-
-    fn scan(&mut self, mut args: Vec<Bytes>) {
-        let cursor = args.get(1).and_then(|cursor| std::str::from_utf8(cursor).ok()?.parse::<u64>().ok());
-        let map = self.cluster.map();
-        let place = |number: u64| map.masters().get(usize::try_from(number).ok()?).cloned();
-        let Some((cursor, number)) = cursor.map(|cursor| (cursor & ((1 << CURSOR_BITS) - 1), cursor >> CURSOR_BITS)) else {
-            return self.ask(args, Target::Any);
-        };
-        let Some(place) = place(number) else {
-            // There are fewer masters than when the scan began: all that there are have been asked.
-            return self.replies.push(Bytes::from_static(b"*2\r\n$1\r\n0\r\n*0\r\n"));
-        };
-        args.get_mut(1).into_iter().for_each(|arg| *arg = Bytes::from(cursor.to_string()));
-        let unit = self.replies.due();
-        self.send_new(args, Target::Place(place), Whom::Scan(unit, number));
-    }
-
-    /// The reply of a scan with the cursor that the caller gets.
-    fn scanned(&self, reply: &Bytes, number: u64) -> Bytes {
-        let Some([cursor, keys]) = elements(reply, usize::MAX).and_then(|both| <[&[u8]; 2]>::try_from(both).ok()) else {
-            return reply.clone();
-        };
-        let line = cursor.split(|b| *b == b'\n').nth(1).and_then(|line| std::str::from_utf8(line.strip_suffix(b"\r")?).ok());
-        let more = u64::try_from(self.cluster.map().masters().len()).unwrap_or(u64::MAX).min(SCANNED_MAX);
-        let next = match line.and_then(|line| line.parse::<u64>().ok()) {
-            Some(0) if number + 1 < more => (number + 1) << CURSOR_BITS,
-            Some(0) => 0,
-            Some(cursor) if cursor >> CURSOR_BITS == 0 => cursor | number << CURSOR_BITS,
-            _ => return Bytes::from_static(CURSOR),
-        };
-        let mut out = BytesMut::new();
-        let mut writer = Reply::new(&mut out, self.protocol);
-        writer.array(2);
-        writer.bulk(next.to_string().as_bytes());
-        writer.raw(keys);
-        out.freeze()
     }
 
     pub(super) fn next_order(&mut self) -> u64 {
@@ -406,6 +338,15 @@ impl Front {
 fn content(bulk: &[u8]) -> Option<&[u8]> {
     let from = bulk.iter().position(|b| *b == b'\n')?.checked_add(1)?;
     bulk.get(from..)?.strip_suffix(b"\r\n")
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // Perhaps it was given up because a node hangs.
+        if self.nodes.iter().any(Node::owes) {
+            self.cluster.suspect();
+        }
+    }
 }
 
 impl AsyncRead for Front {

@@ -14,6 +14,7 @@
 //! | `route` | where a command goes |
 //! | `node` | a connection to one node |
 //! | `front` | many of them as one: order, parts, what must be alone |
+//! | `spread` | commands that concern several nodes |
 //! | `again` | what is sent again: redirections, lost connections, nodes that are silent |
 //! | `transaction` | MULTI, WATCH and their like, at one node |
 //! | `listening` | SUBSCRIBE and its like; events of keys are told by each node for itself |
@@ -28,6 +29,7 @@ mod listening;
 mod node;
 mod route;
 mod slots;
+mod spread;
 mod transaction;
 
 pub(super) use front::Front;
@@ -40,7 +42,7 @@ use bytes::Bytes;
 use slots::SlotMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -50,6 +52,8 @@ use wayfarer_settings::HostPort;
 const ASK: Duration = Duration::from_millis(500);
 /// Between two questions for the map.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Where a node may only be slow, an answer that is not older is new enough.
+const RENEWED_MIN: Duration = Duration::from_secs(1);
 /// So many nodes are asked, one after the other.
 const ASKED_MAX: usize = 64;
 const REFUSED: &str =
@@ -63,6 +67,10 @@ pub(super) struct Cluster {
     /// Counts the questions for the map that have ended.
     asked: AtomicU64,
     asking: Mutex<Asked>,
+    /// Who is asked next: who answered last, or the one behind who did not.
+    next: AtomicUsize,
+    /// A connection was given up while a node owed it a reply.
+    suspected: AtomicBool,
 }
 
 /// How the last question ended.
@@ -70,8 +78,6 @@ pub(super) struct Cluster {
 struct Asked {
     at: Option<Instant>,
     failed: Option<(io::ErrorKind, String)>,
-    /// Who answered.
-    by: Option<HostPort>,
 }
 
 impl Cluster {
@@ -82,6 +88,8 @@ impl Cluster {
             map: watch::Sender::new(Arc::default()),
             asked: AtomicU64::new(0),
             asking: Mutex::default(),
+            next: AtomicUsize::new(0),
+            suspected: AtomicBool::new(false),
         }
     }
 
@@ -114,12 +122,12 @@ impl Cluster {
             if let Some(at) = asked.at {
                 tokio::time::sleep_until(at + PAUSE).await;
             }
-            let answer = self.ask(dialer, asked.by.clone()).await;
+            let answer = self.ask(dialer).await;
             asked.at = Some(now());
             self.asked.fetch_add(1, Ordering::AcqRel);
             match answer {
-                Ok((by, map)) => {
-                    (asked.failed, asked.by) = (None, Some(by));
+                Ok(map) => {
+                    asked.failed = None;
                     self.map.send_replace(Arc::new(map));
                 }
                 Err(error) => asked.failed = Some((error.kind(), error.to_string())),
@@ -128,24 +136,34 @@ impl Cluster {
         asked.failed.as_ref().map_or(Ok(()), |(kind, text)| Err(io::Error::new(*kind, text.clone())))
     }
 
-    /// Who answered last time comes first.
-    async fn ask(&self, dialer: &Dialer, first: Option<HostPort>) -> io::Result<(HostPort, SlotMap)> {
+    async fn ask(&self, dialer: &Dialer) -> io::Result<SlotMap> {
         let map = self.map();
         let mut places: Vec<&HostPort> = Vec::new();
-        for place in first.iter().chain(map.nodes()).chain(&self.seeds) {
+        for place in map.nodes().chain(&self.seeds) {
             if !places.contains(&place) && places.len() < ASKED_MAX {
                 places.push(place);
             }
         }
         let mut failed = io::Error::from(io::ErrorKind::NotConnected);
-        for place in places {
+        for _ in 0..places.len() {
+            // Counted on before it is known who answers: whoever has no more patience does not ask the same again.
+            let at = self.next.fetch_add(1, Ordering::AcqRel);
+            let Some(place) = at.checked_rem(places.len()).and_then(|at| places.get(at)) else { break };
             match tokio::time::timeout(ASK, ask_one(dialer, place)).await {
-                Ok(Ok(map)) => return Ok((place.clone(), map)),
+                Ok(Ok(map)) => {
+                    self.next.store(at, Ordering::Release);
+                    return Ok(map);
+                }
                 Ok(Err(error)) => failed = error,
                 Err(_) => failed = io::ErrorKind::TimedOut.into(),
             }
         }
         Err(failed)
+    }
+
+    /// A connection was given up while a node owed it a reply: before the next one the map is asked for.
+    fn suspect(&self) {
+        self.suspected.store(true, Ordering::Release);
     }
 }
 
@@ -168,6 +186,9 @@ pub(super) async fn reach(dialer: &Arc<Dialer>, cluster: &Arc<Cluster>) -> io::R
     let asked = cluster.asked();
     if cluster.map().masters().is_empty() {
         cluster.renew(dialer, asked, Duration::ZERO).await?;
+    } else if cluster.suspected.swap(false, Ordering::AcqRel) {
+        // Without an answer the map is as good as it was.
+        drop(cluster.renew(dialer, asked, RENEWED_MIN).await);
     }
     Ok(Wire::cluster(Front::new(dialer.clone(), cluster.clone())))
 }
