@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
-use wayfarer_engine::directory::View;
+use wayfarer_engine::directory::{MemberState, View};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
@@ -326,6 +326,17 @@ impl wayfarer_http_face::Sessions for Arrivals {
                 operations.forwards().remember(&id, owner);
             }
         }));
+    }
+
+    fn owner(&self, session: &[u8]) -> Option<String> {
+        let standing = self.operations.driver().standing();
+        let standing = standing.borrow();
+        let owner = match self.operations.store().has(session) {
+            true => standing.me,
+            false => self.operations.forwards().last_owner(session)?,
+        };
+        let member = standing.view.members.get(&owner).filter(|member| member.state == MemberState::Accepting)?;
+        Some(member.draft.hint.clone()).filter(|hint| !hint.is_empty())
     }
 
     fn left(&self, session: &[u8], answered: bool) {

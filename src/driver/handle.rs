@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use wayfarer_engine::command::Target;
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
-use wayfarer_engine::node::message::{Message, Proposer};
+use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Input, NodeStatus, Purpose, Verdict};
 use wayfarer_engine::session::VariableId;
 
@@ -122,9 +122,9 @@ impl Handle {
         self.told.send(Told::Input(input)).await.map_err(|_| Stopped)
     }
 
-    /// A session should move to where its clients arrive. Left out when the driver is busy: the next arrival says it again.
+    /// A session should follow its clients to where they arrive. Left out when the driver is busy: the next arrival says it again.
     pub fn adopt(&self, session: SessionId, to: Incarnation) {
-        let wish = Input::Move { session, to, proposer: Proposer::Origin };
+        let wish = Input::Follow { session, to };
         if self.told.try_send(Told::Input(wish)).is_err() {
             metrics::counter!(crate::telemetry::names::ADOPTIONS_SKIPPED).increment(1);
         }

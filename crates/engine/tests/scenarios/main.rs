@@ -12,6 +12,7 @@
 //! | `disorder` | messages that are lost, late, or out of order |
 //! | `chains` | sessions that move on, or back, with variables still elsewhere |
 //! | `births` | births, ends and reads under uncertainty |
+//! | `following` | when a session follows its clients |
 //! | `standing` | leases, groups, the drain |
 //! | `rests` | check-out, write-behind, check-in, debts: with an upstream |
 //! | `world`, `requests`, `clients`, `book`, `upstream` | the stage: nodes and letters, what is asked, who reads and writes, the directory, the upstream |
@@ -27,6 +28,7 @@ mod disorder;
 mod doubt;
 #[cfg(feature = "bugs")]
 mod faults;
+mod following;
 mod requests;
 mod rests;
 mod standing;
