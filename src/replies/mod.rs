@@ -75,11 +75,35 @@ struct Place {
     silent: bool,
 }
 
+/// Where replies go when it is their turn.
+pub(crate) trait Out: Default {
+    /// Appends whole replies.
+    fn push(&mut self, replies: Bytes);
+    /// Where small replies are written.
+    fn tail(&mut self) -> &mut BytesMut;
+    /// Bytes that were not taken.
+    fn bytes(&self) -> usize;
+}
+
+impl Out for BytesMut {
+    fn push(&mut self, replies: Bytes) {
+        self.extend_from_slice(&replies);
+    }
+
+    fn tail(&mut self) -> &mut BytesMut {
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
 /// See the head of this file.
 #[derive(Default)]
-pub(crate) struct Replies {
+pub(crate) struct Replies<O> {
     /// What can be sent.
-    pub(crate) out: BytesMut,
+    pub(crate) out: O,
     slots: VecDeque<Place>,
     /// The command that is being begun gets no reply.
     silent: bool,
@@ -92,7 +116,7 @@ pub(crate) struct Replies {
 /// What cannot happen between parts that all speak RESP; an error is better than a wrong sum.
 const UNFIT: &[u8] = b"-ERR wayfarer: the parts of the reply do not fit together\r\n";
 
-impl Replies {
+impl<O: Out> Replies<O> {
     /// Whether the commands that are begun from now on get no reply (`CLIENT REPLY`).
     pub(crate) fn hush(&mut self, silent: bool) {
         self.silent = silent;
@@ -103,8 +127,8 @@ impl Replies {
         self.place(unit).into_iter().for_each(|place| place.silent = false);
     }
 
-    /// The buffer to write the next reply into at once, if none is due before it and it is wanted.
-    pub(crate) fn direct(&mut self) -> Option<&mut BytesMut> {
+    /// Where the next reply can be written at once, if none is due before it and it is wanted.
+    pub(crate) fn direct(&mut self) -> Option<&mut O> {
         if self.slots.is_empty() && !self.silent { Some(&mut self.out) } else { None }
     }
 
@@ -112,7 +136,7 @@ impl Replies {
     pub(crate) fn push(&mut self, reply: Bytes) {
         let silent = self.silent;
         match self.direct() {
-            Some(out) => out.extend_from_slice(&reply),
+            Some(out) => out.push(reply),
             None if silent => {}
             None => {
                 self.waiting_bytes = self.waiting_bytes.saturating_add(reply.len());
@@ -124,7 +148,7 @@ impl Replies {
     /// Writes the reply of the next command.
     pub(crate) fn write(&mut self, protocol: Protocol, write: impl FnOnce(&mut Reply<'_>)) {
         match self.direct() {
-            Some(out) => write(&mut Reply::new(out, protocol)),
+            Some(out) => write(&mut Reply::new(out.tail(), protocol)),
             None => {
                 let mut out = BytesMut::new();
                 write(&mut Reply::new(&mut out, protocol));
@@ -182,9 +206,9 @@ impl Replies {
     }
 
     fn advance(&mut self) {
-        while let Some(Place { slot: Slot::Ready(reply), .. }) = self.slots.front() {
+        while let Some(Place { slot: Slot::Ready(reply), .. }) = self.slots.front_mut() {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(reply.len());
-            self.out.extend_from_slice(reply);
+            self.out.push(std::mem::take(reply));
             self.slots.pop_front();
             self.first = self.first.saturating_add(1);
         }
@@ -197,7 +221,7 @@ impl Replies {
 
     /// Bytes that the client has not taken.
     pub(crate) fn bytes(&self) -> usize {
-        self.out.len().saturating_add(self.waiting_bytes)
+        self.out.bytes().saturating_add(self.waiting_bytes)
     }
 }
 
@@ -310,7 +334,7 @@ mod tests {
 
     #[test]
     fn replies_keep_the_order_of_their_commands() {
-        let mut replies = Replies::default();
+        let mut replies = Replies::<BytesMut>::default();
         replies.push(bytes("+1\r\n"));
         let second = replies.due();
         replies.push(bytes("+3\r\n"));
@@ -327,13 +351,13 @@ mod tests {
 
     #[track_caller]
     fn check_joined(join: impl Into<Whole>, parts: &[(&[usize], &str)], expected: &str) {
-        let mut replies = Replies::default();
+        let mut replies = Replies::<BytesMut>::default();
         let units = replies.due_parts(join, parts.iter().map(|(places, _)| places.to_vec()).collect());
         for (unit, (_, reply)) in units.iter().zip(parts).rev() {
             assert!(replies.out.is_empty());
             replies.fill(*unit, bytes(reply));
         }
-        assert_eq!(replies.out, expected.as_bytes());
+        assert_eq!(replies.out.as_ref() as &[u8], expected.as_bytes());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) enum Script {
     Left,
 }
 
-const SCRIPTS: [Script; 7] =
+pub(super) const SCRIPTS: [Script; 7] =
     [Script::Look, Script::Count, Script::Plain, Script::Peek, Script::Load, Script::Store, Script::Left];
 
 impl Script {

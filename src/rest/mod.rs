@@ -20,11 +20,14 @@
 //! Longer than 400 lines because all that the upstream is asked stands together.
 //! Invariant: *one owner*: nothing is written without its guard in the same step.
 
+mod answers;
 mod connection;
 mod databases;
 mod guard;
+mod trouble;
 
 use crate::upstream::Dialer;
+use answers::{read_count, read_loaded};
 use bytes::Bytes;
 use connection::{Connections, Script};
 use databases::Databases;
@@ -32,6 +35,7 @@ use guard::guard_of;
 use redis::{ErrorKind, RedisError, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use trouble::Troubles;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
@@ -42,6 +46,7 @@ use wayfarer_settings::{KeyMatcher, Numbering};
 
 pub use connection::FINGERPRINT;
 pub use guard::PREFIX;
+pub use trouble::Trouble;
 
 /// Connections to the upstream, all sessions together: one carries many batches at once.
 const CONNECTIONS: usize = 2;
@@ -57,6 +62,7 @@ const PARTS_MAX: usize = 1_000_000;
 /// See the head of this file.
 pub struct AtRest {
     connections: Connections,
+    troubles: Troubles,
     keys: KeyMatcher,
     databases: Databases,
     numbering: Numbering,
@@ -77,12 +83,13 @@ impl AtRest {
         patience: Duration,
     ) -> AtRest {
         let (numbering, is_cluster) = (dialer.upstream().numbering(), dialer.upstream().is_cluster());
+        let troubles = Troubles::new(dialer.upstream().tls.is_none());
         let connections = Connections::new(dialer, CONNECTIONS, patience);
         let databases = Databases::default();
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        AtRest { connections, keys, databases, numbering, is_cluster, directory_made_ms, value_bytes_max }
+        AtRest { connections, troubles, keys, databases, numbering, is_cluster, directory_made_ms, value_bytes_max }
     }
 
     /// The keys of a session in a database whose names follow from its id.
@@ -100,6 +107,23 @@ impl AtRest {
         targets
     }
 
+    /// What is wrong with the upstream, as far as the last questions told; `None`: nothing.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.troubles.now()
+    }
+
+    /// Whether it lets this node do what sessions need, asked once at the start. What is wrong is said in the log: without an answer
+    /// nobody knows, and an upstream that is mended is used without a restart.
+    pub async fn try_out(&self) {
+        let nobodys = Bytes::copy_from_slice(PREFIX);
+        if let Err(error) = self.connections.run(0, 0, Script::Look, &[nobodys], &[]).await {
+            self.troubles.report(Script::Look, &error);
+            if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::NoScripts) {
+                tracing::error!("no session can be used until [state] upstream allows EVAL and EVALSHA");
+            }
+        }
+    }
+
     /// Whether something of a session is at rest; `None`: no answer. With patterns whose keys cannot be listed: perhaps, so yes.
     pub async fn look(&self, session: SessionId) -> Option<bool> {
         if self.keys.has_captured() {
@@ -112,11 +136,12 @@ impl AtRest {
             match looked {
                 Ok(here) => found |= here,
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
         }
+        self.troubles.is_answered(Script::Look);
         Some(found)
     }
 
@@ -152,7 +177,7 @@ impl AtRest {
     pub async fn flush(&self, database: Option<u8>) -> bool {
         let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
         let flushed = self.command(database.unwrap_or(0), command).await;
-        flushed.map_err(|error| report(&error)).is_ok()
+        flushed.map_err(|error| self.troubles.report(Script::Plain, &error)).is_ok()
     }
 
     /// How many keys a database of the upstream has, guards included; `None`: it did not answer.
@@ -160,7 +185,7 @@ impl AtRest {
         match self.command(database, "DBSIZE").await {
             Ok(Value::Int(size)) => Some(size),
             other => {
-                other.err().iter().for_each(report);
+                other.err().iter().for_each(|error| self.troubles.report(Script::Plain, error));
                 None
             }
         }
@@ -183,7 +208,7 @@ impl AtRest {
             match part {
                 Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Count, &error);
                     return None;
                 }
             }
@@ -201,7 +226,7 @@ impl AtRest {
             match self.count_of(0, database, some).await {
                 Ok(there) => count = count.saturating_add(there),
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
@@ -221,9 +246,14 @@ impl AtRest {
             let nobodys = Bytes::copy_from_slice(PREFIX);
             match self.connections.run(0, database, Script::Look, &[nobodys], &[]).await {
                 Ok(_) => self.databases.note(database),
-                Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => return Some(false),
+                Err(error)
+                    if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::Other)
+                        && matches!(error.code(), Some("ERR" | "NOPERM")) =>
+                {
+                    return Some(false);
+                }
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
@@ -242,11 +272,12 @@ impl AtRest {
                 Ok(Ok(key)) => found.push(key),
                 Ok(Err(unfit)) => return unfit,
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Load, &error);
                     return Loaded::Unknown;
                 }
             }
         }
+        self.troubles.is_answered(Script::Load);
         Loaded::Keys(found)
     }
 
@@ -273,7 +304,7 @@ impl AtRest {
             Ok(Value::Int(as_left)) => Some(as_left == 1),
             Ok(_) => None,
             Err(error) => {
-                report(&error);
+                self.troubles.report(Script::Left, &error);
                 None
             }
         }
@@ -291,11 +322,12 @@ impl AtRest {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Peek, &error);
                     return None;
                 }
             }
         }
+        self.troubles.is_answered(Script::Peek);
         Some(found)
     }
 
@@ -314,9 +346,12 @@ impl AtRest {
         let mut all = Vec::new();
         for stored in join_all(stores).await {
             match stored {
-                Ok(stored) => all.push(stored),
+                Ok(stored) => {
+                    self.troubles.is_answered(Script::Store);
+                    all.push(stored);
+                }
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Store, &error);
                     if !concerns_its_key(&error, self.is_cluster) {
                         return None;
                     }
@@ -376,66 +411,6 @@ fn flat(pairs: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
     pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
 }
 
-/// The answer of `count.lua`, or to SCAN: where it goes on, and how many there were; `None`: it is none.
-fn read_count(answer: Value) -> Option<(Bytes, u64)> {
-    let Value::Array(parts) = answer else { return None };
-    let [cursor, count] = <[Value; 2]>::try_from(parts).ok()?;
-    let count = match count {
-        Value::Int(count) => u64::try_from(count).ok()?,
-        Value::Array(names) => u64::try_from(names.len()).ok()?,
-        _ => return None,
-    };
-    Some((bytes(cursor)?, count))
-}
-
-/// The answer of `load.lua`; `None`: it is none.
-fn read_loaded(answer: Value, target: Target) -> Option<Result<LoadedKey, Loaded>> {
-    let Value::Array(parts) = answer else { return None };
-    let mut parts = parts.into_iter();
-    match bytes(parts.next()?)?.as_ref() {
-        b"refused" => return Some(Err(Loaded::Refused)),
-        b"unfit" => return Some(Err(Loaded::Unfit)),
-        b"keys" => {}
-        _ => return None,
-    }
-    let kind = bytes(parts.next()?)?;
-    let expires_at_ms = std::str::from_utf8(&bytes(parts.next()?)?).ok()?.parse::<i64>().ok()?;
-    let contents = parts.next()?;
-    let content = match kind.as_ref() {
-        b"none" => None,
-        b"string" => Some(KeyContent::String(bytes(contents)?)),
-        b"hash" => Some(KeyContent::Hash(pairs(contents)?)),
-        b"set" => Some(KeyContent::Set(list(contents)?)),
-        b"list" => Some(KeyContent::List(list(contents)?)),
-        b"zset" => {
-            let score = |text: &Bytes| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
-            let members = pairs(contents)?.into_iter();
-            let members = members.map(|(member, text)| Some((member, Bytes::copy_from_slice(&score(&text)?.to_be_bytes()))));
-            Some(KeyContent::SortedSet(members.collect::<Option<_>>()?))
-        }
-        _ => return None,
-    };
-    Some(Ok(LoadedKey { target, content, expires_at_ms: u64::try_from(expires_at_ms).ok() }))
-}
-
-fn list(value: Value) -> Option<Vec<Bytes>> {
-    let Value::Array(items) = value else { return None };
-    items.into_iter().map(bytes).collect()
-}
-
-fn pairs(value: Value) -> Option<Vec<(Bytes, Bytes)>> {
-    let mut items = list(value)?.into_iter();
-    let mut pairs = Vec::with_capacity(items.len() / 2);
-    while let (Some(name), Some(value)) = (items.next(), items.next()) {
-        pairs.push((name, value));
-    }
-    Some(pairs)
-}
-
-fn bytes(value: Value) -> Option<Bytes> {
-    if let Value::BulkString(bytes) = value { Some(bytes.into()) } else { None }
-}
-
 fn number(number: u64) -> Bytes {
     Bytes::from(number.to_string())
 }
@@ -476,13 +451,4 @@ fn concerns_its_key(error: &RedisError, is_cluster: bool) -> bool {
     // In a cluster one node has answered, or none for one slot: the others may be well.
     let nobody = |code: &str| if is_cluster { code == "NOAUTH" } else { SERVES_NOBODY.contains(&code) };
     error.code().is_some_and(|code| !nobody(code))
-}
-
-/// Names the kind of an error: its text might hold a name of a key.
-fn report(error: &RedisError) {
-    metrics::counter!(crate::telemetry::names::REST_ERRORS).increment(1);
-    match error.code() {
-        Some(code) => tracing::warn!(code, "the upstream refuses to keep sessions at rest"),
-        None => tracing::warn!(kind = ?error.kind(), "the upstream does not answer; sessions at rest wait for it"),
-    }
 }

@@ -21,10 +21,9 @@ use super::subscriptions::Channels;
 use super::transaction::{Then, Watch};
 use super::upstream::{Event, Link};
 use crate::passage::Pass;
-use crate::replies::Unit;
+use crate::replies::{Out as _, Unit};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
-use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
 use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, errors};
 use wayfarer_engine::ids::SessionId;
@@ -89,6 +88,7 @@ impl<S: Sessions> Client<S> {
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            command if self.names_guard(&command) => self.refuse_guard(),
             command if self.face.passage.is_upstream() && self.session_of(&command).is_some() => return self.through(command),
             command => return self.by_owner(command),
         }
@@ -177,7 +177,7 @@ impl<S: Sessions> Client<S> {
         }
         // One group of places for each session, and one for the upstream, in the order of their first keys.
         let mut groups: Vec<(Option<Bytes>, Vec<usize>)> = Vec::new();
-        let mut found: HashMap<Option<Bytes>, usize> = HashMap::new();
+        let mut found = std::collections::HashMap::<Option<Bytes>, usize>::new();
         for (place, target) in op.targets_mut().iter_mut().enumerate() {
             let session = self.face.understanding.keys.fill(database, target);
             let group = *found.entry(session.clone()).or_insert(groups.len());
@@ -212,10 +212,10 @@ impl<S: Sessions> Client<S> {
         let busy = !self.lanes.is_empty() && self.lanes.is_busy(&SessionId(session.clone()));
         if !busy {
             let done = match self.replies.direct().filter(|_| lesson.is_none()) {
-                Some(out) => self.face.sessions.execute(session, &op, protocol, out),
+                Some(out) => out.write(|answer| self.face.sessions.execute(session, &op, protocol, answer)),
                 None => {
                     let mut out = BytesMut::new();
-                    let done = self.face.sessions.execute(session, &op, protocol, &mut out);
+                    let done = self.face.sessions.execute(session, &op, protocol, (&mut out).into());
                     if done {
                         lesson.iter().for_each(|lesson| self.learn(lesson, &out));
                         self.replies.push(out.freeze());
@@ -266,7 +266,7 @@ impl<S: Sessions> Client<S> {
         self.settle(unit, reply);
         while let Some(waiting) = self.lanes.next(&session) {
             let mut out = BytesMut::new();
-            if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, &mut out) {
+            if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, (&mut out).into()) {
                 return self.start(session, waiting);
             }
             self.face.metrics.hot.increment(1);
@@ -296,7 +296,7 @@ impl<S: Sessions> Client<S> {
             let session = SessionId(session);
             let busy = self.lanes.is_busy(&session);
             let mut out = BytesMut::new();
-            if !busy && self.face.sessions.execute(&session.0, &part, protocol, &mut out) {
+            if !busy && self.face.sessions.execute(&session.0, &part, protocol, (&mut out).into()) {
                 self.face.metrics.hot.increment(1);
                 self.replies.fill(unit, out.freeze());
             } else {
@@ -386,7 +386,7 @@ impl<S: Sessions> Client<S> {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
             Event::Push(frame) if self.tunnel => self.through_tunnel(frame),
-            Event::Push(push) => self.replies.out.extend_from_slice(&push),
+            Event::Push(push) => self.replies.out.push(push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {
                 self.link = None;

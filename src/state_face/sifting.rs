@@ -15,6 +15,7 @@
 use super::Sessions;
 use super::connection::Client;
 use crate::bus::{Bus, Of, key_of};
+use crate::replies::Out;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -115,7 +116,7 @@ impl<S: Sessions> Client<S> {
         }
         let about = about.and_then(|(number, key)| self.session_in(number, &key));
         if about.is_none() && self.sifting.is_empty() {
-            self.replies.out.extend_from_slice(&frame);
+            self.replies.out.push(frame);
         } else {
             self.sifting.put(frame, about);
         }

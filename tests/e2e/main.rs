@@ -28,6 +28,8 @@ mod private;
 mod scale;
 mod starting;
 mod storm;
+mod turns;
+mod unread;
 
 use harness::resp::{Client, Reply};
 use harness::scene::{KEYS, cluster, filler, hset};

@@ -75,7 +75,7 @@ pub(in crate::upstream) struct Front {
     incoming: BytesMut,
     /// The next command, which has to wait.
     held: Option<(Route, Vec<Bytes>)>,
-    pub(super) replies: Replies,
+    pub(super) replies: Replies<BytesMut>,
     pub(super) nodes: Vec<Node>,
     /// Commands whose replies are due, parts counted one by one.
     pub(super) under_way: usize,

@@ -1,0 +1,70 @@
+//! What the scripts answer, as values.
+//!
+//! It never asks. Called by [`super`] with what came.
+//! Invariant: an answer that is none of a script's is `None`, and nothing of it is used.
+
+use bytes::Bytes;
+use redis::Value;
+use wayfarer_engine::command::Target;
+use wayfarer_engine::rest::change::{Loaded, LoadedKey};
+use wayfarer_engine::rest::content::KeyContent;
+
+/// The answer of `count.lua`, or to SCAN: where it goes on, and how many there were; `None`: it is none.
+pub(super) fn read_count(answer: Value) -> Option<(Bytes, u64)> {
+    let Value::Array(parts) = answer else { return None };
+    let [cursor, count] = <[Value; 2]>::try_from(parts).ok()?;
+    let count = match count {
+        Value::Int(count) => u64::try_from(count).ok()?,
+        Value::Array(names) => u64::try_from(names.len()).ok()?,
+        _ => return None,
+    };
+    Some((bytes(cursor)?, count))
+}
+
+/// The answer of `load.lua`; `None`: it is none.
+pub(super) fn read_loaded(answer: Value, target: Target) -> Option<Result<LoadedKey, Loaded>> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    match bytes(parts.next()?)?.as_ref() {
+        b"refused" => return Some(Err(Loaded::Refused)),
+        b"unfit" => return Some(Err(Loaded::Unfit)),
+        b"keys" => {}
+        _ => return None,
+    }
+    let kind = bytes(parts.next()?)?;
+    let expires_at_ms = std::str::from_utf8(&bytes(parts.next()?)?).ok()?.parse::<i64>().ok()?;
+    let contents = parts.next()?;
+    let content = match kind.as_ref() {
+        b"none" => None,
+        b"string" => Some(KeyContent::String(bytes(contents)?)),
+        b"hash" => Some(KeyContent::Hash(pairs(contents)?)),
+        b"set" => Some(KeyContent::Set(list(contents)?)),
+        b"list" => Some(KeyContent::List(list(contents)?)),
+        b"zset" => {
+            let score = |text: &Bytes| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+            let members = pairs(contents)?.into_iter();
+            let members = members.map(|(member, text)| Some((member, Bytes::copy_from_slice(&score(&text)?.to_be_bytes()))));
+            Some(KeyContent::SortedSet(members.collect::<Option<_>>()?))
+        }
+        _ => return None,
+    };
+    Some(Ok(LoadedKey { target, content, expires_at_ms: u64::try_from(expires_at_ms).ok() }))
+}
+
+fn list(value: Value) -> Option<Vec<Bytes>> {
+    let Value::Array(items) = value else { return None };
+    items.into_iter().map(bytes).collect()
+}
+
+fn pairs(value: Value) -> Option<Vec<(Bytes, Bytes)>> {
+    let mut items = list(value)?.into_iter();
+    let mut pairs = Vec::with_capacity(items.len() / 2);
+    while let (Some(name), Some(value)) = (items.next(), items.next()) {
+        pairs.push((name, value));
+    }
+    Some(pairs)
+}
+
+fn bytes(value: Value) -> Option<Bytes> {
+    if let Value::BulkString(bytes) = value { Some(bytes.into()) } else { None }
+}
