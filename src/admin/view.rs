@@ -215,6 +215,7 @@ impl SessionStatus {
             Gate::Frozen(_) => "frozen",
             Gate::Ending => "ending",
             Gate::Resting => "resting",
+            Gate::Renaming => "renaming",
         };
         let keys = resident.session.keys();
         SessionStatus {

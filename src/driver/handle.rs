@@ -9,6 +9,7 @@ use wayfarer_engine::command::Target;
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
 use wayfarer_engine::node::message::{Message, Proposer};
+use wayfarer_engine::node::rename::Rename;
 use wayfarer_engine::node::{Input, NodeStatus, Purpose, Verdict};
 use wayfarer_engine::session::VariableId;
 
@@ -94,6 +95,12 @@ impl Handle {
     /// Looks whether keys of an open session are at rest.
     pub async fn reach(&self, session: SessionId, keys: Vec<Target>) -> Result<Verdict, Stopped> {
         self.ask(|ticket| Input::Reach { session, keys, ticket }).await
+    }
+
+    /// Gives a key of a session that is open here to another one that is: resolves when that is done, at rest too.
+    pub async fn rename(&self, rename: Rename) -> Result<Verdict, Stopped> {
+        let rename = Box::new(rename);
+        self.ask(|ticket| Input::Rename { rename, ticket }).await
     }
 
     /// Sends sessions to rest; how many went, and how many did not.

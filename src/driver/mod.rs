@@ -407,6 +407,11 @@ impl<P: Post> Driver<P> {
                     Input::Stored { request, stored: rest.store(session, batch).await }
                 });
             }
+            Effect::StoreBoth { request, swap } => {
+                self.at_rest(Input::StoredBoth { request, stored: None }, move |rest| async move {
+                    Input::StoredBoth { request, stored: rest.store_both(*swap).await }
+                });
+            }
             Effect::Expired(keys) => {
                 let store = &self.parts.store;
                 store.tell_expired(keys, store.life(), now.boot_us);

@@ -23,11 +23,13 @@
 
 mod counted;
 mod forward;
+mod rename;
 mod replies;
 pub mod seen;
 
 pub use counted::Foreign;
 pub use forward::Forwards;
+pub use rename::COME;
 pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
 use crate::bus::Bus;
@@ -250,8 +252,13 @@ impl Operations {
             if origin == Origin::Client && self.passage.is_upstream() {
                 return self.at_upstream(op, protocol).await;
             }
-            let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, origin)).await;
-            match attempt {
+            let attempt = async {
+                match op.goes_to() {
+                    None => self.attempt(session, op, protocol, origin).await,
+                    Some(to) => self.rename(session, to, op, protocol, origin).await,
+                }
+            };
+            match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Next::End(ran)) => return ran,
                 Ok(Next::Again) => {}
                 Ok(Next::Upstream) => return self.at_upstream(op, protocol).await,
@@ -370,6 +377,7 @@ impl Operations {
         match self.driver.locate(session.clone(), purpose).await {
             Err(_) => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended | Verdict::Written) => Next::Again,
+            Ok(Verdict::Renamed | Verdict::NoKey | Verdict::NameTaken) => Next::Again,
             Ok(Verdict::Absent) if full && may_create => {
                 metrics::counter!(names::MEMORY_REFUSED).increment(1);
                 Next::End(failed(replies::OUT_OF_MEMORY))
