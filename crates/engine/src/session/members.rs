@@ -91,7 +91,9 @@ impl Session {
         let key = self.key(from, unix_ms).filter(|key| key.missing(None).is_none())?;
         let mut alone = Session::new(after);
         alone.adopt(key.clone());
-        alone.transfer(from, to, false, unix_ms).then_some(alone)
+        // In databases of their own two sessions might use one name: then the key stays, with new versions.
+        let same = from == to.0;
+        alone.transfer(from, to, same, unix_ms).then_some(alone)
     }
 
     /// Takes over the one key of `alone`, in the place of what has its name here.
