@@ -25,6 +25,7 @@ mod modes;
 mod outage;
 mod redis;
 mod refusals;
+mod rename;
 mod scripts;
 mod sentinel;
 mod stranger;

@@ -14,6 +14,7 @@
 //! | `births` | births, ends and reads under uncertainty |
 //! | `standing` | leases, groups, the drain |
 //! | `rests` | check-out, write-behind, check-in, debts: with an upstream |
+//! | `renames` | keys that become another session's |
 //! | `world`, `requests`, `clients`, `book`, `upstream` | the stage: nodes and letters, what is asked, who reads and writes, the directory, the upstream |
 //! | `faults` | each deliberate bug is seen by one of them (with the feature `bugs`) |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -27,6 +28,7 @@ mod disorder;
 mod doubt;
 #[cfg(feature = "bugs")]
 mod faults;
+mod renames;
 mod requests;
 mod rests;
 mod standing;
