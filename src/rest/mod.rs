@@ -21,11 +21,13 @@
 //! Longer than 400 lines because all that the upstream is asked stands together.
 //! Invariant: *one owner*: nothing is written without its guard in the same step.
 
+mod answers;
 mod connection;
 mod databases;
 mod guard;
 
 use crate::upstream::Dialer;
+use answers::{read_both, read_count, read_loaded, read_stored};
 use bytes::Bytes;
 use connection::{Connections, Script};
 use databases::Databases;
@@ -348,25 +350,6 @@ impl AtRest {
     }
 }
 
-/// The answer about one key; `None`: it is none.
-fn read_stored(answer: Value) -> Option<Stored> {
-    Some(match bytes(answer)?.as_ref() {
-        b"written" => Stored::Written,
-        b"over" => Stored::WrittenOver,
-        b"foreign" => Stored::Foreign,
-        b"vanished" => Stored::Vanished,
-        b"refused" => Stored::Refused,
-        _ => return None,
-    })
-}
-
-/// The answer of `both.lua`; `None`: it is none.
-fn read_both(answer: Value) -> Option<[Stored; 2]> {
-    let Value::Array(parts) = answer else { return None };
-    let stored: Vec<Stored> = parts.into_iter().map(read_stored).collect::<Option<_>>()?;
-    stored.try_into().ok()
-}
-
 /// What, type, count of parts to set, they, parts that are gone: as `guarded.lua` wants them.
 fn push_change(arguments: &mut Vec<Bytes>, change: KeyChange) {
     let word = |word: &'static str| Bytes::from_static(word.as_bytes());
@@ -394,61 +377,6 @@ fn scored(members: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
 
 fn flat(pairs: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
     pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
-}
-
-/// The answer of `count.lua`: where it goes on, and how many there were; `None`: it is none.
-fn read_count(answer: Value) -> Option<(Bytes, u64)> {
-    let Value::Array(parts) = answer else { return None };
-    let [cursor, Value::Int(count)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
-    Some((bytes(cursor)?, u64::try_from(count).ok()?))
-}
-
-/// The answer of `load.lua`; `None`: it is none.
-fn read_loaded(answer: Value, target: Target) -> Option<Result<LoadedKey, Loaded>> {
-    let Value::Array(parts) = answer else { return None };
-    let mut parts = parts.into_iter();
-    match bytes(parts.next()?)?.as_ref() {
-        b"refused" => return Some(Err(Loaded::Refused)),
-        b"unfit" => return Some(Err(Loaded::Unfit)),
-        b"keys" => {}
-        _ => return None,
-    }
-    let kind = bytes(parts.next()?)?;
-    let expires_at_ms = std::str::from_utf8(&bytes(parts.next()?)?).ok()?.parse::<i64>().ok()?;
-    let contents = parts.next()?;
-    let content = match kind.as_ref() {
-        b"none" => None,
-        b"string" => Some(KeyContent::String(bytes(contents)?)),
-        b"hash" => Some(KeyContent::Hash(pairs(contents)?)),
-        b"set" => Some(KeyContent::Set(list(contents)?)),
-        b"list" => Some(KeyContent::List(list(contents)?)),
-        b"zset" => {
-            let score = |text: &Bytes| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
-            let members = pairs(contents)?.into_iter();
-            let members = members.map(|(member, text)| Some((member, Bytes::copy_from_slice(&score(&text)?.to_be_bytes()))));
-            Some(KeyContent::SortedSet(members.collect::<Option<_>>()?))
-        }
-        _ => return None,
-    };
-    Some(Ok(LoadedKey { target, content, expires_at_ms: u64::try_from(expires_at_ms).ok() }))
-}
-
-fn list(value: Value) -> Option<Vec<Bytes>> {
-    let Value::Array(items) = value else { return None };
-    items.into_iter().map(bytes).collect()
-}
-
-fn pairs(value: Value) -> Option<Vec<(Bytes, Bytes)>> {
-    let mut items = list(value)?.into_iter();
-    let mut pairs = Vec::with_capacity(items.len() / 2);
-    while let (Some(name), Some(value)) = (items.next(), items.next()) {
-        pairs.push((name, value));
-    }
-    Some(pairs)
-}
-
-fn bytes(value: Value) -> Option<Bytes> {
-    if let Value::BulkString(bytes) = value { Some(bytes.into()) } else { None }
 }
 
 fn number(number: u64) -> Bytes {

@@ -10,6 +10,7 @@
 //!     ├─ one session's ─► execute (hot path) ─────────► reply
 //!     │                └► slow: in the session's lane ► reply, later
 //!     ├─ several sessions' ─► parts, joined ──────────► reply
+//!     │                    └► RENAME: lanes of both ──► reply, later
 //!     └─ no session's ─► upstream ────────────────────► reply, later
 //! ```
 //! | file | |
@@ -18,7 +19,7 @@
 //! | `connection` | one client: its loop, its bounds |
 //! | `dispatch` | what becomes of one command |
 //! | `through` | commands on sessions while the mode of the cluster is `observe` |
-//! | `lanes` | operations that wait, one lane a session |
+//! | `slow`, `lanes` | operations that take time, one lane a session |
 //! | `merging`, `flights` | which value a write rests on, where it is to be merged |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
@@ -49,6 +50,7 @@ mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
 mod sifting;
+mod slow;
 mod socket;
 mod subscriptions;
 mod survey;

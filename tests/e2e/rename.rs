@@ -216,3 +216,53 @@ fn random_renames_are_answered_as_redis_answers_them_while_sessions_follow_their
     assert!(renamed > 300, "{renamed}");
     assert!(a.number("/handovers/given") + b.number("/handovers/given") > 50);
 }
+
+/// Nobody overwrites, so whatever is renamed by whom, and wherever sessions go meanwhile, the same values are there in the end, each
+/// under one name.
+#[test]
+fn names_are_exchanged_by_many_while_sessions_move_and_no_value_is_lost_or_doubled() {
+    const NAMES: u64 = 10;
+    const VALUES: u64 = 5;
+    let mut cluster = cluster();
+    cluster.set.extend(["handover.residence_ms_min=0".into(), "handover.arrival_gap_ms=0".into()]);
+    let (a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
+    a.wait_members(2);
+    b.wait_members(2);
+    for n in 0..VALUES {
+        let client = if n % 2 == 0 { &mut a.client() } else { &mut b.client() };
+        assert_eq!(set(client, &format!("k:x{n}"), format!("value{n}").as_bytes()), Reply::ok());
+    }
+    let renamed: u64 = std::thread::scope(|scope| {
+        let renamers: Vec<_> = (0..6u64)
+            .map(|thread| {
+                let (mut client, mut draw) = (if thread % 2 == 0 { a.client() } else { b.client() }, Draw(thread));
+                scope.spawn(move || {
+                    let mut renamed = 0;
+                    for _ in 0..150 {
+                        let (from, to) = (draw.below(NAMES), draw.below(NAMES));
+                        match client.say(&format!("RENAMENX k:x{from} k:x{to}")) {
+                            Reply::Int(done) => renamed += u64::from(done == 1),
+                            reply => assert!(reply == no_such_key() || reply.is_try_again(), "{reply:?}"),
+                        }
+                    }
+                    renamed
+                })
+            })
+            .collect();
+        while renamers.iter().any(|renamer| !renamer.is_finished()) {
+            a.rebalance();
+            b.rebalance();
+        }
+        renamers.into_iter().map(|renamer| renamer.join().unwrap()).sum()
+    });
+    let mut client = a.client();
+    let mut there: Vec<String> = (0..NAMES)
+        .filter_map(|n| match client.say(&format!("GET k:x{n}")) {
+            Reply::Bulk(value) => Some(String::from_utf8(value).unwrap()),
+            reply => (reply != Reply::Nil).then(|| panic!("{reply:?}")),
+        })
+        .collect();
+    there.sort();
+    assert_eq!(there, (0..VALUES).map(|n| format!("value{n}")).collect::<Vec<_>>());
+    assert!(renamed > 50, "{renamed}");
+}

@@ -354,10 +354,7 @@ impl World {
             Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
             Effect::Load { request, session, epoch, keys } => self.ask_upstream(me, request, session, Ask::Load(epoch, keys)),
             Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
-            Effect::StoreBoth { request, swap } => {
-                let session = swap.from.clone();
-                self.ask_upstream(me, request, session, Ask::StoreBoth(swap));
-            }
+            Effect::StoreBoth { request, swap } => self.ask_upstream(me, request, swap.from.clone(), Ask::StoreBoth(swap)),
             Effect::CheckedIn { .. } | Effect::Expired(_) => {}
             Effect::Route(route) => self.reroute(host, route),
             Effect::Note(Note::Renamed(from, to)) => self.note_renamed(host, &from, &to),
@@ -383,10 +380,9 @@ impl World {
             // Nobody but nodes writes there, and the guard tells those apart.
             Note::Foreign(..) => self.violate("one owner", "a key at rest was written by somebody else".to_owned()),
             Note::Stale(_) => {}
-            Note::Renamed(..) => {}
             Note::ResidualEnded => coverage.residuals_ended += 1,
             Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
-            Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) => {}
+            Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) | Note::Renamed(..) => {}
         }
     }
 

@@ -158,7 +158,10 @@ impl Node {
             Look::Absent => Err(Verdict::NoKey),
             Look::Closed => Err(elsewhere(slot)),
             Look::Unknown | Look::Missing(_) => Err(Verdict::Here),
-            Look::Ready => Ok(slot.iter_mut().for_each(|resident| resident.gate = Gate::Renaming)),
+            Look::Ready => {
+                slot.iter_mut().for_each(|resident| resident.gate = Gate::Renaming);
+                Ok(())
+            }
         })?;
         let name = &rename.target.key;
         let closed = turn.table.with(&rename.to, |slot| match (look_at_target(slot.as_ref(), name), slot.as_mut()) {
