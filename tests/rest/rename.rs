@@ -70,18 +70,19 @@ fn rename_on(mut client: Client, session: usize, total: &AtomicU64) -> u64 {
 
 #[test]
 fn a_node_that_is_killed_in_the_middle_leaves_one_name() {
+    const SESSIONS: usize = 16;
     let Some(redis) = Redis::start() else { return };
     let cluster = cluster(&redis);
     let (mut a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));
     a.wait_members(2);
     b.wait_members(2);
     let (mut at_a, total) = (a.client(), AtomicU64::new(0));
-    for session in 0..8 {
+    for session in 0..SESSIONS {
         assert_eq!(settled(&mut at_a, &["HSET", &format!("s:{session}n0"), "critical", "v", "low", "w"]), Reply::Int(2));
     }
     wait_written(&a);
     let acknowledged: Vec<u64> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..8)
+        let clients: Vec<_> = (0..SESSIONS)
             .map(|session| {
                 let (client, total) = (a.client(), &total);
                 scope.spawn(move || rename_on(client, session, total))
@@ -103,6 +104,30 @@ fn a_node_that_is_killed_in_the_middle_leaves_one_name() {
         assert_eq!(at_rest.call(&["HGET", &format!("s:{session}"), "critical"]), Reply::text("v"));
         assert_eq!(settled(&mut at_b, &["EXISTS", &name]), Reply::Int(0));
     }
+}
+
+/// What was sent arrives when its sender is dead, and nothing else of it ever does.
+#[test]
+fn what_a_killed_node_had_sent_is_a_whole_rename() {
+    let Some(redis) = Redis::start() else { return };
+    let gate = Gate::before(redis.port());
+    let cluster = cluster(&redis);
+    let mut through_the_gate = cluster_in(&cluster);
+    through_the_gate.set.push(format!("state.upstream=redis://127.0.0.1:{}/0", gate.port()));
+    let (mut a, b) = (through_the_gate.start("a", &[]), cluster.start("b", &[]));
+    let (mut at_a, mut at_b, mut at_rest) = (a.client(), b.client(), redis.client());
+    assert_eq!(settled(&mut at_a, &["HSET", "s:old", "critical", "value"]), Reply::Int(1));
+    assert_eq!(settled(&mut at_a, &["HSET", "s:new", "critical", "other"]), Reply::Int(1));
+    wait_written(&a);
+    gate.hold();
+    at_a.send(&crate::harness::resp::encode(&["RENAME", "s:old", "s:new"])).unwrap();
+    crate::until("the rename under way", || gate.holds_back(b"s:new").then_some(()));
+    a.kill();
+    gate.open();
+    crate::until("its delivery", || gate.is_delivered().then_some(()));
+    crate::until("one name", || (at_rest.say("EXISTS s:old s:new") == Reply::Int(1)).then_some(()));
+    assert_eq!(settled(&mut at_b, &["HGET", "s:old", "critical"]), Reply::Nil);
+    assert_eq!(settled(&mut at_b, &["HGET", "s:new", "critical"]), Reply::text("value"));
 }
 
 #[test]
