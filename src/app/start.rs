@@ -9,7 +9,7 @@
 
 use super::memory::keep_within;
 use super::resting::check_in_unused;
-use super::told::{adoption_rule, http_settings, node_settings};
+use super::told::{adoption_rule, http_settings, member_draft, node_settings};
 use super::upkeep::keep_small;
 use super::{Running, StartError, cannot, channels, expire, first_lease, live, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wayfarer_directory::{SqliteDirectory, SqliteOptions};
-use wayfarer_engine::directory::{Directory, MemberDraft, Role};
+use wayfarer_engine::directory::Directory;
 use wayfarer_engine::ids::{Digest, IdKey, Incarnation};
 use wayfarer_engine::mode::{Goal, Phase};
 use wayfarer_http_face as http;
@@ -255,14 +255,7 @@ async fn join(
         rest: rest.clone(),
         passage: passage.clone(),
     };
-    let draft = MemberDraft {
-        name: settings.cluster.node.clone(),
-        control: control.local_addr().to_string(),
-        zone: String::new(),
-        app_name: settings.app.name.clone(),
-        app_version: settings.app.version.clone(),
-        role: Role::Owner,
-    };
+    let draft = member_draft(settings, control.local_addr());
     let (loop_, driver) = Driver::register(parts, draft, settings.cluster.groups)
         .await
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;

@@ -3,13 +3,15 @@
 //! It decides nothing that is not a setting, and starts nothing. Called by `start`.
 //! Invariant: milliseconds of the settings become microseconds of the engine here and nowhere else.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use wayfarer_engine::directory::{MemberDraft, Role};
 use wayfarer_engine::lease::LeaseTimes;
 use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
 use wayfarer_http_face as http;
-use wayfarer_settings::{ListenAt, Settings};
+use wayfarer_settings::{HintEncoding, ListenAt, Settings};
 
 pub(super) fn adoption_rule(settings: &Settings) -> AdoptionRule {
     AdoptionRule {
@@ -64,6 +66,19 @@ fn rest_settings(settings: &Settings) -> RestSettings {
     }
 }
 
+/// What this node says of itself in the directory.
+pub(super) fn member_draft(settings: &Settings, control: SocketAddr) -> MemberDraft {
+    MemberDraft {
+        name: settings.cluster.node.clone(),
+        control: control.to_string(),
+        zone: String::new(),
+        app_name: settings.app.name.clone(),
+        app_version: settings.app.version.clone(),
+        role: Role::Owner,
+        hint: settings.http.hint_of(&settings.cluster.node).unwrap_or_default(),
+    }
+}
+
 pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
     let from = &settings.http;
     let app = match &settings.app.address {
@@ -88,6 +103,14 @@ pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
         http2: from.http2,
         access_log: from.access_log.clone(),
         app_http2: settings.app.http2,
+        hints: http::HintSettings {
+            cookie: from.hint_cookie.clone(),
+            field: from.hint_header.clone(),
+            encoding: match from.hint_encoding {
+                HintEncoding::Plain => http::HintEncoding::Plain,
+                HintEncoding::Envoy => http::HintEncoding::Envoy,
+            },
+        },
         ..http::HttpFaceSettings::new(from.listen, app)
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
-use wayfarer_engine::directory::View;
+use wayfarer_engine::directory::{MemberState, View};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
@@ -184,7 +184,7 @@ impl Traffic {
             return Some(Forwarded::Reply(seen::here(&self.operations)));
         }
         if arguments.first().is_some_and(|name| name.as_ref() == COME) {
-            self.operations.driver().adopt(session, from);
+            self.operations.driver().join(session, from);
             return Some(Forwarded::Reply(Bytes::from_static(b"+OK\r\n")));
         }
         let Some(op) = self.understand(&session, arguments) else {
@@ -334,6 +334,17 @@ impl wayfarer_http_face::Sessions for Arrivals {
                 operations.forwards().remember(&id, owner);
             }
         }));
+    }
+
+    fn owner(&self, session: &[u8]) -> Option<String> {
+        let standing = self.operations.driver().standing();
+        let standing = standing.borrow();
+        let owner = match self.operations.store().has(session) {
+            true => standing.me,
+            false => self.operations.forwards().last_owner(session)?,
+        };
+        let member = standing.view.members.get(&owner).filter(|member| member.state == MemberState::Accepting)?;
+        Some(member.draft.hint.clone()).filter(|hint| !hint.is_empty())
     }
 
     fn left(&self, session: &[u8], answered: bool) {

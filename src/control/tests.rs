@@ -108,6 +108,7 @@ fn member(me: Incarnation, address: SocketAddr, state: MemberState) -> (Incarnat
         app_name: "shop".to_owned(),
         app_version: "1".to_owned(),
         role: Role::Owner,
+        hint: String::new(),
     };
     (me, MemberRecord { incarnation: me, draft, state, renewals: 0, confirmed: 0 })
 }

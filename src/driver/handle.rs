@@ -129,8 +129,16 @@ impl Handle {
         self.told.send(Told::Input(input)).await.map_err(|_| Stopped)
     }
 
-    /// A session should move to where its clients arrive. Left out when the driver is busy: the next arrival says it again.
+    /// A session should follow its clients to where they arrive. Left out when the driver is busy: the next arrival says it again.
     pub fn adopt(&self, session: SessionId, to: Incarnation) {
+        let wish = Input::Follow { session, to };
+        if self.told.try_send(Told::Input(wish)).is_err() {
+            metrics::counter!(crate::telemetry::names::ADOPTIONS_SKIPPED).increment(1);
+        }
+    }
+
+    /// A session should move now, to be beside another one. Left out when the driver is busy: whoever needs it asks again.
+    pub fn join(&self, session: SessionId, to: Incarnation) {
         let wish = Input::Move { session, to, proposer: Proposer::Origin };
         if self.told.try_send(Told::Input(wish)).is_err() {
             metrics::counter!(crate::telemetry::names::ADOPTIONS_SKIPPED).increment(1);

@@ -18,6 +18,7 @@ mod handle;
 mod journal;
 mod parked;
 mod resting;
+mod wish;
 
 pub use handle::{Handle, Standing, Stopped};
 pub use journal::{Journal, Move, MoveOutcome, Side};
@@ -40,11 +41,13 @@ use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Verdict
 use crate::passage::Passage;
 use crate::rest::AtRest;
 use crate::store::Store;
+use wish::Wish;
 
 /// Pauses between the looks of one probe: a process that was killed closes its connections a moment before its lock.
 const PROBE_AGAIN_MS: [u64; 3] = [10, 50, 150];
 /// How often the node looks at its deadlines.
-const TICK: Duration = Duration::from_millis(5);
+const TICK_US: u64 = 5_000;
+const TICK: Duration = Duration::from_micros(TICK_US);
 /// Inputs that may wait for the driver; beyond it, whoever asks waits for a place.
 const TOLD_MAX: usize = 8192;
 
@@ -105,29 +108,6 @@ pub struct Driver<P> {
     fenced: bool,
 }
 
-/// What operators want of this node, in whichever life.
-#[derive(Clone, Copy, Default)]
-struct Wish {
-    cordoned: bool,
-    drains: bool,
-}
-
-impl Wish {
-    /// Takes note of an input that is a wish.
-    fn hear(&mut self, input: &Input) {
-        match input {
-            Input::Cordon(on) => self.cordoned = *on,
-            Input::Drain => self.drains = true,
-            _ => {}
-        }
-    }
-
-    /// What a new node must be told; a drain says more than a cordon.
-    fn input(self) -> Option<Input> {
-        if self.drains { Some(Input::Drain) } else { self.cordoned.then_some(Input::Cordon(true)) }
-    }
-}
-
 impl<P: Post> Driver<P> {
     /// Registers a new incarnation and makes the driver of its node.
     pub async fn register(parts: Parts<P>, draft: MemberDraft, groups: usize) -> Result<(Driver<P>, Handle), DirectoryError> {
@@ -172,10 +152,13 @@ impl<P: Post> Driver<P> {
             tokio::select! {
                 biased;
                 _ = tick.tick() => {
+                    let begun_us = clock::now().boot_us;
                     self.feed(Input::Tick);
-                    // A tick that took longer than the pause between two must not be followed by the next one at once: what
-                    // is to be heard in between may be the lease.
-                    tick.reset();
+                    // A tick that took long must not be followed by the next one at once: what is to be heard in between may be
+                    // the lease. Not after each one, for every change of a timer wakes this thread once more.
+                    if clock::now().boot_us.saturating_sub(begun_us) > TICK_US / 2 {
+                        tick.reset();
+                    }
                 }
                 Some(done) = self.under_way.join_next_with_id() => self.came_back(done),
                 // Before what is told: there is always more of that under load.

@@ -164,7 +164,7 @@ impl Operations {
             // Whatever it answers: it is looked whether the session has come.
             let _ = self.forwards.forward(owner, to, &question, Protocol::Resp2, false).await;
         } else {
-            self.driver.adopt(from.clone(), place);
+            self.driver.join(from.clone(), place);
         }
         // Either has come or gone, or it is time to ask again.
         let _ = tokio::time::timeout(ASK_AGAIN, woken.wait()).await;

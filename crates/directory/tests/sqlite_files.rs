@@ -371,6 +371,22 @@ async fn the_directory_of_another_cluster_is_refused() {
     drop(open(&path));
 }
 
+/// A directory of before members had names for balancers gets the column when one opens it, and its members have none.
+#[tokio::test]
+async fn a_directory_without_hints_gets_them() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("directory.db");
+    let before = SqliteDirectory::open(&path, SqliteOptions::default()).unwrap();
+    let a = before.register(draft("a"), 1).await.unwrap();
+    drop(before);
+    Connection::open(&path).unwrap().execute_batch("ALTER TABLE member DROP COLUMN hint;").unwrap();
+    let now = SqliteDirectory::open(&path, SqliteOptions::default()).unwrap();
+    let b = now.register(draft("b"), 1).await.unwrap();
+    let seen = now.view().await.unwrap();
+    let hints = [a, b].map(|member| seen.members.get(&member.incarnation).unwrap().draft.hint.clone());
+    assert_eq!(hints, [String::new(), draft("b").hint]);
+}
+
 /// A directory of the version before the mode was recorded is brought to the present one: its sessions have owners.
 #[tokio::test]
 async fn a_directory_without_a_mode_gets_one() {
@@ -381,7 +397,7 @@ async fn a_directory_without_a_mode_gets_one() {
     drop(before);
     Connection::open(&path)
         .unwrap()
-        .execute_batch("DROP TABLE mode; ALTER TABLE member DROP COLUMN confirmed; PRAGMA user_version = 1;")
+        .execute_batch("DROP TABLE mode; ALTER TABLE member DROP COLUMN confirmed; ALTER TABLE member DROP COLUMN hint; PRAGMA user_version = 1;")
         .unwrap();
     let options = SqliteOptions { begins: wayfarer_engine::mode::Phase::Observe, ..SqliteOptions::default() };
     let now = SqliteDirectory::open(&path, options.clone()).unwrap();

@@ -55,6 +55,8 @@ pub struct MemberDraft {
     pub app_version: String,
     /// What it does.
     pub role: Role,
+    /// The name that balancers know it by; empty if they are told nothing.
+    pub hint: String,
 }
 
 /// A member as the directory has it.

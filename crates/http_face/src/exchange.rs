@@ -6,7 +6,7 @@
 //! | connecting | the instance's one address; a change of its state is logged once |
 //! | body in | refused if it comes too slowly |
 //! | request out | client's address, trace and request id added; upgrades to WebSockets only |
-//! | answer in | a new session of the client noted; hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
+//! | answer in | a new session of the client noted; hint for balancers; hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
 //! | end | counted, and noted in the access log |
 //!
@@ -17,6 +17,7 @@
 use crate::access::{AccessLog, Line};
 use crate::connection::Arrival;
 use crate::head::{self, Fault};
+use crate::hint::HintSettings;
 use crate::settings::{HttpFaceSettings, InstanceAddress};
 use crate::{Sessions, answer, forwarding, names, trace};
 use async_trait::async_trait;
@@ -47,6 +48,8 @@ pub(crate) struct Exchange {
     body_bytes_per_s_min: u64,
     draining: Arc<AtomicBool>,
     access: Option<AccessLog>,
+    /// `None`: nobody wants any.
+    hints: Option<HintSettings>,
 }
 
 /// Requests at once on one connection to an instance that speaks HTTP/2; it may say less.
@@ -112,6 +115,7 @@ impl Exchange {
             body_bytes_per_s_min: settings.body_bytes_per_s_min,
             draining,
             access,
+            hints: Some(settings.hints.clone()).filter(|hints| !hints.is_empty()),
         })
     }
 
@@ -140,6 +144,14 @@ impl Exchange {
 }
 
 impl Exchange {
+    /// Tells balancers where the client's session is.
+    fn hint(&self, session: &Session, answer: &mut ResponseHeader, request: &Request) -> Result<()> {
+        let (Some(hints), Some(named)) = (&self.hints, request.session.as_deref()) else { return Ok(()) };
+        let Some(owner) = self.sessions.owner(named) else { return Ok(()) };
+        let scheme = request.arrival.as_ref().map_or("", |arrival| arrival.peer.scheme);
+        hints.write(&owner, &session.req_header().headers, scheme, answer)
+    }
+
     /// A line of the access log.
     fn note(&self, session: &Session, request: &Request) {
         let Some(log) = &self.access else { return };
@@ -314,6 +326,7 @@ impl ProxyHttp for Exchange {
             arrival.has_answer();
         }
         forwarding::strip_hop_by_hop(answer);
+        self.hint(session, answer, request)?;
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: without a length the end of the connection ends the body.
             answer.remove_header(&header::TRANSFER_ENCODING);

@@ -9,6 +9,7 @@
 //! | `settings` | what the face is told, with its bounds |
 //! | `head` | which headers are refused because they could be read in two ways (pure) |
 //! | `forwarding` | header rules of a proxy: forwarded-for, hop-by-hop (pure) |
+//! | `hint` | what tells balancers where a session is (pure) |
 //! | `trace` | trace context and request id (pure) |
 //! | `proxy_protocol` | the client's address as a balancer says it before the first byte |
 //! | `access` | the access log |
@@ -35,6 +36,7 @@ mod face;
 mod forwarding;
 mod greeting;
 mod head;
+mod hint;
 mod http2;
 pub mod names;
 mod proxy_protocol;
@@ -44,6 +46,7 @@ mod trace;
 mod websocket;
 
 pub use face::{Closed, Draining, HttpFace, bind};
+pub use hint::{HintEncoding, HintSettings, NAME_BYTES_MAX};
 pub use settings::{HttpFaceSettings, InstanceAddress};
 pub use wayfarer_certificates::Files;
 pub use wayfarer_identity::Identity;
@@ -64,4 +67,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// The request for which `arriving` was called has ended. `answered`: the instance has answered it whole; if not, it may still
     /// be at work on it. Called exactly once for each `arriving`, with the same bounds.
     fn left(&self, session: &[u8], answered: bool);
+
+    /// The name that balancers know the owner of this session by; `None`: it is not known here who that is, or it takes no more
+    /// requests. Asked for each answer if hints are wanted, with the same bounds.
+    fn owner(&self, session: &[u8]) -> Option<String>;
 }

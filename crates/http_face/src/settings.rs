@@ -4,6 +4,7 @@
 //! reads it when it is bound; nothing changes afterwards. Invariant: every field named `…_max` has a default that is safe in
 //! front of a small instance.
 
+use crate::hint::{HintEncoding, HintSettings};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -82,6 +83,8 @@ pub struct HttpFaceSettings {
     pub http2: bool,
     /// Where the access log is appended, `-` for standard output; `None`: nowhere.
     pub access_log: Option<PathBuf>,
+    /// Where answers say which node has the client's session.
+    pub hints: HintSettings,
 }
 
 impl HttpFaceSettings {
@@ -109,6 +112,7 @@ impl HttpFaceSettings {
             tls: None,
             http2: true,
             access_log: None,
+            hints: HintSettings { cookie: None, field: None, encoding: HintEncoding::Plain },
         }
     }
 

@@ -11,7 +11,8 @@ use crate::reader::Reader;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Runtime, Settings, State};
 use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream, UpstreamPlace, UpstreamTls};
-use crate::words::{BeginsAs, LogFormat, LogLevel};
+use crate::words::{BeginsAs, HintEncoding, LogFormat, LogLevel};
+use http::header::HeaderName;
 use std::path::PathBuf;
 use wayfarer_certificates::{Files, Which};
 use wayfarer_engine::command::events::Classes;
@@ -68,6 +69,10 @@ fn http(read: &mut Reader<'_>) -> Http {
         http2: read.flag("http.http2"),
         access_log: read.optional_text("http.access_log").map(PathBuf::from),
         session: sources::identity(read),
+        hint_cookie: read.optional_text("http.hint_cookie"),
+        hint_header: read.optional_text("http.hint_header").and_then(|name| HeaderName::try_from(name).ok()),
+        hint: read.optional_text("http.hint"),
+        hint_encoding: read.choice("http.hint_encoding").unwrap_or(HintEncoding::Plain),
     }
 }
 

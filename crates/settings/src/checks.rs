@@ -9,9 +9,10 @@ use crate::listen::ListenAt;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
 use crate::upstream::UpstreamPlace;
-use crate::words::{BeginsAs, MergeBy};
+use crate::words::{BeginsAs, HintEncoding, MergeBy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use wayfarer_identity::{Place, Source};
 
 /// Room that a value needs around it in a frame, in bytes.
 const FRAME_OVERHEAD_BYTES: usize = 64 * 1024;
@@ -33,6 +34,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     strangers(settings, &mut checks);
     modes(settings, &mut checks);
     merging(settings, &mut checks);
+    hints(settings, &mut checks);
     checks.found
 }
 
@@ -98,6 +100,25 @@ fn bounds(settings: &Settings, checks: &mut Checks<'_>) {
             let remedy = format!("make {key} {least} at least, or state.value_bytes_max smaller");
             checks.report(&[key, "state.value_bytes_max"], message, remedy);
         }
+    }
+}
+
+/// What balancers are told.
+fn hints(settings: &Settings, checks: &mut Checks<'_>) {
+    let http = &settings.http;
+    let told =
+        http.hint_of(&settings.cluster.node).filter(|_| http.hint_encoding == HintEncoding::Envoy && http.hint_cookie.is_some());
+    if let Some(name) = told {
+        let usable = |address: SocketAddr| address.port() != 0 && !address.ip().is_unspecified();
+        if !name.parse().is_ok_and(usable) {
+            let message = format!("{name} is no address to which Envoy could send a request");
+            let remedy = "write the IP:PORT by which Envoy knows this node's HTTP face as http.hint";
+            checks.report(&["http.hint", "http.hint_encoding"], message, remedy);
+        }
+    }
+    let is_hint = |source: &Source| matches!(&source.place, Place::Cookie(name) if Some(name) == http.hint_cookie.as_ref());
+    if http.session.sources().iter().any(is_hint) {
+        checks.report(&["http.hint_cookie"], "is the cookie of the session".to_owned(), "choose another name");
     }
 }
 
@@ -239,6 +260,14 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
     if state.merge_by.is_some() && !state.keys.patterns().iter().any(KeyPattern::merges) {
         let message = "has no meaning: no entry of state.keys has merge = \"members\"";
         warn("state.merge_by", message, "add it to an entry, or remove this");
+    }
+    if http.session.is_empty() && http.hint_of(&settings.cluster.node).is_some() {
+        let key = if http.hint_cookie.is_some() { "http.hint_cookie" } else { "http.hint_header" };
+        warn(
+            key,
+            "has no meaning: http.session does not say where requests name their session",
+            "set http.session, or remove this",
+        );
     }
     if http.enabled && http.session.is_empty() {
         let message = "is not set: the HTTP face only proxies, and starts no fetch before the instance asks";

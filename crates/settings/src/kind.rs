@@ -35,6 +35,8 @@ impl Unit {
 pub enum Shape {
     /// Letters, digits, `.`, `_`, `-`: a name that stands in keys and messages.
     Name,
+    /// Letters, digits, `.`, `_`, `-`, `:`, `[`, `]`: a name or an address, as the value of a cookie.
+    Place,
     /// Visible ASCII without spaces, quotes, `,`, `;`, `=`: the name of a cookie.
     Cookie,
     /// The name of a header.

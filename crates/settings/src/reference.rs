@@ -14,6 +14,7 @@ fn bounds(kind: Kind) -> String {
         Kind::Flag => "true, false".to_owned(),
         Kind::Text { shape, bytes_max } => match shape {
             Shape::Name => format!("letters, digits, `.`, `_`, `-`; up to {bytes_max} bytes"),
+            Shape::Place => format!("a name or IP:PORT; up to {bytes_max} bytes"),
             Shape::Cookie => format!("a cookie's name; up to {bytes_max} bytes"),
             Shape::Header => format!("a header's name; up to {bytes_max} bytes"),
             Shape::Line => format!("text; up to {bytes_max} bytes"),
@@ -132,6 +133,9 @@ fn toml_example(setting: &Setting) -> String {
         "http.request_ms_max" => "60000",
         "http.tls_certificate_file" => "\"/run/secrets/tls.crt\"",
         "http.tls_key_file" => "\"/run/secrets/tls.key\"",
+        "http.hint_cookie" => "\"node\"",
+        "http.hint_header" => "\"x-session-node\"",
+        "http.hint" => "\"10.0.0.7:8080\"",
         "http.access_log" => "\"-\"",
         "http.session[].cookie" => "\"connect.sid\"",
         "http.session[].header" => "\"x-session-id\"",

@@ -9,7 +9,8 @@ use crate::listen::ListenAt;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{BeginsAs, ListenerSessions, LogFormat, LogLevel, MergeBy};
+use crate::words::{BeginsAs, HintEncoding, ListenerSessions, LogFormat, LogLevel, MergeBy};
+use http::header::HeaderName;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,6 +76,23 @@ pub struct Http {
     pub access_log: Option<PathBuf>,
     /// Where the session's id is; empty: the face only proxies.
     pub session: Identity,
+    pub hint_cookie: Option<String>,
+    pub hint_header: Option<HeaderName>,
+    /// The name by which balancers know this node.
+    pub hint: Option<String>,
+    pub hint_encoding: HintEncoding,
+}
+
+impl Http {
+    /// The name of the node `node` for balancers; `None`: nobody is told any.
+    pub fn hint_of(&self, node: &str) -> Option<String> {
+        let is_told = self.enabled && (self.hint_cookie.is_some() || self.hint_header.is_some());
+        let default = || match self.hint_encoding {
+            HintEncoding::Plain => node.to_owned(),
+            HintEncoding::Envoy => self.listen.to_string(),
+        };
+        is_told.then(|| self.hint.clone().unwrap_or_else(default))
+    }
 }
 
 /// `[state]`: the state face.

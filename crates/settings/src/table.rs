@@ -10,7 +10,7 @@ pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
 pub(crate) use crate::lookup::field_of_one;
 pub use crate::lookup::{names_in, setting};
-use crate::words::{BeginsAs, Codec, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
+use crate::words::{BeginsAs, Codec, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -131,6 +131,20 @@ pub static TABLE: &[Setting] = &[
         text(Shape::Line, 1024),
         None,
         "The file to which a JSON line for each request is appended, - for standard output. Not set: none.",
+    ),
+    row("http.hint_cookie", text(Shape::Cookie, 128), None, "A cookie that tells balancers which node has the session."),
+    row("http.hint_header", text(Shape::Header, 128), None, "A header of answers that tells it."),
+    row(
+        "http.hint",
+        text(Shape::Place, 127),
+        None,
+        "The name by which the balancer knows this node. Not set: cluster.node; IP:PORT of http.listen for Envoy.",
+    ),
+    row(
+        "http.hint_encoding",
+        words::<HintEncoding>(),
+        Some("plain"),
+        "How the cookie says it: plain, the name itself; envoy, as Envoy's stateful sessions.",
     ),
     row(
         "http.session",

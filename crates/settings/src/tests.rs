@@ -647,3 +647,20 @@ fn an_instance_may_listen_at_a_unix_socket() {
         assert!(said.contains("names no Unix socket; write unix: and a path of 1 to 107 bytes"), "{said}");
     }
 }
+
+#[test]
+fn hints_for_balancers_are_names_that_they_can_use() {
+    let hint = |more: &str| format!("[http]\nhint_cookie = \"node\"\nsession = {{ cookie = \"sid\" }}\n{more}");
+    let settings = |more: &str| load(&hint(more)).settings.http;
+    assert_eq!(settings("").hint_of("a"), Some("a".to_owned()));
+    assert_eq!(settings("hint = \"b:1\"").hint_of("a"), Some("b:1".to_owned()));
+    let envoy = "hint_encoding = \"envoy\"";
+    assert_eq!(settings(envoy).hint_of("a"), Some("127.0.0.1:8080".to_owned()));
+    assert_eq!(load("").settings.http.hint_of("a"), None, "nobody wants to know");
+    for wrong in ["hint = \"b\"", "listen = \"127.0.0.1:0\"", "hint = \"0.0.0.0:80\""] {
+        let said = mistakes(&hint(&format!("{envoy}\n{wrong}")));
+        assert!(said.contains("http.hint") && said.contains("Envoy"), "{wrong}: {said}");
+    }
+    let said = mistakes("[http]\nhint_cookie = \"sid\"\nsession = { cookie = \"sid\" }");
+    assert!(said.contains("hint_cookie") && said.contains("choose another name"), "{said}");
+}

@@ -49,6 +49,7 @@ pub(crate) fn shaped(raw: &Raw, shape: Shape, bytes_max: usize) -> Result<String
     }
     let (right, remedy): (fn(char) -> bool, _) = match shape {
         Shape::Name => (|c| c.is_ascii_alphanumeric() || "._-".contains(c), "use letters, digits, `.`, `_`, `-`"),
+        Shape::Place => (|c| c.is_ascii_alphanumeric() || "._-:[]".contains(c), "use a name, or IP:PORT"),
         Shape::Cookie => {
             (|c| c.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(c), "use the name of the cookie alone, as in `sid`")
         }

@@ -132,6 +132,19 @@ impl Word for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
+/// How a cookie tells a balancer the name of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum HintEncoding {
+    /// The name itself.
+    Plain,
+    /// As Envoy's stateful session filter writes it.
+    Envoy,
+}
+
+impl Word for HintEncoding {
+    const WORDS: &'static [(&'static str, Self)] = &[("plain", Self::Plain), ("envoy", Self::Envoy)];
+}
+
 /// The least important lines that are logged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum LogLevel {

@@ -114,6 +114,7 @@ impl World {
             app_name: String::new(),
             app_version: String::new(),
             role: Role::Owner,
+            hint: String::new(),
         };
         let owners = self.owners();
         let running: BTreeSet<Incarnation> = self.hosts.iter().filter_map(|h| h.process.as_ref()).map(|p| p.me).collect();

@@ -10,7 +10,6 @@ use crate::rename::Step;
 use crate::upstream::target;
 use crate::world::{Event, World};
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
-use wayfarer_engine::node::message::Proposer;
 use wayfarer_engine::node::{Input, Purpose, Verdict};
 use wayfarer_engine::plan::Impact;
 use wayfarer_engine::residence::{Came, Table};
@@ -66,6 +65,7 @@ impl World {
         let (attempt, adopt, impact) = process.table.with(&id, |slot| match slot.as_mut().filter(|r| r.is_open()) {
             Some(resident) => {
                 let adopt = resident.arrived(visit.from, Came::Operation, now.boot_us, &rule);
+                resident.used_us = now.boot_us;
                 let before = Before::of(&resident.session, names.iter(), false);
                 let attempt = run(operation.kind, resident, now.unix_ms, keys);
                 let changes = matches!(attempt, Attempt::Ran { .. }) && operation.kind.changes();
@@ -122,7 +122,7 @@ impl World {
             }
         }
         if let (true, Some(to)) = (adopt, visit.from) {
-            self.feed(host, Input::Move { session: id, to, proposer: Proposer::Target });
+            self.feed(host, Input::Follow { session: id, to });
         }
     }
 

@@ -5,10 +5,11 @@
 //! ```text
 //! freeze of a move = opened − frozen
 //! pause of a move  = the largest latency, from the due time, of the session's requests that were due before it opened
-//!                    and done after it froze
+//!                    and done after it froze; if there was none, the freeze
 //! ```
-//! A pause is therefore never smaller than an undisturbed request: it is what a client waits, not what the move adds. Moves that no request
-//! overlaps have no pause and are counted apart.
+//! The pause of a move that a request met is therefore never smaller than an undisturbed request: it is what a client waited, not
+//! what the move added. If none met it nobody waited; whoever had come at the worst moment would have waited for the freeze. The
+//! moves that were met are told apart too.
 //! Invariant: a move is counted once, whatever order the notes come in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -54,9 +55,11 @@ pub struct MoveFigures {
     pub one_sided: u64,
     /// Moves that no request overlapped.
     pub without_request: u64,
-    /// The pause of each other move.
+    /// The pause of each move.
     pub pauses_us: Vec<u64>,
-    /// The longest of them, longest first.
+    /// The pause of each move that a request met.
+    pub met_us: Vec<u64>,
+    /// The longest of these, longest first.
     pub longest: Vec<Pause>,
     /// The freeze of each move.
     pub freezes_us: Vec<u64>,
@@ -117,7 +120,8 @@ pub fn figures<'a>(
             figures.one_sided += 1;
             continue;
         };
-        figures.freezes_us.push(positive(opened_us.saturating_sub(frozen_us)));
+        let freeze_us = positive(opened_us.saturating_sub(frozen_us));
+        figures.freezes_us.push(freeze_us);
         let of_session = numbers.get(session).and_then(|number| requests.get(number)).map(Vec::as_slice).unwrap_or_default();
         if let Some(first) = of_session.iter().filter(|record| record.due_us >= frozen_us).min_by_key(|record| record.due_us) {
             figures.firsts_us.push(positive(first.done_us.saturating_sub(first.due_us)));
@@ -125,10 +129,15 @@ pub fn figures<'a>(
         let overlapping = of_session.iter().filter(|record| record.due_us <= opened_us && record.done_us >= frozen_us);
         match overlapping.max_by_key(|record| record.done_us.saturating_sub(record.due_us)) {
             Some(record) => {
-                figures.pauses_us.push(positive(record.done_us.saturating_sub(record.due_us)));
+                let pause_us = positive(record.done_us.saturating_sub(record.due_us));
+                figures.pauses_us.push(pause_us);
+                figures.met_us.push(pause_us);
                 figures.longest.push(Pause::of(record, frozen_us, opened_us));
             }
-            None => figures.without_request += 1,
+            None => {
+                figures.pauses_us.push(freeze_us);
+                figures.without_request += 1;
+            }
         }
     }
     figures.longest.sort_by(|a, b| b.pause_ms.total_cmp(&a.pause_ms));
@@ -177,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_is_the_longest_request_that_overlaps_the_move() {
+    fn the_pause_is_the_longest_request_that_overlaps_the_move_or_else_the_freeze() {
         let clock = Clock::start();
         let sessions = ["s0".to_owned(), "s1".to_owned()];
         let sides = [
@@ -202,7 +211,8 @@ mod tests {
             aborted: 1,
             one_sided: 1,
             without_request: 1,
-            pauses_us: vec![1_100],
+            pauses_us: vec![1_100, 100],
+            met_us: vec![1_100],
             longest: vec![Pause {
                 due_at_ms: 0.6,
                 pause_ms: 1.1,

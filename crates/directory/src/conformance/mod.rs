@@ -91,6 +91,7 @@ pub fn draft(name: &str) -> MemberDraft {
         app_name: "shop".to_owned(),
         app_version: "1.4.2".to_owned(),
         role: Role::Owner,
+        hint: format!("{name}:8080"),
     }
 }
 

@@ -6,14 +6,15 @@
 //! | table | key | columns |
 //! |---|---|---|
 //! | meta | one row | counter (epochs, incarnations, groups), changes (of members and groups), boot id of the last opening |
-//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when, confirmed mode |
+//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when, confirmed mode, name for balancers |
 //! | made | one row | when the file was made, milliseconds since 1970: which of two directories is the later one |
 //! | cluster | one row | whose directory it is; no row: nobody has said so |
 //! | grp | id | owner (NULL: lost), epoch, lost when |
 //! | mode | one row | generation, phase, note of the cluster's mode |
 //! | location | SHA-256 of the session's id | grp, epoch, last handover, depends |
 //!
-//! The schema version of all records is `PRAGMA user_version`.
+//! The schema version of all records is `PRAGMA user_version`. A column with a default is added under the same version: rows are
+//! inserted by the names of their columns.
 //!
 //! **Durability.** `synchronous = NORMAL` does not sync each commit: a killed process loses nothing, a machine that loses power
 //! loses the last commits, and with them every process that knew of them. Their epochs may be known elsewhere (guards in an
@@ -49,7 +50,8 @@ CREATE TABLE meta (
 CREATE TABLE member (
     incarnation INTEGER PRIMARY KEY, name TEXT NOT NULL, control TEXT NOT NULL, zone TEXT NOT NULL, app_name TEXT NOT NULL,
     app_version TEXT NOT NULL, role INTEGER NOT NULL, state INTEGER NOT NULL, renewals INTEGER NOT NULL,
-    boot_id TEXT NOT NULL, token TEXT NOT NULL, fenced_unix_s INTEGER, confirmed INTEGER NOT NULL DEFAULT 0);
+    boot_id TEXT NOT NULL, token TEXT NOT NULL, fenced_unix_s INTEGER, confirmed INTEGER NOT NULL DEFAULT 0,
+    hint TEXT NOT NULL DEFAULT '');
 CREATE UNIQUE INDEX member_alive ON member (name) WHERE fenced_unix_s IS NULL;
 CREATE TABLE grp (id INTEGER PRIMARY KEY, owner INTEGER, epoch INTEGER NOT NULL, lost_unix_s INTEGER);
 CREATE INDEX grp_owner ON grp (owner);
@@ -190,6 +192,10 @@ fn install(conn: &mut Connection, boot_id: &str, begins: Phase) -> rusqlite::Res
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"))?;
         tx.execute("INSERT INTO meta (id, counter, changes, boot_id) VALUES (1, 0, 0, ?1)", [boot_id])?;
     } else if found <= SCHEMA {
+        let columns = "SELECT count(*) FROM pragma_table_info('member') WHERE name = 'hint'";
+        if tx.query_row(columns, [], |row| row.get::<_, i64>(0))? == 0 {
+            tx.execute_batch("ALTER TABLE member ADD COLUMN hint TEXT NOT NULL DEFAULT '';")?;
+        }
         if found == 1 {
             tx.execute_batch("ALTER TABLE member ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0;")?;
             tx.execute_batch(MODE)?;

@@ -25,6 +25,7 @@
 
 mod check_in;
 mod check_out;
+mod followers;
 mod incoming;
 mod keeping;
 mod late;
@@ -106,6 +107,7 @@ pub struct Node {
     last_request: u64,
     locate: locate::Locations,
     outgoing: outgoing::Outgoing,
+    followers: followers::Followers,
     incoming: incoming::Incoming,
     late: late::Late,
     behind: write_behind::Behind,
@@ -161,6 +163,7 @@ impl Node {
             last_request: first_request(me.incarnation),
             locate: locate::Locations::default(),
             outgoing: outgoing::Outgoing::new(me.incarnation, &settings.policy),
+            followers: followers::Followers::default(),
             incoming: incoming::Incoming::default(),
             late: late::Late::new(now.boot_us),
             behind: write_behind::Behind::default(),
@@ -193,7 +196,8 @@ impl Node {
             Input::Locate { session, purpose, ticket } => self.locate(session, purpose, ticket, &mut turn),
             Input::Ended { session, ticket } => self.end(session, ticket, &mut turn),
             Input::Need { session, variables, ticket } => self.need(session, variables, ticket, &mut turn),
-            Input::Move { session, to, proposer } => self.adopt(session, to, proposer, &mut turn),
+            Input::Move { session, to, proposer } => self.order(session, to, proposer, &mut turn),
+            Input::Follow { session, to } => self.follow_clients(session, to, &mut turn),
             Input::Reach { session, keys, ticket } => self.reach(session, keys, ticket, &mut turn),
             Input::Flush { session, ticket } => self.flush_for(session, ticket, &mut turn),
             Input::Looked { request, found } => {
@@ -249,6 +253,7 @@ impl Node {
         self.alone_since_us = alone.then(|| self.alone_since_us.unwrap_or(turn.now.boot_us));
         self.tick_standing(turn);
         self.tick_locate(turn);
+        self.tick_followers(turn);
         self.tick_outgoing(turn);
         self.tick_incoming(turn);
         self.tick_late(turn);

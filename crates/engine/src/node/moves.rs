@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 /// Between the starts of two rounds of a drain: a round looks at every session, and what gives the lease back must have its turn.
 const ROUND_US_MIN: u64 = 25_000;
 /// No batch: the outcomes of a drain are seen by the table being empty, nobody counts those of adoptions.
-const NO_BATCH: Option<u64> = None;
+pub(super) const NO_BATCH: Option<u64> = None;
 
 struct Gift {
     left: u64,
@@ -39,6 +39,13 @@ pub(super) enum Given {
     Gone,
 }
 
+/// A session that was used within so long has a request under way, most likely, whose next operations a freeze would park: others
+/// are moved before it, and by its next turn the request is over.
+pub(super) const BUSY_US: u64 = 10_000;
+/// So many sessions are looked at for one that is not busy; if all of them are, the first one goes. Nothing waits for a gap.
+const LOOKS_MAX: usize = 16;
+
+#[cfg_attr(test, derive(PartialEq, Eq, Debug))]
 struct Queued {
     session: SessionId,
     to: Incarnation,
@@ -71,6 +78,16 @@ impl Moves {
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
+
+    /// The next one to move: the first that is not busy, if there is one near. Those before it go behind all others.
+    fn next(&mut self, is_busy: impl Fn(&SessionId) -> bool) -> Option<Queued> {
+        let near = self.queue.iter().take(LOOKS_MAX);
+        let passed_over = near.take_while(|queued| is_busy(&queued.session)).count();
+        if passed_over < self.queue.len().min(LOOKS_MAX) {
+            self.queue.rotate_left(passed_over);
+        }
+        self.queue.pop_front()
+    }
 }
 
 impl Node {
@@ -88,9 +105,8 @@ impl Node {
         }
     }
 
-    /// One session should move to where its clients arrive. Not queued when as many leave already as may: later arrivals say it
-    /// again, and by then it may be another member that they come from.
-    pub(super) fn adopt<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
+    /// One session should move now. Not queued when as many leave already as may.
+    pub(super) fn order<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
         if self.outgoing.count() >= self.settings.at_once_max || !self.modes.owns() {
             return turn.note(Note::AdoptionSkipped);
         }
@@ -174,12 +190,52 @@ impl Node {
         let many = self.outgoing.moves.queue.len() / QUEUED_FOR_ONE_MORE;
         let at_once = many.clamp(GENTLY.min(self.settings.at_once_max), self.settings.at_once_max);
         while self.outgoing.count() < at_once || !self.modes.owns() {
-            let Some(next) = self.outgoing.moves.queue.pop_front() else { return };
+            let since_us = turn.now.boot_us.saturating_sub(BUSY_US);
+            let table = &turn.table;
+            let is_busy = |id: &SessionId| table.with(id, |slot| slot.as_ref().is_some_and(|r| r.used_us > since_us));
+            let Some(next) = self.outgoing.moves.next(is_busy) else { return };
             if !self.modes.owns() {
                 self.count_gift(next.batch, Given::Failed, turn);
                 continue;
             }
             self.propose(next.session, next.to, next.proposer, next.batch, turn);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Epoch;
+    use bytes::Bytes;
+
+    fn queue(names: &[&'static str]) -> Moves {
+        let queued = |name: &&'static str| Queued {
+            session: SessionId(Bytes::from_static(name.as_bytes())),
+            to: Incarnation(Epoch(1)),
+            batch: NO_BATCH,
+            proposer: Proposer::Origin,
+        };
+        Moves { queue: names.iter().map(queued).collect(), ..Moves::default() }
+    }
+
+    /// The order in which they go while those of `busy` stay so.
+    fn order(names: &[&'static str], busy: &[&str]) -> Vec<Bytes> {
+        let mut moves = queue(names);
+        let is_busy = |id: &SessionId| busy.iter().any(|name| name.as_bytes() == &id.0[..]);
+        std::iter::from_fn(|| moves.next(is_busy).map(|queued| queued.session.0)).collect()
+    }
+
+    #[test]
+    fn sessions_with_a_request_under_way_go_after_the_others() {
+        assert_eq!(order(&["a", "b", "c", "d"], &[]), ["a", "b", "c", "d"]);
+        assert_eq!(order(&["a", "b", "c", "d"], &["a", "c"]), ["b", "d", "a", "c"]);
+    }
+
+    #[test]
+    fn nothing_waits_for_those_that_are_always_busy() {
+        assert_eq!(order(&["a", "b", "c"], &["a", "b", "c"]), ["a", "b", "c"]);
+        let many: Vec<&'static str> = vec!["x"; LOOKS_MAX + 1];
+        assert_eq!(order(&many, &["x"]).len(), LOOKS_MAX + 1);
     }
 }

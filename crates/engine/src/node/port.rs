@@ -195,7 +195,14 @@ pub enum Input {
         /// Joins the effect `CheckedIn`, if anybody waits for it.
         batch: Option<u64>,
     },
-    /// A session should move: adoption by its arrivals.
+    /// A session should follow its clients, in the next gap between their requests.
+    Follow {
+        /// Which.
+        session: SessionId,
+        /// Where they arrive.
+        to: Incarnation,
+    },
+    /// A session should move now.
     Move {
         /// Which.
         session: SessionId,

@@ -80,8 +80,8 @@ impl Arrivals {
         Arrivals { restlessness: restlessness.min(RESTLESSNESS_MAX), ..Arrivals::default() }
     }
 
-    /// Notes what came in at this node (`None`) or at another. True if that other should adopt the session, which came
-    /// here at `opened_us`, now.
+    /// Notes what came in at this node (`None`) or at another. True if it is an arrival after which that other should adopt the
+    /// session, which came here at `opened_us`.
     pub(super) fn note(
         &mut self,
         from: Option<Incarnation>,
@@ -99,7 +99,8 @@ impl Arrivals {
         if !goes_on && self.from.is_some() {
             self.count_elsewhere();
         }
-        if !goes_on || now_us.saturating_sub(self.counted_us) >= gap_us {
+        let counts = !goes_on || now_us.saturating_sub(self.counted_us) >= gap_us;
+        if counts {
             self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
             (self.from, self.counted_us) = (from, now_us);
             if from.is_none() {
@@ -107,8 +108,8 @@ impl Arrivals {
             }
         }
         let needed = rule.arrivals.saturating_mul(1 << self.restlessness).min(u32::from(u16::MAX));
-        let follows =
-            from.is_some() && u32::from(self.run) >= needed && now_us.saturating_sub(opened_us) >= rule.residence_us_min;
+        let is_due = u32::from(self.run) >= needed && now_us.saturating_sub(opened_us) >= rule.residence_us_min;
+        let follows = counts && is_due && from.is_some();
         self.called |= follows;
         follows
     }
@@ -131,6 +132,12 @@ impl Arrivals {
     /// Their ratio counts, and what is long ago counts less.
     fn halve(&mut self) {
         (self.here, self.elsewhere) = (self.here / 2, self.elsewhere / 2);
+    }
+
+    /// Whether arrivals still call it to that member. If there were others since, it is not called any more.
+    pub(super) fn still_call_to(&mut self, to: Incarnation) -> bool {
+        self.called &= self.from == Some(to);
+        self.called
     }
 
     /// What the session takes along if it leaves now.
@@ -186,7 +193,8 @@ mod tests {
             }
         }
         assert!(arrivals.note(Some(B), Request, 0, now_us + RULE.gap_us, &RULE), "the third request");
-        assert!(arrivals.note(Some(B), Operation, 0, now_us + RULE.gap_us, &RULE), "and its operations say so too");
+        assert!(!arrivals.note(Some(B), Operation, 0, now_us + RULE.gap_us, &RULE), "said once an arrival");
+        assert!(arrivals.still_call_to(B) && !Arrivals { ..arrivals }.still_call_to(C));
         assert!(!arrivals.note(None, Operation, 0, now_us + RULE.gap_us, &RULE));
         // C announces nothing.
         let at_c = [1, 2, 3].map(|n| arrivals.note(Some(C), Operation, 0, now_us + (1 + n) * RULE.gap_us, &RULE));

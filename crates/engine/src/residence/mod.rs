@@ -99,6 +99,11 @@ impl Resident {
         self.arrivals.note(from, came, self.opened_us, now_us, rule)
     }
 
+    /// Whether its clients still arrive at the member that was to adopt it, and nowhere else.
+    pub fn is_still_called_to(&mut self, to: Incarnation) -> bool {
+        self.arrivals.still_call_to(to)
+    }
+
     /// How often this session has followed its clients in vain, to be taken along when it leaves now.
     pub fn restlessness(&self) -> u8 {
         self.arrivals.restlessness()

@@ -12,6 +12,7 @@
 //! | `disorder` | messages that are lost, late, or out of order |
 //! | `chains` | sessions that move on, or back, with variables still elsewhere |
 //! | `births` | births, ends and reads under uncertainty |
+//! | `following` | when a session follows its clients |
 //! | `standing` | leases, groups, the drain |
 //! | `rests` | check-out, write-behind, check-in, debts: with an upstream |
 //! | `renames` | keys that become another session's |
@@ -28,6 +29,7 @@ mod disorder;
 mod doubt;
 #[cfg(feature = "bugs")]
 mod faults;
+mod following;
 mod renames;
 mod requests;
 mod rests;

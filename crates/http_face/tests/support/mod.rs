@@ -41,6 +41,10 @@ impl Announced {
 }
 
 impl Sessions for Announced {
+    fn owner(&self, _session: &[u8]) -> Option<String> {
+        None
+    }
+
     fn arriving(&self, session: &[u8]) {
         self.0.lock().unwrap().push(String::from_utf8_lossy(session).into_owned());
     }
