@@ -143,7 +143,7 @@ fn an_upstream_that_does_not_answer_leaves_one_name() {
     let node = cluster(&redis).set(&["rest.upstream_ms_max=200", "state.operation_ms_max=3000"]).start("a", &[]);
     let (mut client, mut at_rest) = (node.client(), redis.client());
     assert_eq!(client.say("HSET s:old critical 1"), Reply::Int(1));
-    assert_eq!(client.say("HSET s:new low 1"), Reply::Int(1));
+    assert_eq!(client.say("HSET s:new high 1"), Reply::Int(1));
     wait_written(&node);
     redis.signal(Signal::STOP);
     client.send(&crate::harness::resp::encode(&["RENAME", "s:old", "s:new"])).unwrap();
