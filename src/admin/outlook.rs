@@ -52,6 +52,7 @@ impl Admin {
             late_bytes: sessions.saturating_mul(mean.bytes.saturating_sub(mean.carried_bytes)),
         };
         let outlook = view::Outlook {
+            measured_s: seen.window_us / 1_000_000,
             operations_per_minute: seen.operations_per_minute,
             local_per_minute: seen.local_per_minute,
             local_percent: percent(seen.local_per_minute, seen.operations_per_minute),

@@ -62,6 +62,9 @@ pub struct Status {
 /// What the mode `own` would do, about, by what was seen in the last five to ten minutes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Outlook {
+    /// How long was looked, at most the last ten minutes. Figures a minute from few seconds say little.
+    #[serde(default)]
+    pub measured_s: u64,
     /// Operations on sessions a minute, all members together.
     pub operations_per_minute: u64,
     /// Those of them that would be answered beside the instance, where the session would be.

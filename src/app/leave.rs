@@ -4,7 +4,7 @@
 //! |---|---|
 //! | told to leave (SIGTERM, SIGINT, SIGQUIT, `/drain`), everything left | that of the instance (0 if the signal ended it), else 0 |
 //! | the instance ends by itself | that of the instance; if it is 0 and something could not leave, 1 |
-//! | told to leave, and something could not | 1, and it is named |
+//! | told to leave, and something could not | 1, and it is named, when no handover is under way any more |
 //! | the others declared this node dead, during the drain or with sessions before | 1, and it is said, unless all was at rest |
 //! | told by a second signal to leave, at any time after the first | 1, at once |
 //!
@@ -43,6 +43,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const LAST_REST: Duration = Duration::from_secs(6);
 /// Between tries of that.
 const REST_AGAIN: Duration = Duration::from_millis(100);
+/// Between looks whether handovers have ended.
+const MOVES_AGAIN: Duration = Duration::from_millis(10);
 
 async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
     match instance {
@@ -236,7 +238,8 @@ async fn give_all_away(running: &Running) -> bool {
     }
 }
 
-/// The budget is over: what can still go to rest does, the rest is named. True if nothing is left and nothing is lost.
+/// The budget is over: what can still go to rest does, nothing more is offered to anybody, and when no handover is under way any
+/// more the rest is named: it stays. True if nothing is left and nothing is lost.
 async fn over_budget(running: &Running) -> bool {
     let rests = running.settings.rest_upstream().is_some();
     if rests && running.store.count() > 0 {
@@ -255,16 +258,16 @@ async fn over_budget(running: &Running) -> bool {
             tracing::warn!("not all could go to rest in time");
         }
     }
+    let residuals = nothing_moves(running).await;
     let left = running.store.count();
     if left > 0 && rests {
         let unwritten = running.store.count_unwritten();
         tracing::error!(sessions = left, unwritten, "these stay behind: what the upstream lacks of the unwritten ones is lost");
         name_those_left(running);
     } else if left > 0 {
-        // Some of them are between two nodes just now; those that are here at the very end are named.
-        tracing::warn!(sessions = left, "these have not left within the budget ([drain] budget_ms)");
+        tracing::error!(sessions = left, "these could not leave within the budget ([drain] budget_ms) and are lost");
+        name_those_left(running);
     }
-    let residuals = running.driver.status().await.map_or(0, |s| s.residuals);
     if residuals > 0 {
         tracing::error!(
             handovers = residuals,
@@ -272,6 +275,35 @@ async fn over_budget(running: &Running) -> bool {
         );
     }
     left == 0 && residuals == 0
+}
+
+/// Offers no session to anybody any more, and waits until each handover under way has ended: as long as those may take by
+/// themselves, and no longer. How many residuals are still kept for others then.
+async fn nothing_moves(running: &Running) -> usize {
+    let limits = &running.settings.handover;
+    // The proposal, the pre-copy, the stage, the news of the commit, and a fence where that did not come.
+    let longest_ms = 2 * limits.propose_ms_max + limits.stage_ms_max + 3 * limits.commit_ms_max;
+    let mut residuals = 0;
+    let all = async {
+        if running.driver.tell(Input::DrainOver).await.is_err() {
+            return;
+        }
+        while let Ok(status) = running.driver.status().await {
+            residuals = status.residuals;
+            // What has just left may still be on its way to be fetched.
+            if status.handovers_out == 0 && status.handovers_in == 0 && residuals == 0 {
+                return;
+            }
+            tokio::time::sleep(MOVES_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_millis(longest_ms), all).await.is_err() {
+        let moving = running.driver.status().await.map_or(0, |s| s.handovers_out + s.handovers_in);
+        if moving > 0 {
+            tracing::error!(handovers = moving, "it is not known of these whether their sessions have left");
+        }
+    }
+    residuals
 }
 
 /// There is nobody to take sessions: none is born any more, and those that are here are lost.
@@ -333,14 +365,7 @@ async fn finish(mut running: Running, all_left: bool) {
         tracing::warn!("clients of the state face were cut off with operations in flight");
     }
     say_farewell(&running).await;
-    let left = running.store.count();
-    if left > 0
-        && running.settings.rest_upstream().is_none()
-        && !is_alone(&running.driver.standing().borrow().view, running.driver.me())
-    {
-        tracing::error!(sessions = left, "these could not leave within the budget ([drain] budget_ms) and are lost");
-        name_those_left(&running);
-    } else if left == 0 && !all_left {
+    if running.store.count() == 0 && !all_left {
         tracing::warn!(
             "in the end nothing is left behind; the drain ends with 1, for it took longer than its budget or lost something"
         );

@@ -61,6 +61,7 @@ pub(super) async fn start(
     let flights = settings.state.merge_by.filter(|_| settings.state.enabled).map(|by| Arc::new(Flights::new(by)));
     tasks.spawn(keep_small(metrics.clone(), node.directory.clone(), flights.clone()));
     let talk = connect(&settings, &node, &stopping, &mut tasks);
+    node.rest.clone().map(|rest| tasks.spawn(async move { rest.try_out().await }));
     let draining = Arc::new(AtomicBool::new(false));
     let (for_bytes, for_keys) = (node.control.clone(), node.control.clone());
     let admin = Arc::new(Admin {

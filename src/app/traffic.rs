@@ -26,7 +26,7 @@ use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
 use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
-use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_engine::wire::resp::{Answer, Protocol};
 
 /// Tasks for other nodes and for arrivals that may run at once.
 const TASKS_MAX: usize = 4096;
@@ -253,13 +253,13 @@ fn reply(control: &Control, to: Incarnation, id: u64, outcome: Forwarded) {
 }
 
 impl StateSessions for Operations {
-    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool {
+    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, mut out: Answer<'_>) -> bool {
         let call = Call { session, op, protocol, from: None, may_end: false };
-        match self.store().execute(call, &clock::System, out) {
+        match self.store().execute(call, &clock::System, out.again()) {
             Tried::Done(_) => true,
             // It has run, so the slow path must not run it again.
             Tried::Unanswered => {
-                out.extend_from_slice(UNANSWERED);
+                out.bytes.extend_from_slice(UNANSWERED);
                 true
             }
             _ => false,

@@ -68,7 +68,7 @@ fn sockets_of(settings: &Settings) -> Vec<Mistake> {
 }
 
 /// Whether certificates and keys for the upstream can be used.
-fn upstream_of(settings: &Settings) -> Option<Mistake> {
+pub(super) fn upstream_of(settings: &Settings) -> Option<Mistake> {
     let unfit = Dialer::new(settings.state.upstream.as_ref().filter(|_| settings.state.enabled)?).err()?;
     let (file, key) = ("this machine".to_owned(), unfit.setting.to_owned());
     Some(Mistake { file, line: None, key, message: unfit.message, remedy: unfit.remedy.to_owned() })

@@ -175,6 +175,11 @@ fn run(args: RunArgs) -> ExitCode {
         }
     };
     loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    if let Some(mistake) = check::upstream_of(&loaded.settings) {
+        eprintln!("{mistake}");
+        eprintln!("wayfarer: the configuration cannot be used; `wayfarer check` shows the same");
+        return ExitCode::from(USAGE);
+    }
     // The instance beside it needs the others. With one alone nobody else is served during a client's long turn.
     let workers = loaded.settings.runtime.workers.unwrap_or_else(|| half_of_the_cpus().max(WORKERS_MIN));
     on_workers(workers, async {

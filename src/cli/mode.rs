@@ -43,16 +43,17 @@ pub(super) fn say(mode: &ModeStatus) {
     }
 }
 
+/// What was seen in less time says nothing of a minute.
+const MEASURED_S_MIN: u64 = 10;
+
 /// The lines of what the mode own would do.
 pub(super) fn say_outlook(o: &Outlook) {
-    say!(
-        "own would   answer {} % of {} operations a minute beside the instance ({}), and hold {} sessions, {} B",
-        o.local_percent,
-        o.operations_per_minute,
-        o.local_per_minute,
-        o.sessions,
-        o.bytes
-    );
+    let of = if o.measured_s < MEASURED_S_MIN {
+        "the operations beside the instance (how many a minute is not known yet)".to_owned()
+    } else {
+        format!("{} operations a minute beside the instance ({})", o.operations_per_minute, o.local_per_minute)
+    };
+    say!("own would   answer {} % of {of}, and hold {} sessions, {} B", o.local_percent, o.sessions, o.bytes);
     for (event, moved) in [("a join", o.join), ("a drain", o.drain)] {
         say!(
             "            {event} would move {} sessions: {} B now, {} B late",
@@ -61,7 +62,7 @@ pub(super) fn say_outlook(o: &Outlook) {
             moved.late_bytes
         );
     }
-    say!("            (estimated from {} sampled sessions)", o.sampled_sessions);
+    say!("            (estimated from {} sampled sessions, measured for {} s)", o.sampled_sessions, o.measured_s);
 }
 
 pub(super) async fn mode(args: ModeArgs) -> ExitCode {

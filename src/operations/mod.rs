@@ -23,9 +23,11 @@
 
 mod counted;
 mod forward;
+mod lost;
 mod rename;
 mod replies;
 pub mod seen;
+mod turns;
 
 pub use counted::Foreign;
 pub use forward::Forwards;
@@ -47,13 +49,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use turns::Turns;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::{Purpose, Reason, Verdict};
-use wayfarer_engine::plan::{OnLost, Policy};
-use wayfarer_engine::residence::Table;
-use wayfarer_engine::session::{Content, Kind, Missing};
+use wayfarer_engine::plan::Policy;
+use wayfarer_engine::session::Missing;
 use wayfarer_engine::wire::resp::Protocol;
 use wayfarer_settings::Numbering;
 
@@ -96,6 +98,7 @@ pub struct Operations {
     foreign: watch::Sender<usize>,
     leaving: AtomicBool,
     bus: Arc<Bus>,
+    turns: Turns,
 }
 
 /// Where an operation comes from, and what it may do here.
@@ -145,7 +148,23 @@ impl Operations {
         let (waiting, foreign, leaving) = (AtomicUsize::new(0), watch::Sender::new(0), AtomicBool::new(false));
         let bus = Arc::new(Bus::new(Classes::NONE, Numbering::default()));
         let (passage, direct) = (Arc::default(), None);
-        Operations { store, driver, parked, forwards, policy, rest, passage, direct, limits, waiting, foreign, leaving, bus }
+        let turns = Turns::of_this_runtime();
+        Operations {
+            store,
+            driver,
+            parked,
+            forwards,
+            policy,
+            rest,
+            passage,
+            direct,
+            limits,
+            waiting,
+            foreign,
+            leaving,
+            bus,
+            turns,
+        }
     }
 
     /// Operations go the way that this says, and those on sessions without an owner through `direct`.
@@ -243,7 +262,7 @@ impl Operations {
             match tokio::time::timeout_at(deadline, rest.admit(op)).await {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => return failed(replies::NO_SUCH_DATABASE),
-                Ok(None) => return failed(replies::of(Reason::Upstream)),
+                Ok(None) => return failed(self.refusal(Reason::Upstream)),
                 Err(_) => return failed(replies::TOOK_TOO_LONG),
             }
         }
@@ -286,6 +305,14 @@ impl Operations {
         }
     }
 
+    /// The line for a reason of the engine; of the upstream it says what that answered.
+    fn refusal(&self, reason: Reason) -> &'static [u8] {
+        match (reason, &self.rest) {
+            (Reason::Upstream, Some(rest)) => replies::of_upstream(rest.trouble()),
+            _ => replies::of(reason),
+        }
+    }
+
     async fn attempt(&self, session: &SessionId, op: &Op, protocol: Protocol, origin: Origin) -> Next {
         let from = origin.node();
         if from.is_some() && self.is_leaving() && !self.store.has(&session.0) {
@@ -299,7 +326,11 @@ impl Operations {
         let mut out = BytesMut::new();
         let life = self.store.life();
         let call = Call { session: &session.0, op, protocol, from, may_end: true };
-        match self.store.execute(call, &clock::System, &mut out) {
+        let tried = {
+            let _turn = self.turns.take(op).await;
+            self.store.execute(call, &clock::System, &mut out)
+        };
+        match tried {
             Tried::Done(adopt) => {
                 if let Some(to) = adopt {
                     self.driver.adopt(session.clone(), to);
@@ -328,14 +359,14 @@ impl Operations {
             }
             Tried::Unknown => match self.driver.reach(session.clone(), op.targets().to_vec()).await {
                 Ok(Verdict::Fetched | Verdict::Here) => Next::Again,
-                Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+                Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
                 Ok(_) => Next::Later,
                 Err(_) => Next::End(failed(replies::STOPPING)),
             },
             Tried::Full => Next::End(failed(replies::TOO_MUCH_UNWRITTEN)),
             Tried::Missing(Missing::Fetch(variables)) => match self.driver.need(session.clone(), variables).await {
                 Ok(Verdict::Fetched) => Next::Again,
-                Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+                Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
                 Ok(_) => Next::Later,
                 Err(_) => Next::End(failed(replies::STOPPING)),
             },
@@ -384,8 +415,8 @@ impl Operations {
             }
             Ok(Verdict::Absent) if op.creates() && origin == Origin::Client => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Absent) if op.creates() => Next::End(Ran::NotHere),
-            Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life)),
-            Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+            Ok(Verdict::Absent) => Next::End(self.absent(op, protocol, life).await),
+            Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
             Ok(Verdict::At(_) | Verdict::Upstream) if origin != Origin::Client => Next::End(Ran::NotHere),
             Ok(Verdict::Upstream) => Next::Upstream,
             Ok(Verdict::At(owner)) => self.forward(owner, session, op, protocol, op.creates()).await,
@@ -427,35 +458,12 @@ impl Operations {
     }
 
     /// The session does not exist: answer as Redis does for a key that does not. The lease is checked as for any answer.
-    fn absent(&self, op: &Op, protocol: Protocol, life: u64) -> Ran {
+    async fn absent(&self, op: &Op, protocol: Protocol, life: u64) -> Ran {
+        let _turn = self.turns.take(op).await;
         let mut out = BytesMut::new();
         let now = clock::now();
         command::absent_reply(op, now.unix_ms, protocol, &mut out);
         if self.store.may_answer(life, now.boot_us) { Ran::Reply(out.freeze()) } else { failed(replies::NO_LEASE) }
-    }
-
-    /// Variables that the operation needs are lost for good: policy says what a reader gets.
-    fn lost(&self, session: &SessionId, op: &Op) -> Next {
-        let now = clock::now();
-        let removed = self.store.with(session, |slot| {
-            let Some(resident) = slot.as_mut() else { return true };
-            let mut gone = Vec::new();
-            for key in resident.session.keys().iter().filter(|k| op.targets().iter().any(|t| t.key == k.name)) {
-                for (name, _) in key.variables().filter(|(_, v)| v.content == Content::Lost) {
-                    if self.policy.of_variable(key, name).on_lost == OnLost::Absent {
-                        gone.push((key.name.clone(), (key.kind == Kind::Hash).then(|| name.clone())));
-                    }
-                }
-            }
-            for (key, field) in &gone {
-                match field {
-                    Some(field) => resident.session.remove_field(key, field, now.unix_ms),
-                    None => resident.session.remove(key, now.unix_ms),
-                };
-            }
-            !gone.is_empty()
-        });
-        if removed { Next::Again } else { Next::End(failed(replies::LOST)) }
     }
 }
 

@@ -78,7 +78,7 @@ impl Operations {
             Look::Absent => return self.renamed(if_none, None, protocol, life),
             Look::Missing(Missing::Lost) => return self.lost(from, op),
             Look::Missing(Missing::Fetch(variables)) => {
-                return after_asking(self.driver.need(from.clone(), variables).await);
+                return self.after_asking(self.driver.need(from.clone(), variables).await);
             }
         }
         match self.store.with(to, |slot| look_at_target(slot.as_ref(), &target.key)) {
@@ -94,7 +94,7 @@ impl Operations {
             Ok(Verdict::NoKey) => self.renamed(if_none, None, protocol, life),
             Ok(Verdict::Parked) => self.parked(&mut woken).await,
             Ok(Verdict::TryAgain(Reason::Refused)) => Next::End(failed(replies::NOT_RENAMED)),
-            Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+            Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
             Ok(_) => Next::Later,
             Err(Stopped) => Next::End(failed(replies::STOPPING)),
         }
@@ -119,7 +119,7 @@ impl Operations {
     }
 
     async fn look_for(&self, session: &SessionId, key: &Target) -> Next {
-        after_asking(self.driver.reach(session.clone(), vec![key.clone()]).await)
+        self.after_asking(self.driver.reach(session.clone(), vec![key.clone()]).await)
     }
 
     async fn parked(&self, woken: &mut Woken<'_>) -> Next {
@@ -134,7 +134,7 @@ impl Operations {
     async fn at_rest_too(&self, to: &SessionId) -> Next {
         match self.driver.locate(to.clone(), Purpose::Read).await {
             Ok(Verdict::Upstream) => Next::Upstream,
-            Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+            Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
             Ok(_) => Next::Later,
             Err(Stopped) => Next::End(failed(replies::STOPPING)),
         }
@@ -147,7 +147,7 @@ impl Operations {
             Ok(Verdict::Here) => Next::Again,
             Ok(Verdict::At(owner)) => self.meet(from, to, owner, woken).await,
             Ok(Verdict::Parked) => self.parked(woken).await,
-            Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
+            Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
             Ok(_) => Next::Later,
             Err(Stopped) => Next::End(failed(replies::STOPPING)),
         }
@@ -170,13 +170,13 @@ impl Operations {
         let _ = tokio::time::timeout(ASK_AGAIN, woken.wait()).await;
         Next::Again
     }
-}
 
-fn after_asking(verdict: Result<Verdict, Stopped>) -> Next {
-    match verdict {
-        Ok(Verdict::Fetched | Verdict::Here) => Next::Again,
-        Ok(Verdict::TryAgain(reason)) => Next::End(failed(replies::of(reason))),
-        Ok(_) => Next::Later,
-        Err(Stopped) => Next::End(failed(replies::STOPPING)),
+    fn after_asking(&self, verdict: Result<Verdict, Stopped>) -> Next {
+        match verdict {
+            Ok(Verdict::Fetched | Verdict::Here) => Next::Again,
+            Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
+            Ok(_) => Next::Later,
+            Err(Stopped) => Next::End(failed(replies::STOPPING)),
+        }
     }
 }

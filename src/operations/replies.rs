@@ -2,6 +2,7 @@
 //!
 //! `TRYAGAIN` is what Redis itself says while slots move, and what cluster clients know to repeat. No line names an id or value.
 
+use crate::rest::Trouble;
 use wayfarer_engine::node::Reason;
 
 /// There is no place for one more.
@@ -65,15 +66,40 @@ pub(super) fn of(reason: Reason) -> &'static [u8] {
     match reason {
         Reason::Directory => b"-TRYAGAIN wayfarer: the directory does not answer\r\n",
         Reason::Holder => b"-TRYAGAIN wayfarer: the node that holds a variable of this session does not answer\r\n",
-        Reason::Upstream => {
-            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not answer ([state] upstream)\r\n"
-        }
+        Reason::Upstream => of_upstream(None),
         Reason::Refused => NOT_TAKEN,
         Reason::Unfit => UNFIT,
         Reason::Keys => TOO_MANY_KEYS,
         Reason::Full => TOO_MANY_WAIT,
         Reason::NoOwner => b"-TRYAGAIN wayfarer: no node takes new sessions\r\n",
         Reason::Taken => TAKEN,
+    }
+}
+
+/// The same for the upstream: what it answered, if it did.
+pub(super) fn of_upstream(trouble: Option<Trouble>) -> &'static [u8] {
+    match trouble {
+        None | Some(Trouble::Silent) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not answer ([state] upstream)\r\n"
+        }
+        Some(Trouble::Full) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, answers OOM: it has no memory for more (its maxmemory)\r\n"
+        }
+        Some(Trouble::ReadOnly) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, answers READONLY: it is a replica ([state] upstream)\r\n"
+        }
+        Some(Trouble::Busy) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, serves nobody for now (LOADING, BUSY, MISCONF or the like)\r\n"
+        }
+        Some(Trouble::Forbidden) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not allow it (NOPERM, NOAUTH): its user needs EVAL and EVALSHA\r\n"
+        }
+        Some(Trouble::NoScripts) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not know EVAL or EVALSHA: they must not be renamed\r\n"
+        }
+        Some(Trouble::Other) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, answers with an error; its code is in the log of the node\r\n"
+        }
     }
 }
 

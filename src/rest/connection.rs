@@ -53,7 +53,7 @@ pub(super) enum Script {
     Left,
 }
 
-const SCRIPTS: [Script; 8] =
+pub(super) const SCRIPTS: [Script; 8] =
     [Script::Look, Script::Count, Script::Plain, Script::Peek, Script::Load, Script::Store, Script::Both, Script::Left];
 
 impl Script {

@@ -25,6 +25,7 @@ mod answers;
 mod connection;
 mod databases;
 mod guard;
+mod trouble;
 
 use crate::upstream::Dialer;
 use answers::{read_both, read_count, read_loaded, read_stored};
@@ -35,6 +36,7 @@ use guard::guard_of;
 use redis::{ErrorKind, RedisError, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use trouble::Troubles;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
@@ -45,6 +47,7 @@ use wayfarer_settings::{KeyMatcher, Numbering};
 
 pub use connection::FINGERPRINT;
 pub use guard::PREFIX;
+pub use trouble::Trouble;
 
 /// Connections to the upstream, all sessions together: one carries many batches at once.
 const CONNECTIONS: usize = 2;
@@ -60,6 +63,7 @@ const PARTS_MAX: usize = 1_000_000;
 /// See the head of this file.
 pub struct AtRest {
     connections: Connections,
+    troubles: Troubles,
     keys: KeyMatcher,
     databases: Databases,
     numbering: Numbering,
@@ -78,12 +82,13 @@ impl AtRest {
         patience: Duration,
     ) -> AtRest {
         let numbering = dialer.upstream().numbering();
+        let troubles = Troubles::new(dialer.upstream().tls.is_none());
         let connections = Connections::new(dialer, CONNECTIONS, patience);
         let databases = Databases::default();
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        AtRest { connections, keys, databases, numbering, directory_made_ms, value_bytes_max }
+        AtRest { connections, troubles, keys, databases, numbering, directory_made_ms, value_bytes_max }
     }
 
     /// The keys of a session in a database whose names follow from its id.
@@ -101,6 +106,23 @@ impl AtRest {
         targets
     }
 
+    /// What is wrong with the upstream, as far as the last questions told; `None`: nothing.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.troubles.now()
+    }
+
+    /// Whether it lets this node do what sessions need, asked once at the start. What is wrong is said in the log: without an answer
+    /// nobody knows, and an upstream that is mended is used without a restart.
+    pub async fn try_out(&self) {
+        let nobodys = Bytes::copy_from_slice(PREFIX);
+        if let Err(error) = self.connections.run(0, 0, Script::Look, &[nobodys], &[]).await {
+            self.troubles.report(Script::Look, &error);
+            if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::NoScripts) {
+                tracing::error!("no session can be used until [state] upstream allows EVAL and EVALSHA");
+            }
+        }
+    }
+
     /// Whether something of a session is at rest; `None`: no answer. With patterns whose keys cannot be listed: perhaps, so yes.
     pub async fn look(&self, session: SessionId) -> Option<bool> {
         if self.keys.has_captured() {
@@ -113,11 +135,12 @@ impl AtRest {
             match looked {
                 Ok(here) => found |= here,
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
         }
+        self.troubles.is_answered(Script::Look);
         Some(found)
     }
 
@@ -137,7 +160,7 @@ impl AtRest {
         let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
         let command = [Bytes::from_static(command.as_bytes())];
         let flushed = self.connections.run(0, database.unwrap_or(0), Script::Plain, &[], &command).await;
-        flushed.map_err(|error| report(&error)).is_ok()
+        flushed.map_err(|error| self.troubles.report(Script::Plain, &error)).is_ok()
     }
 
     /// How many keys a database of the upstream has, guards included; `None`: it did not answer.
@@ -145,7 +168,7 @@ impl AtRest {
         match self.connections.run(0, database, Script::Plain, &[], &[Bytes::from_static(b"DBSIZE")]).await {
             Ok(Value::Int(size)) => Some(size),
             other => {
-                other.err().iter().for_each(report);
+                other.err().iter().for_each(|error| self.troubles.report(Script::Plain, error));
                 None
             }
         }
@@ -163,7 +186,7 @@ impl AtRest {
             match part {
                 Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Count, &error);
                     return None;
                 }
             }
@@ -181,7 +204,7 @@ impl AtRest {
             match self.connections.run(0, database, Script::Look, some, &[]).await {
                 Ok(Value::Int(there)) => count = count.saturating_add(there),
                 other => {
-                    other.err().iter().for_each(report);
+                    other.err().iter().for_each(|error| self.troubles.report(Script::Look, error));
                     return None;
                 }
             }
@@ -201,9 +224,14 @@ impl AtRest {
             let nobodys = Bytes::copy_from_slice(PREFIX);
             match self.connections.run(0, database, Script::Look, &[nobodys], &[]).await {
                 Ok(_) => self.databases.note(database),
-                Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => return Some(false),
+                Err(error)
+                    if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::Other)
+                        && matches!(error.code(), Some("ERR" | "NOPERM")) =>
+                {
+                    return Some(false);
+                }
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
@@ -222,11 +250,12 @@ impl AtRest {
                 Ok(Ok(key)) => found.push(key),
                 Ok(Err(unfit)) => return unfit,
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Load, &error);
                     return Loaded::Unknown;
                 }
             }
         }
+        self.troubles.is_answered(Script::Load);
         Loaded::Keys(found)
     }
 
@@ -253,7 +282,7 @@ impl AtRest {
             Ok(Value::Int(as_left)) => Some(as_left == 1),
             Ok(_) => None,
             Err(error) => {
-                report(&error);
+                self.troubles.report(Script::Left, &error);
                 None
             }
         }
@@ -271,11 +300,12 @@ impl AtRest {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Peek, &error);
                     return None;
                 }
             }
         }
+        self.troubles.is_answered(Script::Peek);
         Some(found)
     }
 
@@ -294,9 +324,12 @@ impl AtRest {
         let mut all = Vec::new();
         for stored in join_all(stores).await {
             match stored {
-                Ok(stored) => all.push(stored),
+                Ok(stored) => {
+                    self.troubles.is_answered(Script::Store);
+                    all.push(stored);
+                }
                 Err(error) => {
-                    report(&error);
+                    self.troubles.report(Script::Store, &error);
                     if !concerns_its_key(&error) {
                         return None;
                     }
@@ -324,9 +357,12 @@ impl AtRest {
         }
         let answer = self.connections.run(place, database, Script::Both, &keys, &arguments).await;
         match answer.and_then(|answer| read_both(answer).ok_or_else(not_understood)) {
-            Ok(stored) => Some(stored),
+            Ok(stored) => {
+                self.troubles.is_answered(Script::Both);
+                Some(stored)
+            }
             Err(error) => {
-                report(&error);
+                self.troubles.report(Script::Both, &error);
                 concerns_its_key(&error).then_some([Stored::Failed; 2])
             }
         }
@@ -417,13 +453,4 @@ const SERVES_NOBODY: [&str; 7] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"
 /// Whether the upstream has answered, and refuses this key alone: what other keys need may go on.
 fn concerns_its_key(error: &RedisError) -> bool {
     error.code().is_some_and(|code| !SERVES_NOBODY.contains(&code))
-}
-
-/// Names the kind of an error: its text might hold a name of a key.
-fn report(error: &RedisError) {
-    metrics::counter!(crate::telemetry::names::REST_ERRORS).increment(1);
-    match error.code() {
-        Some(code) => tracing::warn!(code, "the upstream refuses to keep sessions at rest"),
-        None => tracing::warn!(kind = ?error.kind(), "the upstream does not answer; sessions at rest wait for it"),
-    }
 }

@@ -11,7 +11,7 @@
 //! | bound | when it is hit |
 //! |---|---|
 //! | commands in flight | no more commands are read |
-//! | bytes of replies not taken | no more commands are read; if none are taken for a time, the client is disconnected and counted |
+//! | bytes of replies not taken, its own and of all | no more commands are read; if none of its own many are taken for a time, the client is disconnected and counted |
 //! | what the upstream takes to answer a client that has gone | its connection there is dropped: at once from a command that blocks |
 //! | bytes and arguments of a command | the client is told the protocol error and disconnected |
 //!
@@ -19,6 +19,7 @@
 
 use super::lanes::Lanes;
 use super::merging::Known;
+use super::output::Share;
 use super::replies::{Replies, Unit};
 use super::sifting::Sifting;
 use super::socket::Socket;
@@ -28,9 +29,8 @@ use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, stopped};
 use crate::telemetry::names;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -61,6 +61,7 @@ pub(super) struct Client<S> {
     pub(super) face: Arc<Face<S>>,
     pub(super) connection: Connection,
     pub(super) replies: Replies,
+    share: Share,
     pub(super) lanes: Lanes,
     /// Operations under way: their session, unit and reply.
     pub(super) slow: JoinSet<(SessionId, Unit, Bytes)>,
@@ -83,6 +84,8 @@ pub(super) struct Client<S> {
     pub(super) tunnel: bool,
     /// Takes no more commands, and closes when the replies are sent.
     pub(super) closing: bool,
+    /// A script has run: others have their turn before the next command.
+    pub(super) turn_is_over: bool,
     /// A command that waits until no reply is due.
     held: Option<Parsed>,
     parser: RequestParser,
@@ -116,8 +119,10 @@ impl<S: Sessions> Client<S> {
         let frame_bytes_max = face.state.frame_bytes_max;
         let limits = RequestLimits { args_max: ARGS_MAX, bulk_bytes_max: frame_bytes_max, frame_bytes_max };
         let password_is_set = face.state.password.is_some();
+        let share = Share::of(face.unread.clone());
         Client {
             face,
+            share,
             connection: Connection::new(id, password_is_set),
             replies: Replies::default(),
             lanes: Lanes::default(),
@@ -133,6 +138,7 @@ impl<S: Sessions> Client<S> {
             known: Known::default(),
             tunnel: false,
             closing: false,
+            turn_is_over: false,
             held: None,
             parser: RequestParser::new(limits),
             input: BytesMut::new(),
@@ -164,11 +170,12 @@ impl<S: Sessions> Client<S> {
         let (mut timing, mut owing, mut quiet_turns) = (false, false, 0);
         loop {
             let more = self.process();
-            match self.write_ready(stream) {
+            match self.replies.out.write_to(stream) {
                 Ok(true) => timing = false,
                 Ok(false) => {}
                 Err(()) => return false,
             }
+            self.share.follow(self.replies.bytes());
             if more && !self.is_full() {
                 // Others of the same thread have their turn between two rounds.
                 tokio::task::yield_now().await;
@@ -256,7 +263,7 @@ impl<S: Sessions> Client<S> {
                 return false;
             }
             Woken::Upstream(event) => self.upstream_event(event),
-            Woken::Sifted(frame) => frame.iter().for_each(|frame| self.replies.out.extend_from_slice(frame)),
+            Woken::Sifted(frame) => frame.into_iter().for_each(|frame| self.replies.out.push(frame)),
             Woken::News => return self.hear_news(),
             Woken::Shutdown => self.closing = true,
             Woken::Overdue => {
@@ -297,7 +304,7 @@ impl<S: Sessions> Client<S> {
         }
         let write_at = self.replies.out.len().saturating_add(WRITE_BYTES);
         while !self.closing && self.held.is_none() && !self.is_full() {
-            if self.replies.out.len() >= write_at {
+            if self.replies.out.len() >= write_at || std::mem::take(&mut self.turn_is_over) {
                 return true;
             }
             self.parser.set_stranger(!self.connection.authenticated);
@@ -325,28 +332,8 @@ impl<S: Sessions> Client<S> {
                 }
             }
         }
-        false
-    }
-
-    /// Writes what is ready, as far as the socket takes it at once. True: something left; `Err`: the connection is gone.
-    fn write_ready(&mut self, stream: &Socket) -> Result<bool, ()> {
-        let mut wrote = false;
-        while !self.replies.out.is_empty() {
-            match stream.try_write(&self.replies.out) {
-                Ok(0) => return Err(()),
-                Ok(n) => {
-                    self.replies.out.advance(n.min(self.replies.out.len()));
-                    wrote = true;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return Err(()),
-            }
-        }
-        if self.replies.out.is_empty() && self.replies.out.capacity() > 2 * WRITE_BYTES {
-            // One large reply must not hold its room as long as the connection lives.
-            self.replies.out = BytesMut::new();
-        }
-        Ok(wrote)
+        // What stands in the way may be written at once, and then nothing else would wake this client.
+        !self.closing && self.held.is_none() && (self.is_over() || self.share.waits())
     }
 
     /// Whether nothing is under way but what the client sends: no reply, operation, relay or news.
@@ -368,6 +355,7 @@ impl<S: Sessions> Client<S> {
             || !self.sifting.is_empty()
             || in_flight >= self.face.state.pipeline_depth_max
             || self.is_over()
+            || self.share.waits()
             || outgoing > self.face.state.output_bytes_max
     }
 

@@ -90,6 +90,7 @@ impl<S: Sessions> Client<S> {
             }
             Parsed::Connection(command) if self.queue.is_none() => self.about_connection(&command),
             _ if !self.connection.authenticated => self.error(errors::NO_AUTH),
+            command if self.names_guard(&command) => self.refuse_guard(),
             command if self.face.passage.is_upstream() && self.session_of(&command).is_some() => return self.through(command),
             command => return self.by_owner(command),
         }
@@ -222,10 +223,10 @@ impl<S: Sessions> Client<S> {
         let busy = !self.lanes.is_empty() && self.lanes.is_busy(&SessionId(session.clone()));
         if !busy {
             let done = match self.replies.direct().filter(|_| lesson.is_none()) {
-                Some(out) => self.face.sessions.execute(session, &op, protocol, out),
+                Some(out) => out.write(|answer| self.face.sessions.execute(session, &op, protocol, answer)),
                 None => {
                     let mut out = BytesMut::new();
-                    let done = self.face.sessions.execute(session, &op, protocol, &mut out);
+                    let done = self.face.sessions.execute(session, &op, protocol, (&mut out).into());
                     if done {
                         lesson.iter().for_each(|lesson| self.learn(lesson, &out));
                         self.replies.push(out.freeze());
@@ -268,7 +269,7 @@ impl<S: Sessions> Client<S> {
             let session = SessionId(session);
             let busy = self.lanes.is_busy(&session);
             let mut out = BytesMut::new();
-            if !busy && self.face.sessions.execute(&session.0, &part, protocol, &mut out) {
+            if !busy && self.face.sessions.execute(&session.0, &part, protocol, (&mut out).into()) {
                 self.face.metrics.hot.increment(1);
                 self.replies.fill(unit, out.freeze());
             } else {
@@ -358,7 +359,7 @@ impl<S: Sessions> Client<S> {
         match event {
             Event::Reply(unit, reply) => self.settle(unit, reply),
             Event::Push(frame) if self.tunnel => self.through_tunnel(frame),
-            Event::Push(push) => self.replies.out.extend_from_slice(&push),
+            Event::Push(push) => self.replies.out.push(push),
             Event::TunnelEnded => self.tunnel = false,
             Event::Down(units) => {
                 self.link = None;

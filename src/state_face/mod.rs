@@ -19,8 +19,10 @@
 //! | `connection` | one client: its loop, its bounds |
 //! | `dispatch` | what becomes of one command |
 //! | `through` | commands on sessions while the mode of the cluster is `observe` |
+//! | `guards` | keys that are Wayfarer's own |
 //! | `slow`, `lanes` | operations that take time, one lane a session |
 //! | `merging`, `flights` | which value a write rests on, where it is to be merged |
+//! | `output` | what can be sent, and what all leave unread |
 //! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
 //! | `exec` | EXEC, and replies that are changed |
@@ -43,9 +45,11 @@ mod connection;
 mod dispatch;
 mod exec;
 mod flights;
+mod guards;
 mod keys;
 mod lanes;
 mod merging;
+mod output;
 mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
@@ -69,9 +73,10 @@ use crate::bus::Bus;
 use crate::passage::Passage;
 use crate::telemetry::names;
 use crate::upstream::Dialer;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use connection::Client;
 use metrics::{Counter, Gauge};
+use output::Total;
 use socket::{Listener, Socket};
 use std::io;
 use std::sync::Arc;
@@ -83,7 +88,7 @@ use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
 use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::ids::SessionId;
-use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_engine::wire::resp::{Answer, Protocol};
 use wayfarer_settings::{ListenAt, State, Upstream};
 
 /// A client whose unread replies exceed their bound, or who is to be let go, must read something within this time.
@@ -97,7 +102,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Sessions: Send + Sync + 'static {
     /// The hot path: executes on a session that is open here and appends the reply. `false`: nothing was appended and nothing
     /// changed, take the slow path.
-    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool;
+    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: Answer<'_>) -> bool;
 
     /// Everything else: birth, miss, fetch, forward, wait. Always ends with one reply, an error in the worst case, within a
     /// bounded time.
@@ -157,6 +162,8 @@ struct Face<S> {
     port: u16,
     started: Instant,
     clients: AtomicUsize,
+    /// Replies that clients have not taken.
+    unread: Arc<Total>,
     next_id: AtomicU64,
     metrics: Metrics,
     bus: Arc<Bus>,
@@ -224,8 +231,10 @@ impl<S: Sessions> StateFace<S> {
         let understanding = Understanding::new(&state);
         let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
         let bus = Arc::new(Bus::new(Classes::NONE, numbering));
+        let unread = Arc::new(Total::new(state.output_total_bytes_max));
         let face = Face {
             state,
+            unread,
             understanding,
             dialer,
             sessions,

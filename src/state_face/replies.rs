@@ -14,6 +14,7 @@
 //! The reply of a command that wants none (`CLIENT REPLY`) is dropped when it is there, wherever it came from.
 //! Invariant: `out` holds whole replies only, each behind all earlier ones.
 
+use super::output::Output;
 use bytes::{Bytes, BytesMut};
 use std::collections::{HashSet, VecDeque};
 use wayfarer_engine::command::table::Join;
@@ -75,7 +76,7 @@ struct Place {
 #[derive(Default)]
 pub(super) struct Replies {
     /// What can be sent.
-    pub(super) out: BytesMut,
+    pub(super) out: Output,
     slots: VecDeque<Place>,
     /// The command that is being begun gets no reply.
     silent: bool,
@@ -99,8 +100,8 @@ impl Replies {
         self.place(unit).into_iter().for_each(|place| place.silent = false);
     }
 
-    /// The buffer to write the next reply into at once, if none is due before it and it is wanted.
-    pub(super) fn direct(&mut self) -> Option<&mut BytesMut> {
+    /// Where the next reply can be written at once, if none is due before it and it is wanted.
+    pub(super) fn direct(&mut self) -> Option<&mut Output> {
         if self.slots.is_empty() && !self.silent { Some(&mut self.out) } else { None }
     }
 
@@ -108,7 +109,7 @@ impl Replies {
     pub(super) fn push(&mut self, reply: Bytes) {
         let silent = self.silent;
         match self.direct() {
-            Some(out) => out.extend_from_slice(&reply),
+            Some(out) => out.push(reply),
             None if silent => {}
             None => {
                 self.waiting_bytes = self.waiting_bytes.saturating_add(reply.len());
@@ -120,7 +121,7 @@ impl Replies {
     /// Writes the reply of the next command.
     pub(super) fn write(&mut self, protocol: Protocol, write: impl FnOnce(&mut Reply<'_>)) {
         match self.direct() {
-            Some(out) => write(&mut Reply::new(out, protocol)),
+            Some(out) => write(&mut Reply::new(out.tail(), protocol)),
             None => {
                 let mut out = BytesMut::new();
                 write(&mut Reply::new(&mut out, protocol));
@@ -178,9 +179,9 @@ impl Replies {
     }
 
     fn advance(&mut self) {
-        while let Some(Place { slot: Slot::Ready(reply), .. }) = self.slots.front() {
+        while let Some(Place { slot: Slot::Ready(reply), .. }) = self.slots.front_mut() {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(reply.len());
-            self.out.extend_from_slice(reply);
+            self.out.push(std::mem::take(reply));
             self.slots.pop_front();
             self.first = self.first.saturating_add(1);
         }
@@ -266,6 +267,7 @@ fn array(parts: &[Part]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+    use super::super::output::tests::sent;
     use super::*;
 
     fn bytes(text: &str) -> Bytes {
@@ -279,14 +281,14 @@ mod tests {
         let second = replies.due();
         replies.push(bytes("+3\r\n"));
         let fourth = replies.due();
-        assert_eq!((replies.out.as_ref(), replies.slots(), replies.bytes()), (&b"+1\r\n"[..], 3, 8));
+        assert_eq!((sent(&replies.out).as_slice(), replies.slots(), replies.bytes()), (&b"+1\r\n"[..], 3, 8));
         replies.fill(fourth, bytes("+4\r\n"));
-        assert_eq!(replies.out.as_ref(), b"+1\r\n");
+        assert_eq!(sent(&replies.out).as_slice(), b"+1\r\n");
         replies.fill(second, bytes("+2\r\n"));
-        assert_eq!((replies.out.as_ref(), replies.slots()), (&b"+1\r\n+2\r\n+3\r\n+4\r\n"[..], 0));
+        assert_eq!((sent(&replies.out).as_slice(), replies.slots()), (&b"+1\r\n+2\r\n+3\r\n+4\r\n"[..], 0));
         replies.fill(second, bytes("+again\r\n"));
         replies.push(bytes("+5\r\n"));
-        assert_eq!((replies.out.as_ref(), replies.bytes()), (&b"+1\r\n+2\r\n+3\r\n+4\r\n+5\r\n"[..], 20));
+        assert_eq!((sent(&replies.out).as_slice(), replies.bytes()), (&b"+1\r\n+2\r\n+3\r\n+4\r\n+5\r\n"[..], 20));
     }
 
     #[track_caller]
@@ -297,7 +299,7 @@ mod tests {
             assert!(replies.out.is_empty());
             replies.fill(*unit, bytes(reply));
         }
-        assert_eq!(replies.out, expected.as_bytes());
+        assert_eq!(sent(&replies.out), expected.as_bytes());
     }
 
     #[test]

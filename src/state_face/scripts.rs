@@ -100,6 +100,7 @@ impl<S: Sessions> Client<S> {
         // Without keys there is nothing that a time could matter to.
         absent_reply(&op, 0, self.connection.protocol, &mut out);
         self.replies.push(out.freeze());
+        self.turn_is_over = true;
     }
 
     fn pass_on(&mut self, command: &Foreign) {

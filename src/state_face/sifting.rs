@@ -115,7 +115,7 @@ impl<S: Sessions> Client<S> {
         }
         let about = about.and_then(|(number, key)| self.session_in(number, &key));
         if about.is_none() && self.sifting.is_empty() {
-            self.replies.out.extend_from_slice(&frame);
+            self.replies.out.push(frame);
         } else {
             self.sifting.put(frame, about);
         }

@@ -57,7 +57,7 @@ impl<S: Sessions> Client<S> {
     fn go_on(&mut self, session: SessionId) {
         while let Some(waiting) = self.lanes.next(&session) {
             let mut out = BytesMut::new();
-            if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, &mut out) {
+            if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, (&mut out).into()) {
                 return self.start(session, waiting);
             }
             self.face.metrics.hot.increment(1);

@@ -216,6 +216,14 @@ impl Socket {
         }
     }
 
+    /// The same, of several pieces.
+    pub(super) fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_write_vectored(pieces),
+            Socket::Unix(stream) => stream.try_write_vectored(pieces),
+        }
+    }
+
     pub(super) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Socket::Tcp(stream) => stream.ready(interest).await,
@@ -250,6 +258,17 @@ impl AsyncWrite for Writer<'_> {
             Writer::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
             Writer::Unix(half) => Pin::new(half).poll_write(cx, bytes),
         }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Writer::Tcp(half) => Pin::new(half).poll_write_vectored(cx, pieces),
+            Writer::Unix(half) => Pin::new(half).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -189,7 +189,7 @@ impl<S: Sessions> Client<S> {
 
     fn say_count(&mut self, name: &str, channel: Option<&Bytes>) {
         // No reply is due before it, and it comes to a client that wants none as well (`CLIENT REPLY`).
-        let reply = &mut Reply::new(&mut self.replies.out, self.connection.protocol);
+        let reply = &mut Reply::new(self.replies.out.tail(), self.connection.protocol);
         push(reply, 3);
         reply.bulk(name.as_bytes());
         match channel {
@@ -263,7 +263,7 @@ impl<S: Sessions> Client<S> {
     pub(super) fn take_news(&mut self) -> Result<(), Overflow> {
         let Some(subscriber) = &self.channels.subscriber else { return Ok(()) };
         for message in subscriber.take()? {
-            write_message(&message, self.connection.protocol, &mut self.replies.out);
+            write_message(&message, self.connection.protocol, self.replies.out.tail());
         }
         Ok(())
     }

@@ -19,7 +19,6 @@ mod unwritten;
 
 pub use happened::Happened;
 
-use bytes::BytesMut;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use memory::{Memory, Weight};
@@ -32,7 +31,7 @@ use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
 use wayfarer_engine::residence::{AdoptionRule, Came, Gate, Renamed, Resident, Table};
 use wayfarer_engine::session::{Class, Content, Missing, VariableId};
-use wayfarer_engine::wire::resp::Protocol;
+use wayfarer_engine::wire::resp::{Answer, Protocol};
 
 /// Parts of the table with a lock each: so many that operations on different sessions seldom meet.
 const SHARDS: usize = 128;
@@ -183,9 +182,10 @@ impl Store {
     }
 
     /// Executes a call if its session is open here.
-    pub fn execute(&self, call: Call<'_>, clock: &impl Clock, out: &mut BytesMut) -> Tried {
+    pub fn execute<'o>(&self, call: Call<'_>, clock: &impl Clock, out: impl Into<Answer<'o>>) -> Tried {
+        let mut out: Answer<'_> = out.into();
         let Call { session, op, protocol, from, may_end } = call;
-        let (before, life) = (out.len(), self.life());
+        let (before, life) = (out.mark(), self.life());
         if self.lease_until_us() == 0 {
             return Tried::NoLease;
         }
@@ -213,7 +213,8 @@ impl Store {
             let was = unwritten.map(|_| Unwritten::before(resident, op));
             let limits = self.limits(op);
             let (mut wrote_something, mut events) = (false, self.events());
-            let tried = match command::execute_noting(limits, &mut resident.session, op, unix_ms, protocol, out, &mut events) {
+            let (answer, noted) = (out.again(), &mut events);
+            let tried = match command::execute_noting(limits, &mut resident.session, op, unix_ms, protocol, answer, noted) {
                 Executed::Missing(missing) => return Tried::Missing(missing),
                 Executed::Done { wrote } if wrote && may_end && resident.session.is_empty() => {
                     resident.gate = Gate::Ending;
@@ -248,7 +249,7 @@ impl Store {
             (tried, boot_us)
         };
         if !self.may_answer(life, boot_us) {
-            out.truncate(before);
+            out.back_to(before);
             // The engine ends the session in any case: an ended one must not stay behind its closed gate.
             return if matches!(tried, Tried::Ended) { Tried::Ended } else { Tried::Unanswered };
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
+use bytes::BytesMut;
 use std::cell::{Cell, RefCell};
 use wayfarer_engine::command::Parsed;
 use wayfarer_engine::directory::Location;

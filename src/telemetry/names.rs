@@ -90,6 +90,8 @@ pub const CONTROL_REFUSED: &str = "wayfarer_control_connections_refused_total";
 pub const STATE_OPERATIONS: &str = "wayfarer_state_operations_total";
 /// Clients of the state face.
 pub const STATE_CONNECTIONS: &str = "wayfarer_state_connections";
+/// Bytes of replies that clients of the state face have not taken.
+pub const STATE_OUTPUT_BYTES: &str = "wayfarer_state_output_bytes";
 /// Clients that were refused because there were too many.
 pub const STATE_CONNECTIONS_REFUSED: &str = "wayfarer_state_connections_refused_total";
 /// Writes to keys whose values are merged, by `outcome`: `based` on what their request had read, `not_based`: they replace all.

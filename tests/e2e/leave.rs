@@ -197,3 +197,27 @@ fn a_cordoned_neighbour_is_waited_for_and_what_stays_is_named() {
     assert!(log.contains("no other member takes sessions now") && !log.contains("THE LAST MEMBER"), "{log}");
     assert!(names.iter().all(|name| log.contains(name.as_str())), "by keyed hash: {names:?}\n{log}");
 }
+
+/// What a drain without time names is what is lost, and nothing else: a session that is on its way when the time is over arrives.
+#[test]
+fn what_is_named_as_left_behind_is_what_has_not_left() {
+    const SESSIONS: usize = 2000;
+    let cluster = cluster().set(&["drain.budget_ms=1", "handover.at_once_max=64"]);
+    let mut a = cluster.start("a", &[]);
+    let mut at_a = a.client();
+    for n in 0..SESSIONS {
+        assert_eq!(hset(&mut at_a, &format!("s:left{n}"), "n", &filler("n", 3000)), Reply::Int(1));
+    }
+    let b = cluster.start("b", &[]);
+    a.wait_members(2);
+    a.ask_drain();
+    assert_eq!(a.wait_exit().code(), Some(1), "{}", a.log_text());
+    let arrived = b.owned();
+    let log = a.log_text();
+    let lists = log.lines().filter(|line| line.contains("left behind"));
+    let named: Vec<&str> =
+        lists.filter_map(|line| line.split("sessions=").nth(1)).flat_map(|l| l.trim_matches('"').split(' ')).collect();
+    assert!(!named.is_empty(), "{log}");
+    assert_eq!(named.iter().filter(|name| arrived.contains(**name)).count(), 0, "named, though they have left");
+    assert_eq!(named.len() + arrived.len(), SESSIONS, "{} named, {} arrived\n{log}", named.len(), arrived.len());
+}

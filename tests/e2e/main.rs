@@ -29,6 +29,8 @@ mod rename;
 mod scale;
 mod starting;
 mod storm;
+mod turns;
+mod unread;
 
 use harness::resp::{Client, Reply};
 use harness::scene::{KEYS, cluster, filler, hset};

@@ -47,3 +47,62 @@ fn a_command_may_name_many_keys_that_do_not_exist_but_not_too_many() {
     assert!(refused.error().contains("more than 1024 keys"), "{refused:?}");
     assert_eq!(client.say("GET c:1:first"), Reply::text("1"));
 }
+
+#[test]
+fn clients_and_the_log_are_told_what_the_upstream_answered() {
+    let Some(redis) = Redis::start() else { return };
+    let node = cluster(&redis).set(&["rest.low_ms=300000"]).start("a", &[]);
+    let (mut client, mut at_rest) = (node.client(), redis.client());
+    assert_eq!(settled(&mut client, &["HSET", "s:known", "low", "1"]), Reply::Int(1));
+    for (order, back, words, logged) in [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "answers OOM", "raise its maxmemory"),
+        ("ACL SETUSER default -evalsha", "ACL SETUSER default +@all", "needs EVAL and EVALSHA", "EVAL, EVALSHA, and their keys"),
+    ] {
+        assert_eq!(at_rest.say(order), Reply::ok());
+        for n in 0..40 {
+            let said = client.say(&format!("HSET s:new{n} low 1"));
+            assert!(said.is_try_again() && said.error().contains(words), "{order}: {said:?}");
+        }
+        assert_eq!(client.say("HGET s:known low"), Reply::text("1"), "what is here is served");
+        let lines = node.log_text().lines().filter(|line| line.contains(logged)).count();
+        assert!((1..=10).contains(&lines), "{lines} lines for 40 refusals: {}", node.log_text());
+        assert_eq!(at_rest.say(back), Reply::ok());
+        assert_eq!(settled(&mut client, &["HSET", "s:new0", "low", "1"]), Reply::Int(1), "{back}");
+        assert_eq!(settled(&mut client, &["DEL", "s:new0"]), Reply::Int(1));
+    }
+}
+
+#[test]
+fn an_upstream_without_scripts_is_named_at_the_start() {
+    let Some(redis) = Redis::start_with(&["--rename-command", "EVALSHA", "evalsha-of-a-test"]) else { return };
+    let node = cluster(&redis).start("a", &[]);
+    crate::until("the log", || node.log_text().contains("no session can be used until").then_some(()));
+    let said = node.client().say("HSET s:1 low 1");
+    assert!(said.is_try_again() && said.error().contains("does not know EVAL or EVALSHA"), "{said:?}");
+    assert_eq!(node.client().say("SET other 1"), Reply::ok(), "other keys need none");
+}
+
+#[test]
+fn clients_do_not_get_at_the_guards_of_sessions() {
+    let Some(redis) = Redis::start() else { return };
+    let node = cluster(&redis).start("a", &[]);
+    let (mut client, mut at_rest) = (node.client(), redis.client());
+    assert_eq!(settled(&mut client, &["HSET", "s:1", "critical", "1"]), Reply::Int(1));
+    assert_eq!(at_rest.say("EXISTS wf:{s:1}"), Reply::Int(1));
+    for command in [
+        "DEL wf:{s:1}",
+        "MGET other wf:{s:1}",
+        "LPUSH wf:{s:1} x",
+        "RENAME other wf:{s:1}",
+        "OBJECT FREQ wf:{s:1}",
+        "EVAL return(1) 1 wf:{s:1}",
+        "XADD wf:{s:1} * a b",
+    ] {
+        assert!(client.say(command).error().contains("guards a session"), "{command}");
+    }
+    assert_eq!(client.say("MULTI"), Reply::ok());
+    assert!(client.say("DEL wf:{s:1}").error().contains("guards a session"));
+    assert!(client.say("EXEC").error().starts_with("EXECABORT"));
+    assert_eq!(client.say("HSET s:1 critical 2"), Reply::Int(0), "it can still be written");
+    assert_eq!(at_rest.say("HGET s:1 critical"), Reply::text("2"));
+}

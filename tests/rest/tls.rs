@@ -140,6 +140,15 @@ fn a_server_that_cannot_prove_itself_gets_nothing() {
 }
 
 #[test]
+fn who_forgets_tls_is_told() {
+    let certificates = Certificates::make();
+    let Some((redis, port)) = certificates.server() else { return };
+    let node = cluster(&redis).set(&[&format!("state.upstream=redis://127.0.0.1:{port}/0")]).start("a", &[]);
+    until("the hint", || node.log_text().contains("must begin with rediss://").then_some(()));
+    assert!(node.client().say("HSET s:one f v").is_try_again());
+}
+
+#[test]
 fn check_names_what_is_wrong_with_certificates() {
     let certificates = Certificates::make();
     let config = certificates.path("wayfarer.toml");
@@ -169,6 +178,9 @@ fn check_names_what_is_wrong_with_certificates() {
     ] {
         let (code, said) = check(&lines);
         assert!(code == Some(2) && said.contains(expected), "{lines}: {said}");
+        let run = wayfarer(&["run", "-c", path(&config)]);
+        let said = String::from_utf8(run.stderr).unwrap();
+        assert!(run.status.code() == Some(2) && said.contains(expected), "run says the same: {lines}: {said}");
     }
 }
 

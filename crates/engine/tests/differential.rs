@@ -57,7 +57,7 @@ fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) 
                 target.key = in_database(connection.db, &target.key);
             }
             let before = session.clone();
-            match execute_noting(Limits::default(), session, &op, unix_ms(), protocol, &mut out, &mut events) {
+            match execute_noting(Limits::default(), session, &op, unix_ms(), protocol, (&mut out).into(), &mut events) {
                 Executed::Missing(_) => panic!("nothing is elsewhere"),
                 Executed::Done { wrote: false } => assert!(same_values(&before, session), "a change was not said: {op:?}"),
                 Executed::Done { wrote: true } => assert!(before.last_version() < session.last_version(), "{op:?}"),

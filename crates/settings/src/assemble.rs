@@ -115,6 +115,7 @@ fn state(read: &mut Reader<'_>) -> State {
         frame_bytes_max: read.count("state.frame_bytes_max"),
         value_bytes_max: read.count("state.value_bytes_max"),
         output_bytes_max: read.count("state.output_bytes_max"),
+        output_total_bytes_max: read.count("state.output_total_bytes_max"),
         parked_operations_max: read.count("state.parked_operations_max"),
         park_ms_max: read.number("state.park_ms_max"),
         fetch_ms_max: read.number("state.fetch_ms_max"),

@@ -28,6 +28,7 @@ fn origin(fields: &Fields, key: &str) -> Origin {
 pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'static str>) -> Vec<Mistake> {
     let mut checks = Checks { fields, wrong, found: Vec::new() };
     leases(settings, &mut checks);
+    scripts(settings, &mut checks);
     bounds(settings, &mut checks);
     addresses(settings, &mut checks);
     sockets(settings, &mut checks);
@@ -76,6 +77,20 @@ fn leases(settings: &Settings, checks: &mut Checks<'_>) {
         let message =
             format!("{lost_after_ms} ms is less than lease and margin together: sessions of a living node would be lost");
         checks.report(&keys, message, format!("write {lapse_ms} at least"));
+    }
+}
+
+/// While a script runs its session's part of the store is held, and what renews the lease may have to wait for it.
+fn scripts(settings: &Settings, checks: &mut Checks<'_>) {
+    let (script_ms, lease_ms) = (settings.state.script_ms_max, settings.cluster.lease_ms);
+    let usable_ms = lease_ms.saturating_sub(settings.cluster.lease_margin_ms);
+    if script_ms >= usable_ms && settings.state.enabled {
+        let message = format!(
+            "a script of {script_ms} ms may cost this node its lease of {lease_ms} ms: nobody could use its sessions until it is renewed"
+        );
+        let most = usable_ms.saturating_sub(1).max(1);
+        let remedy = format!("make state.script_ms_max {most} at most, better much less, or cluster.lease_ms longer");
+        checks.report(&["state.script_ms_max", "cluster.lease_ms", "cluster.lease_margin_ms"], message, remedy);
     }
 }
 

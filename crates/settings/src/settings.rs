@@ -113,6 +113,7 @@ pub struct State {
     pub frame_bytes_max: usize,
     pub value_bytes_max: usize,
     pub output_bytes_max: usize,
+    pub output_total_bytes_max: usize,
     pub parked_operations_max: usize,
     pub park_ms_max: u64,
     pub fetch_ms_max: u64,

@@ -294,6 +294,12 @@ pub static TABLE: &[Setting] = &[
         "Replies waiting for one connection that does not read; then it is closed.",
     ),
     row(
+        "state.output_total_bytes_max",
+        bytes(1024, 1024 * GIB),
+        Some("268435456"),
+        "Replies waiting for all connections of a listener; beyond it no more commands are read from those that have some.",
+    ),
+    row(
         "state.parked_operations_max",
         count(1, 10_000_000),
         Some("65536"),

@@ -188,6 +188,22 @@ variable = [{ name = "*", class = "carried" }, { name = "x" }]
 }
 
 #[test]
+fn a_script_must_not_outlast_the_lease() {
+    let script = |ms: u64, more: &str| format!("[state]\nscript_ms_max = {ms}\n{more}");
+    let found = mistakes(&script(60_000, ""));
+    assert!(
+        found.contains("w.toml:2: state.script_ms_max: a script of 60000 ms may cost this node its lease of 2000 ms"),
+        "{found}"
+    );
+    assert!(found.contains("make state.script_ms_max 1749 at most"), "{found}");
+    for right in [script(1749, ""), script(60_000, "[cluster]\nlease_ms = 90000"), script(60_000, "enabled = false")] {
+        assert!(Settings::load(&sources(&right)).is_ok(), "{right}");
+    }
+    let short = mistakes("[cluster]\nlease_ms = 200\nlease_margin_ms = 50");
+    assert!(short.contains("w.toml:2: cluster.lease_ms: a script of 200 ms"), "{short}");
+}
+
+#[test]
 fn merging_needs_members_and_to_know_whose_read_it_was() {
     let keys = |more: &str| format!("[state]\nkeys = [{{ preset = \"connect-redis\", merge = \"members\" }}]\n{more}");
     let session = "[http]\nsession = { cookie = \"connect.sid\", codec = \"express\" }";

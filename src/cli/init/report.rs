@@ -70,7 +70,10 @@ pub(super) fn configuration(found: &[Found], upstream: &Upstream) -> String {
             "# The password is not written here: put the whole URL into a file and name that with `upstream_file` instead.\n",
         );
     }
-    out.push_str(&format!("upstream = \"{}\" # for all other keys\nkeys = [\n", upstream.without_login()));
+    out.push_str(&format!(
+        "upstream = \"{}\" # where sessions are at rest, and all other keys are\nkeys = [\n",
+        upstream.without_login()
+    ));
     for found in found {
         for line in described(found) {
             out.push_str(&format!("    # {line}\n"));

@@ -8,6 +8,7 @@ mod upstream;
 
 use super::*;
 use crate::redis_server::RedisServer;
+use bytes::BytesMut;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
@@ -38,10 +39,10 @@ impl Plain {
 }
 
 impl Sessions for Plain {
-    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: &mut BytesMut) -> bool {
+    fn execute(&self, session: &[u8], op: &Op, protocol: Protocol, out: Answer<'_>) -> bool {
         let fast = !session.starts_with(b"slow");
         if fast {
-            self.run(session, op, protocol, out);
+            self.run(session, op, protocol, out.bytes);
         }
         fast
     }
@@ -87,6 +88,7 @@ fn state() -> State {
         frame_bytes_max: 1 << 20,
         value_bytes_max: 1 << 18,
         output_bytes_max: 1 << 20,
+        output_total_bytes_max: 1 << 28,
         parked_operations_max: 1,
         park_ms_max: 1,
         fetch_ms_max: 1,

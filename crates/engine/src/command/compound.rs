@@ -283,7 +283,7 @@ fn transaction(
     Reply::new(out, protocol).array(ops.len());
     let mut wrote = false;
     for (at, op) in ops.iter().enumerate() {
-        match execute_noting(limits, on, op, unix_ms, protocol, out, events) {
+        match execute_noting(limits, on, op, unix_ms, protocol, (&mut *out).into(), events) {
             Executed::Done { wrote: changed } => wrote |= changed,
             Executed::Missing(missing) => {
                 out.truncate(before);

@@ -23,8 +23,8 @@ use super::lists::{self, ListAction};
 use super::pieces::PieceAction;
 use super::{Executed, Limits, Op, STRING_BYTES_MAX, Target, errors};
 use crate::session::{Content, Key, Kind, Missing, Session, Variable, VariableId};
-use crate::wire::resp::{Protocol, Reply};
-use bytes::{Bytes, BytesMut};
+use crate::wire::resp::{Answer, Protocol, Reply};
+use bytes::Bytes;
 
 /// One execution.
 pub(super) struct Run<'a> {
@@ -41,11 +41,11 @@ pub(super) fn execute(
     (limits, now, protocol): (Limits, u64, Protocol),
     session: &mut Session,
     op: &Op,
-    out: &mut BytesMut,
+    out: Answer<'_>,
     events: &mut Events,
 ) -> Executed {
     if limits.full && op.grows() {
-        Reply::new(out, protocol).error(errors::OUT_OF_MEMORY);
+        Reply::to(out, protocol).error(errors::OUT_OF_MEMORY);
         return Executed::Done { wrote: false };
     }
     if session.missing_count() > 0
@@ -53,7 +53,7 @@ pub(super) fn execute(
     {
         return Executed::Missing(missing);
     }
-    let mut run = Run { session, op, now, limits, reply: Reply::new(out, protocol), wrote: false, events };
+    let mut run = Run { session, op, now, limits, reply: Reply::to(out, protocol), wrote: false, events };
     if op.is_write() {
         if !op.args.iter().all(|arg| run.fits(arg.len())) {
             return Executed::Done { wrote: false };

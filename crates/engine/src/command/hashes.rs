@@ -8,15 +8,15 @@
 use super::errors;
 use super::events::Classes;
 use super::execute::Run;
-use super::strings::NOT_HERE;
-use crate::session::{Kind, Session};
+use super::strings::{NOT_HERE, show};
+use crate::session::{Kind, Session, Shown};
 use crate::wire::resp::{Reply, parse_integer};
 use bytes::Bytes;
 
 /// A value, or the error that should not happen.
-fn reply_value(reply: &mut Reply<'_>, value: Option<&[u8]>) {
+fn reply_value(reply: &mut Reply<'_>, value: Option<Shown<'_>>) {
     match value {
-        Some(value) => reply.bulk(value),
+        Some(value) => show(reply, value),
         None => reply.error(NOT_HERE),
     }
 }

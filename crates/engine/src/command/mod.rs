@@ -55,7 +55,7 @@ pub mod table;
 pub use numbers::format_double;
 
 use crate::session::{Layout, Missing, Session};
-use crate::wire::resp::Protocol;
+use crate::wire::resp::{Answer, Protocol};
 use action::Action;
 use bytes::{Bytes, BytesMut};
 use connection::ConnectionCommand;
@@ -343,22 +343,22 @@ pub fn execute_within(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Executed {
-    execute_noting(limits, session, op, unix_ms, protocol, out, &mut Events::default())
+    execute_noting(limits, session, op, unix_ms, protocol, out.into(), &mut Events::default())
 }
 
-/// The same; what happens to keys is noted in `events`.
+/// The same; what happens to keys is noted in `events`. Where the answer takes large values apart they are not copied.
 pub fn execute_noting(
     limits: Limits,
     session: &mut Session,
     op: &Op,
     unix_ms: u64,
     protocol: Protocol,
-    out: &mut BytesMut,
+    out: Answer<'_>,
     events: &mut Events,
 ) -> Executed {
     match op.body.as_deref() {
         None => execute::execute((limits, unix_ms, protocol), session, op, out, events),
-        Some(body) => compound::run(session, op, body, (limits, unix_ms, protocol), out, events),
+        Some(body) => compound::run(session, op, body, (limits, unix_ms, protocol), out.bytes, events),
     }
 }
 

@@ -80,7 +80,7 @@ impl Calls<'_> {
             };
             *target = Target::clone(known);
         }
-        match execute_noting(self.limits, self.session, &op, self.unix_ms, protocol, out, self.events) {
+        match execute_noting(self.limits, self.session, &op, self.unix_ms, protocol, out.into(), self.events) {
             Executed::Done { wrote } => {
                 self.wrote |= wrote;
                 Ok(())

@@ -10,12 +10,20 @@ use super::errors;
 use super::events::Classes;
 use super::execute::Run;
 use crate::session::layout::merge::merge;
-use crate::session::{Key, Kind};
-use crate::wire::resp::parse_integer;
+use crate::session::{Key, Kind, Shown};
+use crate::wire::resp::{Reply, parse_integer};
 use bytes::{Bytes, BytesMut};
 
 /// Cannot happen, because `execute` looks first; if it did, an error is better than an old or empty value.
 pub(super) const NOT_HERE: &str = "TRYAGAIN wayfarer: a part of the value is on another node";
+
+/// Answers a value; one that is large and by itself is not copied.
+pub(super) fn show(reply: &mut Reply<'_>, value: Shown<'_>) {
+    match value {
+        Shown::Part(value) => reply.bulk(value),
+        Shown::Whole(value) => reply.shared(value),
+    }
+}
 
 impl Run<'_> {
     /// The string under `key`, or the error text if there is something else.
@@ -44,7 +52,7 @@ impl Run<'_> {
         match self.session.key(key, self.now).map(|k| k.kind) {
             None => reply.null(),
             Some(Kind::String) => {
-                if self.session.show_string(key, self.now, |value| reply.bulk(value)).is_none() {
+                if self.session.show_string(key, self.now, |value| show(reply, value)).is_none() {
                     reply.error(NOT_HERE);
                 }
             }

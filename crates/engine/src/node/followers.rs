@@ -39,12 +39,13 @@ impl Node {
         if self.outgoing.is_moving(&session) {
             return;
         }
+        let may_offer = self.may_offer();
         let waiting = &mut self.followers.waiting;
         if let Some(follower) = waiting.iter_mut().find(|follower| follower.session == session) {
             follower.to = to;
             return;
         }
-        if self.outgoing.count() + waiting.len() >= self.settings.at_once_max || !self.modes.owns() {
+        if self.outgoing.count() + waiting.len() >= self.settings.at_once_max || !may_offer {
             return turn.note(Note::AdoptionSkipped);
         }
         waiting.push(Follower { session, to, called_us: turn.now.boot_us });
@@ -63,7 +64,7 @@ impl Node {
             let is_busy = since_us(used_us) < BUSY_US && since_us(called_us) < GAP_WAIT_US_MAX;
             if is_busy || since_us(called_us) < BUSY_US {
                 self.followers.waiting.push(follower);
-            } else if self.modes.owns() {
+            } else if self.may_offer() {
                 self.propose(follower.session, to, Proposer::Origin, NO_BATCH, turn);
             }
         }

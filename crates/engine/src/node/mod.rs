@@ -225,6 +225,7 @@ impl Node {
             Input::Give { to, count, batch } => self.give(to, count, batch, &mut turn),
             Input::Cordon(on) => self.cordon(on, &mut turn),
             Input::Drain => self.drain(&mut turn),
+            Input::DrainOver => self.close_moves(&mut turn),
             Input::Held { generation } => self.held(generation, &mut turn),
             Input::Leave => {
                 self.left = true;

@@ -1,7 +1,8 @@
 //! What starts the handovers of many sessions: gifts (rebalancing) and the drain; and when a drain is complete.
 //!
 //! It performs no step of a handover: it queues sessions with a target each, and starts as many at once as may be. A handover
-//! that fails is counted; in a drain the session is queued again for as long as the node lives.
+//! that fails is counted; in a drain the session is queued again until the drain's time is over. From then on nothing more is
+//! offered, so that what could not leave can be named: once nothing is under way, what is here stays here.
 //!
 //! Invariant: *planned moves lose nothing*: a drain is complete when no session, no handover and no residual is left.
 
@@ -60,6 +61,8 @@ pub(super) struct Moves {
     gifts: BTreeMap<u64, Gift>,
     next_target: usize,
     drained: bool,
+    /// The time of the drain is over: nothing more is offered to anybody.
+    closed: bool,
     /// Until when a drain starts no new round.
     rest_until_us: u64,
 }
@@ -107,7 +110,7 @@ impl Node {
 
     /// One session should move now. Not queued when as many leave already as may.
     pub(super) fn order<T: Table>(&mut self, session: SessionId, to: Incarnation, proposer: Proposer, turn: &mut Turn<'_, T>) {
-        if self.outgoing.count() >= self.settings.at_once_max || !self.modes.owns() {
+        if self.outgoing.count() >= self.settings.at_once_max || !self.may_offer() {
             return turn.note(Note::AdoptionSkipped);
         }
         self.propose(session, to, proposer, NO_BATCH, turn);
@@ -145,13 +148,24 @@ impl Node {
         }
     }
 
+    /// The time of the drain is over: handovers under way go on to their end, and no other begins.
+    pub(super) fn close_moves<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
+        self.outgoing.moves.closed = true;
+        self.start_queued(turn);
+    }
+
+    /// Whether sessions may be offered to others.
+    pub(super) fn may_offer(&self) -> bool {
+        self.modes.owns() && !self.outgoing.moves.closed
+    }
+
     /// Queues every session, spread over the members that take sessions.
     fn queue_all<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         let others = self.others();
         if turn.table.count() == 0 {
             return;
         }
-        if others.is_empty() || !self.modes.owns() {
+        if others.is_empty() || !self.may_offer() {
             return self.check_in_all(turn);
         }
         for session in turn.table.ids() {
@@ -189,12 +203,12 @@ impl Node {
         // is quick, many as fast as may be.
         let many = self.outgoing.moves.queue.len() / QUEUED_FOR_ONE_MORE;
         let at_once = many.clamp(GENTLY.min(self.settings.at_once_max), self.settings.at_once_max);
-        while self.outgoing.count() < at_once || !self.modes.owns() {
+        while self.outgoing.count() < at_once || !self.may_offer() {
             let since_us = turn.now.boot_us.saturating_sub(BUSY_US);
             let table = &turn.table;
             let is_busy = |id: &SessionId| table.with(id, |slot| slot.as_ref().is_some_and(|r| r.used_us > since_us));
             let Some(next) = self.outgoing.moves.next(is_busy) else { return };
-            if !self.modes.owns() {
+            if !self.may_offer() {
                 self.count_gift(next.batch, Given::Failed, turn);
                 continue;
             }

@@ -224,6 +224,8 @@ pub enum Input {
     Cordon(bool),
     /// Everything leaves.
     Drain,
+    /// The time of the drain is over: no session is offered to anybody any more; handovers under way go on to their end.
+    DrainOver,
     /// Operations of this node's clients wait, as [`Route::Wait`] said, and none is under way to the upstream.
     Held {
         /// The generation that was to be confirmed.

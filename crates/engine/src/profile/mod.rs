@@ -52,6 +52,8 @@ pub struct Seen {
 /// What owners would do, about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Outlook {
+    /// How long the member that has looked longest has looked, in microseconds.
+    pub window_us: u64,
     /// Sessions that were used in the window.
     pub sessions: u64,
     /// Sessions in the samples.
@@ -146,6 +148,7 @@ pub fn outlook(members: &[Seen]) -> Outlook {
     let operations: u128 = members.iter().map(per_minute).sum();
     let whole = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
     Outlook {
+        window_us: members.iter().map(|seen| seen.window_us).max().unwrap_or(0),
         sessions: whole(sessions),
         sampled,
         operations_per_minute: whole(operations),

@@ -37,6 +37,29 @@ struct Loose {
     index: Option<Box<HashMap<Bytes, usize>>>,
 }
 
+/// A value that is here, as a reader sees it.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// Among others.
+    Part(&'a [u8]),
+    /// By itself: it can be shared without being copied.
+    Whole(&'a Bytes),
+}
+
+impl<'a> Shown<'a> {
+    fn of(variable: &'a Variable) -> Option<Shown<'a>> {
+        if let Content::Here(value) = &variable.content { Some(Shown::Whole(value)) } else { None }
+    }
+
+    /// Its bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Shown::Part(bytes) => bytes,
+            Shown::Whole(bytes) => bytes,
+        }
+    }
+}
+
 /// What [`Fields::put`] has replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Put {
@@ -203,25 +226,25 @@ impl Fields {
     }
 
     /// Counts a read of one variable and shows its value if it is here; `None`: there is no such variable.
-    pub(crate) fn read<R>(&mut self, name: &[u8], show: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+    pub(crate) fn read<R>(&mut self, name: &[u8], show: impl FnOnce(Option<Shown<'_>>) -> R) -> Option<R> {
         match self.packed_mut() {
-            Some(packed) => packed.read(name, |value| show(Some(value))),
+            Some(packed) => packed.read(name, |value| show(Some(Shown::Part(value)))),
             None => {
                 let variable = self.get_mut(name)?;
                 variable.access.reads = variable.access.reads.saturating_add(1);
-                Some(show(if let Content::Here(value) = &variable.content { Some(value) } else { None }))
+                Some(show(Shown::of(variable)))
             }
         }
     }
 
     /// The same for all of them in order.
-    pub(crate) fn read_each(&mut self, mut show: impl FnMut(&[u8], Option<&[u8]>)) {
+    pub(crate) fn read_each(&mut self, mut show: impl FnMut(&[u8], Option<Shown<'_>>)) {
         match self.packed_mut() {
-            Some(packed) => packed.read_each(|name, value| show(name, Some(value))),
+            Some(packed) => packed.read_each(|name, value| show(name, Some(Shown::Part(value)))),
             None => {
                 for (name, variable) in self.iter_mut() {
                     variable.access.reads = variable.access.reads.saturating_add(1);
-                    show(name, if let Content::Here(value) = &variable.content { Some(value) } else { None });
+                    show(name, Shown::of(variable));
                 }
             }
         }

@@ -35,6 +35,7 @@ pub use variable::{Access, Class, Content, Kind, Layout, Remote, Variable, Varia
 use crate::ids::Version;
 use bytes::{Bytes, BytesMut};
 use fields::Fields;
+pub use fields::Shown;
 use keys::Keys;
 
 /// What a session takes beside its keys, about.
@@ -245,17 +246,17 @@ impl Session {
         }
         let (mut joined, mut whole) = (BytesMut::new(), true);
         key.fields.read_each(|_, value| match value {
-            Some(value) => joined.extend_from_slice(value),
+            Some(value) => joined.extend_from_slice(value.bytes()),
             None => whole = false,
         });
         whole.then(|| joined.freeze())
     }
 
     /// Shows the whole value of a string key under the same conditions; counts the read.
-    pub fn show_string<R>(&mut self, name: &[u8], unix_ms: u64, show: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    pub fn show_string<R>(&mut self, name: &[u8], unix_ms: u64, show: impl FnOnce(Shown<'_>) -> R) -> Option<R> {
         let key = self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::String)?;
         if key.fields.len() != 1 {
-            return self.read_string(name, unix_ms).map(|value| show(&value));
+            return self.read_string(name, unix_ms).map(|value| show(Shown::Whole(&value)));
         }
         let (mut show, mut shown) = (Some(show), None);
         key.fields.read_each(|_, value| shown = value.and_then(|value| show.take().map(|show| show(value))));
@@ -264,16 +265,22 @@ impl Session {
 
     /// The value of a hash field, under the same conditions; counts the read.
     pub fn read_field(&mut self, name: &[u8], field: &[u8], unix_ms: u64) -> Option<Bytes> {
-        self.show_field(name, field, unix_ms, |value| value.map(Bytes::copy_from_slice)).flatten()
+        self.show_field(name, field, unix_ms, |value| value.map(|value| Bytes::copy_from_slice(value.bytes()))).flatten()
     }
 
     /// Shows the value of a hash field if it is here, and counts the read; `None`: there is no such field.
-    pub fn show_field<R>(&mut self, name: &[u8], field: &[u8], unix_ms: u64, show: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+    pub fn show_field<R>(
+        &mut self,
+        name: &[u8],
+        field: &[u8],
+        unix_ms: u64,
+        show: impl FnOnce(Option<Shown<'_>>) -> R,
+    ) -> Option<R> {
         self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash)?.fields.read(field, show)
     }
 
     /// Shows every field of a hash in order, with its value if that is here; counts the reads.
-    pub fn read_hash(&mut self, name: &[u8], unix_ms: u64, each: impl FnMut(&[u8], Option<&[u8]>)) {
+    pub fn read_hash(&mut self, name: &[u8], unix_ms: u64, each: impl FnMut(&[u8], Option<Shown<'_>>)) {
         if let Some(key) = self.content_mut(name, unix_ms).filter(|k| k.kind == Kind::Hash) {
             key.fields.read_each(each);
         }

@@ -7,7 +7,7 @@ use wayfarer_engine::directory::MemberState;
 use wayfarer_engine::ids::{SessionId, Ticket};
 use wayfarer_engine::node::message::{Message, Rejection};
 use wayfarer_engine::node::{Input, NodeSettings, Note, Purpose, Reason, Verdict};
-use wayfarer_engine::residence::Gate;
+use wayfarer_engine::residence::{Gate, Table};
 
 const USABLE_US: u64 = LEASE.length_us - LEASE.margin_us;
 
@@ -196,6 +196,37 @@ fn a_session_that_could_not_leave_a_draining_node_is_tried_again() {
     w.deliver(a, b, "Abort");
     assert_eq!(w.answerers(), [a]);
     assert!(w.has_letter(a, b, "Propose") && !w.life(a).drained);
+}
+
+#[test]
+fn when_the_time_of_a_drain_is_over_what_is_on_its_way_arrives_and_nothing_else_begins() {
+    let (mut w, [a, b]) = World::start_with(NodeSettings { at_once_max: 1, ..settings() });
+    w.bear(a, &[("carried", long('c'))]);
+    w.session = SessionId::copy_of(b"2");
+    w.bear(a, &[("carried", long('d'))]);
+    w.feed(a, Input::Drain);
+    w.pass(5_000);
+    let offered = w.take(a, b, "Propose");
+    let Message::Propose { session, .. } = &offered.message else { panic!("a proposal") };
+    w.session = session.clone();
+    w.feed(a, Input::DrainOver);
+    assert_eq!(w.life(a).node.status().handovers_out, 1, "it is not broken off");
+    w.hand(offered);
+    w.deliver(b, a, "Accept");
+    w.deliver(a, b, "PreCopy");
+    w.deliver(b, a, "PreCopied");
+    w.deliver(a, b, "Stage");
+    let commit = w.asked(b, Ask::Commit);
+    w.answer(commit);
+    w.deliver(b, a, "Committed");
+    (0..40).for_each(|_| w.pass(5_000));
+    let status = w.life(a).node.status();
+    assert_eq!((status.handovers_out, status.handovers_queued), (0, 0));
+    assert_eq!((Table::count(&w.life(a).table), w.answerers()), (1, vec![b]), "the other one stays, and can be named");
+    assert!(!w.has_letter(a, b, "Propose"));
+    w.session = SessionId::copy_of(if w.session.0.as_ref() == b"1" { b"2" } else { b"1" });
+    w.propose(a, b);
+    assert!(!w.has_letter(a, b, "Propose"), "nor does it follow its clients any more");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub mod reply;
 pub mod request;
 
 pub use frame::{Frame, FrameError, FrameScanner, elements, frame_len};
-pub use reply::Reply;
+pub use reply::{Answer, Reply};
 pub use request::{ProtocolError, RequestLimits, RequestParser};
 
 /// The version of the protocol that a client has chosen.

@@ -17,16 +17,57 @@
 use super::Protocol;
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// A value of so many bytes is not copied into a reply whose receiver takes it apart.
+pub const APART_BYTES_MIN: usize = 32 * 1024;
+
+/// Where a reply goes.
+pub struct Answer<'a> {
+    /// What is written.
+    pub bytes: &'a mut BytesMut,
+    /// Large values that are not copied, each with its place in `bytes`, in order; `None`: all are copied.
+    pub apart: Option<&'a mut Vec<(usize, Bytes)>>,
+}
+
+impl<'a> From<&'a mut BytesMut> for Answer<'a> {
+    fn from(bytes: &'a mut BytesMut) -> Answer<'a> {
+        Answer { bytes, apart: None }
+    }
+}
+
+impl Answer<'_> {
+    /// How much stands there, for [`Answer::back_to`].
+    pub fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.apart.as_ref().map_or(0, |apart| apart.len()))
+    }
+
+    /// Takes back all that was written since.
+    pub fn back_to(&mut self, (bytes, apart): (usize, usize)) {
+        self.bytes.truncate(bytes);
+        self.apart.iter_mut().for_each(|values| values.truncate(apart));
+    }
+
+    /// For a while.
+    pub fn again(&mut self) -> Answer<'_> {
+        Answer { bytes: self.bytes, apart: self.apart.as_deref_mut() }
+    }
+}
+
 /// Appends replies to a buffer. An aggregate's elements are written after its head by the same caller.
 pub struct Reply<'a> {
     out: &'a mut BytesMut,
+    apart: Option<&'a mut Vec<(usize, Bytes)>>,
     protocol: Protocol,
 }
 
 impl<'a> Reply<'a> {
     /// A writer that appends to `out`.
     pub fn new(out: &'a mut BytesMut, protocol: Protocol) -> Reply<'a> {
-        Reply { out, protocol }
+        Reply { out, apart: None, protocol }
+    }
+
+    /// The same, to where large values may be kept apart.
+    pub fn to(answer: Answer<'a>, protocol: Protocol) -> Reply<'a> {
+        Reply { out: answer.bytes, apart: answer.apart, protocol }
     }
 
     fn head(&mut self, kind: u8, number: i64) {
@@ -70,6 +111,17 @@ impl<'a> Reply<'a> {
         self.out.reserve(value.len().saturating_add(32));
         self.head(b'$', i64::try_from(value.len()).unwrap_or(i64::MAX));
         self.out.put_slice(value);
+        self.out.put_slice(b"\r\n");
+    }
+
+    /// A byte string that can be shared: a large one is not copied, where it may be kept apart.
+    pub fn shared(&mut self, value: &Bytes) {
+        if self.apart.is_none() || value.len() < APART_BYTES_MIN {
+            return self.bulk(value);
+        }
+        self.head(b'$', i64::try_from(value.len()).unwrap_or(i64::MAX));
+        let place = self.out.len();
+        self.apart.iter_mut().for_each(|apart| apart.push((place, value.clone())));
         self.out.put_slice(b"\r\n");
     }
 
