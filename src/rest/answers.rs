@@ -1,13 +1,33 @@
-//! What the scripts answer, as values.
+//! The answers of the upstream's scripts, read: `None` is an answer that no script of ours gives.
 //!
-//! It never asks. Called by [`super`] with what came.
-//! Invariant: an answer that is none of a script's is `None`, and nothing of it is used.
+//! It never asks and never decides. Called by [`super`] alone.
+//!
+//! Invariant: what is not exactly as the script says is no answer.
 
 use bytes::Bytes;
 use redis::Value;
 use wayfarer_engine::command::Target;
-use wayfarer_engine::rest::change::{Loaded, LoadedKey};
+use wayfarer_engine::rest::change::{Loaded, LoadedKey, Stored};
 use wayfarer_engine::rest::content::KeyContent;
+
+/// The answer about one key; `None`: it is none.
+pub(super) fn read_stored(answer: Value) -> Option<Stored> {
+    Some(match bytes(answer)?.as_ref() {
+        b"written" => Stored::Written,
+        b"over" => Stored::WrittenOver,
+        b"foreign" => Stored::Foreign,
+        b"vanished" => Stored::Vanished,
+        b"refused" => Stored::Refused,
+        _ => return None,
+    })
+}
+
+/// The answer of `both.lua`; `None`: it is none.
+pub(super) fn read_both(answer: Value) -> Option<[Stored; 2]> {
+    let Value::Array(parts) = answer else { return None };
+    let stored: Vec<Stored> = parts.into_iter().map(read_stored).collect::<Option<_>>()?;
+    stored.try_into().ok()
+}
 
 /// The answer of `count.lua`, or to SCAN: where it goes on, and how many there were; `None`: it is none.
 pub(super) fn read_count(answer: Value) -> Option<(Bytes, u64)> {

@@ -9,6 +9,7 @@
 //! | peek | `peek.lua`, once a key: its contents, for estimates; nothing is guarded |
 //! | load | `load.lua`, once a key: guards it for the epoch, gives its contents |
 //! | store | `store.lua`, once a key: refused if the guard is of a later owner or batch; else compared, written, noted |
+//! | store both | `both.lua`: a key of one session goes and one of another comes, or neither |
 //!
 //! Scripts on different keys go out together and share a connection. The guard of a key (`guard`) is a hash: directory `d`, epoch
 //! `e`, sequence `s`, fingerprint `f` and expiry `x` of the key as it was left. It stays [`GUARD_KEPT_MS`] longer than its key.
@@ -27,7 +28,7 @@ mod guard;
 mod trouble;
 
 use crate::upstream::Dialer;
-use answers::{read_count, read_loaded};
+use answers::{read_both, read_count, read_loaded, read_stored};
 use bytes::Bytes;
 use connection::{Connections, Script};
 use databases::Databases;
@@ -39,7 +40,7 @@ use trouble::Troubles;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
-use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
+use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored, Swap};
 use wayfarer_engine::rest::content::KeyContent;
 use wayfarer_engine::session::Session;
 use wayfarer_settings::{KeyMatcher, Numbering};
@@ -362,27 +363,53 @@ impl AtRest {
         Some(all)
     }
 
+    /// Stores a key that goes from one session to another: both halves or neither. `None`: nobody knows how it ended.
+    pub async fn store_both(&self, swap: Swap) -> Option<[Stored; 2]> {
+        let place = place_of(&swap.from);
+        let (mut database, mut keys, mut arguments) = (0, Vec::new(), Vec::new());
+        for Batch { epoch, sequence, keys: stores } in [swap.removal, swap.arrival] {
+            let store = stores.into_iter().next()?;
+            let (of, key) = database_of(&store.key);
+            database = of;
+            keys.extend([key.clone(), guard_of(&key, self.is_cluster)]);
+            let of_key = self.arguments(epoch, sequence, store);
+            if arguments.is_empty() {
+                arguments.push(number(of_key.len() as u64));
+            }
+            arguments.extend(of_key);
+        }
+        let answer = self.connections.run(place, database, Script::Both, &keys, &arguments).await;
+        match answer.and_then(|answer| read_both(answer).ok_or_else(not_understood)) {
+            Ok(stored) => {
+                self.troubles.is_answered(Script::Both);
+                Some(stored)
+            }
+            Err(error) => {
+                self.troubles.report(Script::Both, &error);
+                concerns_its_key(&error, self.is_cluster).then_some([Stored::Failed; 2])
+            }
+        }
+    }
+
     async fn store_key(&self, place: usize, epoch: Epoch, sequence: u64, store: KeyStore) -> Result<Stored, RedisError> {
         let (database, key) = database_of(&store.key);
         let guard = guard_of(&key, self.is_cluster);
+        let arguments = self.arguments(epoch, sequence, store);
+        let answer = self.connections.run(place, database, Script::Store, &[key, guard], &arguments).await?;
+        read_stored(answer).ok_or_else(not_understood)
+    }
+
+    /// As `guarded.lua` wants them.
+    fn arguments(&self, epoch: Epoch, sequence: u64, store: KeyStore) -> Vec<Bytes> {
         let expiry = store.expires_at_ms.map_or_else(|| Bytes::from_static(b"-1"), number);
         let mut arguments =
             vec![number(self.directory_made_ms), number(epoch.0), number(sequence), number(GUARD_KEPT_MS), expiry];
         push_change(&mut arguments, store.change);
-        let answer = self.connections.run(place, database, Script::Store, &[key, guard], &arguments).await?;
-        let Value::BulkString(word) = answer else { return Err(not_understood()) };
-        Ok(match word.as_slice() {
-            b"written" => Stored::Written,
-            b"over" => Stored::WrittenOver,
-            b"foreign" => Stored::Foreign,
-            b"vanished" => Stored::Vanished,
-            b"refused" => Stored::Refused,
-            _ => return Err(not_understood()),
-        })
+        arguments
     }
 }
 
-/// What, type, count of parts to set, they, parts that are gone: as `store.lua` wants them.
+/// What, type, count of parts to set, they, parts that are gone: as `guarded.lua` wants them.
 fn push_change(arguments: &mut Vec<Bytes>, change: KeyChange) {
     let word = |word: &'static str| Bytes::from_static(word.as_bytes());
     let (what, kind, set, gone) = match change {

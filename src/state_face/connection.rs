@@ -71,6 +71,8 @@ pub(super) struct Client<S> {
     pub(super) watch: Watch,
     /// Replies that are changed before the client gets them.
     pub(super) changes: HashMap<Unit, Then>,
+    /// Renames from one session to another that are under way, with the other.
+    pub(super) across: HashMap<Unit, SessionId>,
     /// No later command is begun before this reply has come.
     pub(super) barrier: Option<Unit>,
     /// What it listens to.
@@ -129,6 +131,7 @@ impl<S: Sessions> Client<S> {
             queue: None,
             watch: Watch::default(),
             changes: HashMap::new(),
+            across: HashMap::new(),
             barrier: None,
             channels: Channels::default(),
             sifting: Sifting::default(),

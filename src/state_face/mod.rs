@@ -10,6 +10,7 @@
 //!     ├─ one session's ─► execute (hot path) ─────────► reply
 //!     │                └► slow: in the session's lane ► reply, later
 //!     ├─ several sessions' ─► parts, joined ──────────► reply
+//!     │                    └► RENAME: lanes of both ──► reply, later
 //!     └─ no session's ─► upstream ────────────────────► reply, later
 //! ```
 //! | file | |
@@ -19,7 +20,7 @@
 //! | `dispatch` | what becomes of one command |
 //! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `guards` | keys that are Wayfarer's own |
-//! | `lanes` | operations that wait, one lane a session |
+//! | `slow`, `lanes` | operations that take time, one lane a session |
 //! | `merging`, `flights` | which value a write rests on, where it is to be merged |
 //! | `output` | what can be sent, and what all leave unread |
 //! | `transaction` | MULTI, EXEC, WATCH |
@@ -51,6 +52,7 @@ mod output;
 #[cfg(feature = "lua")]
 mod scripts;
 mod sifting;
+mod slow;
 mod socket;
 mod subscriptions;
 mod survey;

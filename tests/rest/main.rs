@@ -26,6 +26,7 @@ mod outage;
 mod redis;
 mod redis_cluster;
 mod refusals;
+mod rename;
 mod scripts;
 mod sentinel;
 mod stranger;
