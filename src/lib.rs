@@ -20,6 +20,7 @@ pub mod operations;
 pub mod passage;
 pub mod questions;
 pub mod rebalance;
+mod replies;
 pub mod rest;
 pub mod state_face;
 pub mod store;

@@ -218,6 +218,7 @@ impl SessionStatus {
             Gate::Frozen(_) => "frozen",
             Gate::Ending => "ending",
             Gate::Resting => "resting",
+            Gate::Renaming => "renaming",
         };
         let keys = resident.session.keys();
         SessionStatus {

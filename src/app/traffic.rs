@@ -9,7 +9,7 @@ use crate::bus::question;
 use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
 use crate::operations::seen;
-use crate::operations::{Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
+use crate::operations::{COME, Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
 use crate::state_face::{Flights, Sessions as StateSessions, Survey, Understanding};
@@ -183,6 +183,10 @@ impl Traffic {
         if arguments.first().is_some_and(|name| name.as_ref() == seen::NAME) {
             return Some(Forwarded::Reply(seen::here(&self.operations)));
         }
+        if arguments.first().is_some_and(|name| name.as_ref() == COME) {
+            self.operations.driver().join(session, from);
+            return Some(Forwarded::Reply(Bytes::from_static(b"+OK\r\n")));
+        }
         let Some(op) = self.understand(&session, arguments) else {
             let line = Bytes::from_static(
                 b"-ERR wayfarer: the owner of this session does not know this key: do all nodes have the same [state] keys?\r\n",
@@ -191,7 +195,11 @@ impl Traffic {
         };
         let mut out = BytesMut::new();
         let call = Call { session: &session.0, op: &op, protocol, from: Some(from), may_end: false };
-        match self.operations.store().execute(call, &clock::System, &mut out) {
+        let tried = match op.goes_to() {
+            None => self.operations.store().execute(call, &clock::System, &mut out),
+            Some(_) => Tried::NotOpen,
+        };
+        match tried {
             Tried::Done(adopt) => {
                 if let Some(to) = adopt {
                     self.operations.driver().adopt(session, to);

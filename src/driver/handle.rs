@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use wayfarer_engine::command::Target;
 use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
-use wayfarer_engine::node::message::Message;
+use wayfarer_engine::node::message::{Message, Proposer};
+use wayfarer_engine::node::rename::Rename;
 use wayfarer_engine::node::{Input, NodeStatus, Purpose, Verdict};
 use wayfarer_engine::session::VariableId;
 
@@ -96,6 +97,12 @@ impl Handle {
         self.ask(|ticket| Input::Reach { session, keys, ticket }).await
     }
 
+    /// Gives a key of a session that is open here to another one that is: resolves when that is done, at rest too.
+    pub async fn rename(&self, rename: Rename) -> Result<Verdict, Stopped> {
+        let rename = Box::new(rename);
+        self.ask(|ticket| Input::Rename { rename, ticket }).await
+    }
+
     /// Sends sessions to rest; how many went, and how many did not.
     pub async fn check_in(&self, sessions: Vec<SessionId>) -> Result<(u64, u64), Stopped> {
         let batch = self.ticket();
@@ -125,6 +132,14 @@ impl Handle {
     /// A session should follow its clients to where they arrive. Left out when the driver is busy: the next arrival says it again.
     pub fn adopt(&self, session: SessionId, to: Incarnation) {
         let wish = Input::Follow { session, to };
+        if self.told.try_send(Told::Input(wish)).is_err() {
+            metrics::counter!(crate::telemetry::names::ADOPTIONS_SKIPPED).increment(1);
+        }
+    }
+
+    /// A session should move now, to be beside another one. Left out when the driver is busy: whoever needs it asks again.
+    pub fn join(&self, session: SessionId, to: Incarnation) {
+        let wish = Input::Move { session, to, proposer: Proposer::Origin };
         if self.told.try_send(Told::Input(wish)).is_err() {
             metrics::counter!(crate::telemetry::names::ADOPTIONS_SKIPPED).increment(1);
         }

@@ -137,6 +137,7 @@ impl Journal {
         match note {
             Note::Born => count(&totals.born, names::SESSIONS_BORN, 1),
             Note::Ended => count(&totals.ended, names::SESSIONS_ENDED, 1),
+            Note::Renamed(..) => metrics::counter!(names::KEYS_RENAMED).increment(1),
             Note::Froze(handover, _) => {
                 self.log().froze.insert(handover, clock::unix_us());
             }

@@ -17,6 +17,7 @@ pub mod clock;
 mod handle;
 mod journal;
 mod parked;
+mod resting;
 mod wish;
 
 pub use handle::{Handle, Standing, Stopped};
@@ -36,7 +37,6 @@ use wayfarer_engine::ids::{Incarnation, Now, Ticket};
 use wayfarer_engine::mode::Route;
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Verdict};
-use wayfarer_engine::rest::change::Loaded;
 
 use crate::passage::Passage;
 use crate::rest::AtRest;
@@ -377,18 +377,8 @@ impl<P: Post> Driver<P> {
                     let _ = answer.send((done, failed));
                 }
             }
-            Effect::Look { request, session } => self.at_rest(Input::Looked { request, found: None }, move |rest| async move {
-                Input::Looked { request, found: rest.look(session).await }
-            }),
-            Effect::Load { request, session, epoch, keys } => {
-                self.at_rest(Input::Loaded { request, loaded: Loaded::Unknown }, move |rest| async move {
-                    Input::Loaded { request, loaded: rest.load(session, epoch, keys).await }
-                });
-            }
-            Effect::Store { request, session, batch } => {
-                self.at_rest(Input::Stored { request, stored: None }, move |rest| async move {
-                    Input::Stored { request, stored: rest.store(session, batch).await }
-                });
+            effect @ (Effect::Look { .. } | Effect::Load { .. } | Effect::Store { .. } | Effect::StoreBoth { .. }) => {
+                self.at_rest(effect);
             }
             Effect::Expired(keys) => {
                 let store = &self.parts.store;
@@ -410,18 +400,6 @@ impl<P: Post> Driver<P> {
             });
             self.unknown.insert(task.id(), Input::Tick);
         }
-    }
-
-    /// Asks the upstream; its answers have a deadline of their own. `otherwise` where there is none.
-    fn at_rest<F: Future<Output = Input> + Send + 'static>(&mut self, otherwise: Input, ask: impl FnOnce(Arc<AtRest>) -> F) {
-        let task = match &self.parts.rest {
-            Some(rest) => self.under_way.spawn(ask(rest.clone())),
-            None => {
-                let otherwise = otherwise.clone();
-                self.under_way.spawn(async move { otherwise })
-            }
-        };
-        self.unknown.insert(task.id(), otherwise);
     }
 
     /// Asks the directory with a deadline; what brings no answer is an unknown outcome.

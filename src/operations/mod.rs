@@ -23,12 +23,15 @@
 
 mod counted;
 mod forward;
+mod lost;
+mod rename;
 mod replies;
 pub mod seen;
 mod turns;
 
 pub use counted::Foreign;
 pub use forward::Forwards;
+pub use rename::COME;
 pub use replies::{REPLY_TOO_LONG, TOO_MANY_WAIT, UNANSWERED};
 
 use crate::bus::Bus;
@@ -51,9 +54,8 @@ use wayfarer_engine::command::events::Classes;
 use wayfarer_engine::command::{self, Op};
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::{Purpose, Reason, Verdict};
-use wayfarer_engine::plan::{OnLost, Policy};
-use wayfarer_engine::residence::Table;
-use wayfarer_engine::session::{Content, Kind, Missing};
+use wayfarer_engine::plan::Policy;
+use wayfarer_engine::session::Missing;
 use wayfarer_engine::wire::resp::Protocol;
 use wayfarer_settings::Numbering;
 
@@ -269,8 +271,13 @@ impl Operations {
             if origin == Origin::Client && self.passage.is_upstream() {
                 return self.at_upstream(op, protocol).await;
             }
-            let attempt = tokio::time::timeout_at(deadline, self.attempt(session, op, protocol, origin)).await;
-            match attempt {
+            let attempt = async {
+                match op.goes_to() {
+                    None => self.attempt(session, op, protocol, origin).await,
+                    Some(to) => self.rename(session, to, op, protocol, origin).await,
+                }
+            };
+            match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Next::End(ran)) => return ran,
                 Ok(Next::Again) => {}
                 Ok(Next::Upstream) => return self.at_upstream(op, protocol).await,
@@ -401,6 +408,7 @@ impl Operations {
         match self.driver.locate(session.clone(), purpose).await {
             Err(_) => Next::End(failed(replies::STOPPING)),
             Ok(Verdict::Here | Verdict::Fetched | Verdict::Ended | Verdict::Written) => Next::Again,
+            Ok(Verdict::Renamed | Verdict::NoKey | Verdict::NameTaken) => Next::Again,
             Ok(Verdict::Absent) if full && may_create => {
                 metrics::counter!(names::MEMORY_REFUSED).increment(1);
                 Next::End(failed(replies::OUT_OF_MEMORY))
@@ -456,30 +464,6 @@ impl Operations {
         let now = clock::now();
         command::absent_reply(op, now.unix_ms, protocol, &mut out);
         if self.store.may_answer(life, now.boot_us) { Ran::Reply(out.freeze()) } else { failed(replies::NO_LEASE) }
-    }
-
-    /// Variables that the operation needs are lost for good: policy says what a reader gets.
-    fn lost(&self, session: &SessionId, op: &Op) -> Next {
-        let now = clock::now();
-        let removed = self.store.with(session, |slot| {
-            let Some(resident) = slot.as_mut() else { return true };
-            let mut gone = Vec::new();
-            for key in resident.session.keys().iter().filter(|k| op.targets().iter().any(|t| t.key == k.name)) {
-                for (name, _) in key.variables().filter(|(_, v)| v.content == Content::Lost) {
-                    if self.policy.of_variable(key, name).on_lost == OnLost::Absent {
-                        gone.push((key.name.clone(), (key.kind == Kind::Hash).then(|| name.clone())));
-                    }
-                }
-            }
-            for (key, field) in &gone {
-                match field {
-                    Some(field) => resident.session.remove_field(key, field, now.unix_ms),
-                    None => resident.session.remove(key, now.unix_ms),
-                };
-            }
-            !gone.is_empty()
-        });
-        if removed { Next::Again } else { Next::End(failed(replies::LOST)) }
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) const NOT_CONFIRMED: &[u8] =
 /// The same, because the upstream has answered with an error.
 pub(super) const NOT_TAKEN: &[u8] =
     b"-TRYAGAIN wayfarer: the upstream answered with an error to what was written of this session; whether this write of impact critical lasts is unknown\r\n";
+/// A key kept its name.
+pub(super) const NOT_RENAMED: &[u8] =
+    b"-TRYAGAIN wayfarer: the upstream answered with an error to the new name of the key; it has kept the old one\r\n";
 pub(super) const TOO_MUCH_UNWRITTEN: &[u8] =
     b"-TRYAGAIN wayfarer: the upstream lacks too much already; the write did not run ([rest] unwritten_bytes_max)\r\n";
 const UNFIT: &[u8] =

@@ -26,7 +26,10 @@ const COUNT: &str = include_str!("count.lua");
 const PLAIN: &str = "return redis.call(ARGV[1])";
 const PEEK: &str = include_str!("peek.lua");
 const LOAD: &str = include_str!("load.lua");
+/// The script function that changes a key under its guard.
+const GUARDED: &str = include_str!("guarded.lua");
 const STORE: &str = include_str!("store.lua");
+const BOTH: &str = include_str!("both.lua");
 const LEFT: &str = include_str!("left.lua");
 
 /// Which script.
@@ -44,12 +47,14 @@ pub(super) enum Script {
     Load,
     /// `store.lua`
     Store,
+    /// `both.lua`
+    Both,
     /// `left.lua`
     Left,
 }
 
-pub(super) const SCRIPTS: [Script; 7] =
-    [Script::Look, Script::Count, Script::Plain, Script::Peek, Script::Load, Script::Store, Script::Left];
+pub(super) const SCRIPTS: [Script; 8] =
+    [Script::Look, Script::Count, Script::Plain, Script::Peek, Script::Load, Script::Store, Script::Both, Script::Left];
 
 impl Script {
     /// Its text for keys of a database; 0 is that of the connection.
@@ -61,7 +66,8 @@ impl Script {
             Script::Plain => &[PLAIN],
             Script::Peek => &[CONTENTS, PEEK],
             Script::Load => &[FINGERPRINT, CONTENTS, LOAD],
-            Script::Store => &[FINGERPRINT, STORE],
+            Script::Store => &[FINGERPRINT, GUARDED, STORE],
+            Script::Both => &[FINGERPRINT, GUARDED, BOTH],
             Script::Left => &[FINGERPRINT, LEFT],
         };
         before + &parts.concat()
@@ -189,6 +195,15 @@ impl Connections {
             self.judge(place, open.number, error).await;
         }
         answer
+    }
+
+    /// Sends a command.
+    pub(super) async fn plain(&self, place: usize, words: &[Bytes]) -> Result<Value, RedisError> {
+        let mut command = Cmd::new();
+        words.iter().for_each(|word| {
+            command.arg(word.as_ref());
+        });
+        self.ask(place, &command).await
     }
 
     /// Runs a script on keys of a database.

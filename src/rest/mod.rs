@@ -9,6 +9,7 @@
 //! | peek | `peek.lua`, once a key: its contents, for estimates; nothing is guarded |
 //! | load | `load.lua`, once a key: guards it for the epoch, gives its contents |
 //! | store | `store.lua`, once a key: refused if the guard is of a later owner or batch; else compared, written, noted |
+//! | store both | `both.lua`: a key of one session goes and one of another comes, or neither |
 //!
 //! Scripts on different keys go out together and share a connection. The guard of a key (`guard`) is a hash: directory `d`, epoch
 //! `e`, sequence `s`, fingerprint `f` and expiry `x` of the key as it was left. It stays [`GUARD_KEPT_MS`] longer than its key.
@@ -20,12 +21,14 @@
 //! Longer than 400 lines because all that the upstream is asked stands together.
 //! Invariant: *one owner*: nothing is written without its guard in the same step.
 
+mod answers;
 mod connection;
 mod databases;
 mod guard;
 mod trouble;
 
 use crate::upstream::Dialer;
+use answers::{read_both, read_count, read_loaded, read_stored};
 use bytes::Bytes;
 use connection::{Connections, Script};
 use databases::Databases;
@@ -37,7 +40,7 @@ use trouble::Troubles;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::{Epoch, SessionId};
-use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
+use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored, Swap};
 use wayfarer_engine::rest::content::KeyContent;
 use wayfarer_engine::session::Session;
 use wayfarer_settings::{KeyMatcher, Numbering};
@@ -64,6 +67,8 @@ pub struct AtRest {
     keys: KeyMatcher,
     databases: Databases,
     numbering: Numbering,
+    /// It is a Redis Cluster: what concerns many keys goes there as commands, for a script has the keys of one slot.
+    is_cluster: bool,
     /// When the directory was made: epochs of different directories cannot be compared, but the later directory is right.
     directory_made_ms: u64,
     value_bytes_max: usize,
@@ -78,14 +83,14 @@ impl AtRest {
         value_bytes_max: usize,
         patience: Duration,
     ) -> AtRest {
-        let numbering = dialer.upstream().numbering();
+        let (numbering, is_cluster) = (dialer.upstream().numbering(), dialer.upstream().is_cluster());
         let troubles = Troubles::new(dialer.upstream().tls.is_none());
         let connections = Connections::new(dialer, CONNECTIONS, patience);
         let databases = Databases::default();
         for database in keys.patterns().iter().filter_map(|pattern| u8::try_from(pattern.database()?).ok()) {
             databases.note(database);
         }
-        AtRest { connections, troubles, keys, databases, numbering, directory_made_ms, value_bytes_max }
+        AtRest { connections, troubles, keys, databases, numbering, is_cluster, directory_made_ms, value_bytes_max }
     }
 
     /// The keys of a session in a database whose names follow from its id.
@@ -146,23 +151,39 @@ impl AtRest {
         if keys.is_empty() {
             return Ok(false);
         }
-        match self.connections.run(place, self.numbering.canonical(database), Script::Look, &keys, &[]).await? {
-            Value::Int(count) => Ok(count > 0),
-            _ => Err(not_understood()),
+        Ok(self.count_of(place, self.numbering.canonical(database), &keys).await? > 0)
+    }
+
+    /// How many of these keys there are.
+    async fn count_of(&self, place: usize, database: u8, keys: &[Bytes]) -> Result<i64, RedisError> {
+        let answer = if self.is_cluster {
+            let exists = [Bytes::from_static(b"EXISTS")].into_iter().chain(keys.iter().cloned()).collect::<Vec<_>>();
+            self.connections.plain(place, &exists).await?
+        } else {
+            self.connections.run(place, database, Script::Look, keys, &[]).await?
+        };
+        if let Value::Int(count) = answer { Ok(count) } else { Err(not_understood()) }
+    }
+
+    /// A command without keys, in a database.
+    async fn command(&self, database: u8, command: &'static str) -> Result<Value, RedisError> {
+        let command = [Bytes::from_static(command.as_bytes())];
+        if self.is_cluster {
+            return self.connections.plain(0, &command).await;
         }
+        self.connections.run(0, database, Script::Plain, &[], &command).await
     }
 
     /// Empties a database of the upstream, or all; false: it did not answer.
     pub async fn flush(&self, database: Option<u8>) -> bool {
         let command = if database.is_some() { "FLUSHDB" } else { "FLUSHALL" };
-        let command = [Bytes::from_static(command.as_bytes())];
-        let flushed = self.connections.run(0, database.unwrap_or(0), Script::Plain, &[], &command).await;
+        let flushed = self.command(database.unwrap_or(0), command).await;
         flushed.map_err(|error| self.troubles.report(Script::Plain, &error)).is_ok()
     }
 
     /// How many keys a database of the upstream has, guards included; `None`: it did not answer.
     pub async fn size(&self, database: u8) -> Option<i64> {
-        match self.connections.run(0, database, Script::Plain, &[], &[Bytes::from_static(b"DBSIZE")]).await {
+        match self.command(database, "DBSIZE").await {
             Ok(Value::Int(size)) => Some(size),
             other => {
                 other.err().iter().for_each(|error| self.troubles.report(Script::Plain, error));
@@ -176,9 +197,14 @@ impl AtRest {
     pub async fn count_guards(&self, database: u8) -> Option<u64> {
         let (mut cursor, mut count) = (Bytes::from_static(b"0"), 0u64);
         for _ in 0..COUNTED_MAX / COUNTED_AT_ONCE {
-            let pattern = [PREFIX, b"*"].concat().into();
-            let answer =
-                self.connections.run(0, database, Script::Count, &[], &[cursor, pattern, number(COUNTED_AT_ONCE as u64)]).await;
+            let pattern: Bytes = [PREFIX, b"*"].concat().into();
+            let at_once = number(COUNTED_AT_ONCE as u64);
+            let answer = if self.is_cluster {
+                let word = |word: &'static str| Bytes::from_static(word.as_bytes());
+                self.connections.plain(0, &[word("SCAN"), cursor, word("MATCH"), pattern, word("COUNT"), at_once]).await
+            } else {
+                self.connections.run(0, database, Script::Count, &[], &[cursor, pattern, at_once]).await
+            };
             let part = answer.and_then(|answer| read_count(answer).ok_or_else(not_understood));
             match part {
                 Ok((next, of_part)) => (cursor, count) = (next, count.saturating_add(of_part)),
@@ -198,10 +224,10 @@ impl AtRest {
     pub async fn count_there(&self, database: u8, keys: &[Bytes]) -> Option<i64> {
         let mut count = 0i64;
         for some in keys.chunks(COUNTED_AT_ONCE) {
-            match self.connections.run(0, database, Script::Look, some, &[]).await {
-                Ok(Value::Int(there)) => count = count.saturating_add(there),
-                other => {
-                    other.err().iter().for_each(|error| self.troubles.report(Script::Look, error));
+            match self.count_of(0, database, some).await {
+                Ok(there) => count = count.saturating_add(there),
+                Err(error) => {
+                    self.troubles.report(Script::Look, &error);
                     return None;
                 }
             }
@@ -258,7 +284,7 @@ impl AtRest {
 
     async fn load_key(&self, place: usize, epoch: Epoch, target: Target) -> Result<Result<LoadedKey, Loaded>, RedisError> {
         let (database, key) = database_of(&target.key);
-        let guard = guard_of(&key);
+        let guard = guard_of(&key, self.is_cluster);
         let arguments = vec![
             number(self.directory_made_ms),
             number(epoch.0),
@@ -274,7 +300,7 @@ impl AtRest {
     /// answer.
     pub async fn is_as_left(&self, key: &Bytes) -> Option<bool> {
         let (database, key) = database_of(key);
-        let guard = guard_of(&key);
+        let guard = guard_of(&key, self.is_cluster);
         match self.connections.run(0, database, Script::Left, &[key, guard], &[]).await {
             Ok(Value::Int(as_left)) => Some(as_left == 1),
             Ok(_) => None,
@@ -327,7 +353,7 @@ impl AtRest {
                 }
                 Err(error) => {
                     self.troubles.report(Script::Store, &error);
-                    if !concerns_its_key(&error) {
+                    if !concerns_its_key(&error, self.is_cluster) {
                         return None;
                     }
                     all.push(Stored::Failed);
@@ -337,27 +363,53 @@ impl AtRest {
         Some(all)
     }
 
+    /// Stores a key that goes from one session to another: both halves or neither. `None`: nobody knows how it ended.
+    pub async fn store_both(&self, swap: Swap) -> Option<[Stored; 2]> {
+        let place = place_of(&swap.from);
+        let (mut database, mut keys, mut arguments) = (0, Vec::new(), Vec::new());
+        for Batch { epoch, sequence, keys: stores } in [swap.removal, swap.arrival] {
+            let store = stores.into_iter().next()?;
+            let (of, key) = database_of(&store.key);
+            database = of;
+            keys.extend([key.clone(), guard_of(&key, self.is_cluster)]);
+            let of_key = self.arguments(epoch, sequence, store);
+            if arguments.is_empty() {
+                arguments.push(number(of_key.len() as u64));
+            }
+            arguments.extend(of_key);
+        }
+        let answer = self.connections.run(place, database, Script::Both, &keys, &arguments).await;
+        match answer.and_then(|answer| read_both(answer).ok_or_else(not_understood)) {
+            Ok(stored) => {
+                self.troubles.is_answered(Script::Both);
+                Some(stored)
+            }
+            Err(error) => {
+                self.troubles.report(Script::Both, &error);
+                concerns_its_key(&error, self.is_cluster).then_some([Stored::Failed; 2])
+            }
+        }
+    }
+
     async fn store_key(&self, place: usize, epoch: Epoch, sequence: u64, store: KeyStore) -> Result<Stored, RedisError> {
         let (database, key) = database_of(&store.key);
-        let guard = guard_of(&key);
+        let guard = guard_of(&key, self.is_cluster);
+        let arguments = self.arguments(epoch, sequence, store);
+        let answer = self.connections.run(place, database, Script::Store, &[key, guard], &arguments).await?;
+        read_stored(answer).ok_or_else(not_understood)
+    }
+
+    /// As `guarded.lua` wants them.
+    fn arguments(&self, epoch: Epoch, sequence: u64, store: KeyStore) -> Vec<Bytes> {
         let expiry = store.expires_at_ms.map_or_else(|| Bytes::from_static(b"-1"), number);
         let mut arguments =
             vec![number(self.directory_made_ms), number(epoch.0), number(sequence), number(GUARD_KEPT_MS), expiry];
         push_change(&mut arguments, store.change);
-        let answer = self.connections.run(place, database, Script::Store, &[key, guard], &arguments).await?;
-        let Value::BulkString(word) = answer else { return Err(not_understood()) };
-        Ok(match word.as_slice() {
-            b"written" => Stored::Written,
-            b"over" => Stored::WrittenOver,
-            b"foreign" => Stored::Foreign,
-            b"vanished" => Stored::Vanished,
-            b"refused" => Stored::Refused,
-            _ => return Err(not_understood()),
-        })
+        arguments
     }
 }
 
-/// What, type, count of parts to set, they, parts that are gone: as `store.lua` wants them.
+/// What, type, count of parts to set, they, parts that are gone: as `guarded.lua` wants them.
 fn push_change(arguments: &mut Vec<Bytes>, change: KeyChange) {
     let word = |word: &'static str| Bytes::from_static(word.as_bytes());
     let (what, kind, set, gone) = match change {
@@ -384,61 +436,6 @@ fn scored(members: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
 
 fn flat(pairs: Vec<(Bytes, Bytes)>) -> Vec<Bytes> {
     pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
-}
-
-/// The answer of `count.lua`: where it goes on, and how many there were; `None`: it is none.
-fn read_count(answer: Value) -> Option<(Bytes, u64)> {
-    let Value::Array(parts) = answer else { return None };
-    let [cursor, Value::Int(count)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
-    Some((bytes(cursor)?, u64::try_from(count).ok()?))
-}
-
-/// The answer of `load.lua`; `None`: it is none.
-fn read_loaded(answer: Value, target: Target) -> Option<Result<LoadedKey, Loaded>> {
-    let Value::Array(parts) = answer else { return None };
-    let mut parts = parts.into_iter();
-    match bytes(parts.next()?)?.as_ref() {
-        b"refused" => return Some(Err(Loaded::Refused)),
-        b"unfit" => return Some(Err(Loaded::Unfit)),
-        b"keys" => {}
-        _ => return None,
-    }
-    let kind = bytes(parts.next()?)?;
-    let expires_at_ms = std::str::from_utf8(&bytes(parts.next()?)?).ok()?.parse::<i64>().ok()?;
-    let contents = parts.next()?;
-    let content = match kind.as_ref() {
-        b"none" => None,
-        b"string" => Some(KeyContent::String(bytes(contents)?)),
-        b"hash" => Some(KeyContent::Hash(pairs(contents)?)),
-        b"set" => Some(KeyContent::Set(list(contents)?)),
-        b"list" => Some(KeyContent::List(list(contents)?)),
-        b"zset" => {
-            let score = |text: &Bytes| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
-            let members = pairs(contents)?.into_iter();
-            let members = members.map(|(member, text)| Some((member, Bytes::copy_from_slice(&score(&text)?.to_be_bytes()))));
-            Some(KeyContent::SortedSet(members.collect::<Option<_>>()?))
-        }
-        _ => return None,
-    };
-    Some(Ok(LoadedKey { target, content, expires_at_ms: u64::try_from(expires_at_ms).ok() }))
-}
-
-fn list(value: Value) -> Option<Vec<Bytes>> {
-    let Value::Array(items) = value else { return None };
-    items.into_iter().map(bytes).collect()
-}
-
-fn pairs(value: Value) -> Option<Vec<(Bytes, Bytes)>> {
-    let mut items = list(value)?.into_iter();
-    let mut pairs = Vec::with_capacity(items.len() / 2);
-    while let (Some(name), Some(value)) = (items.next(), items.next()) {
-        pairs.push((name, value));
-    }
-    Some(pairs)
-}
-
-fn bytes(value: Value) -> Option<Bytes> {
-    if let Value::BulkString(bytes) = value { Some(bytes.into()) } else { None }
 }
 
 fn number(number: u64) -> Bytes {
@@ -477,6 +474,8 @@ async fn join_all<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<
 const SERVES_NOBODY: [&str; 7] = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "MISCONF", "NOAUTH"];
 
 /// Whether the upstream has answered, and refuses this key alone: what other keys need may go on.
-fn concerns_its_key(error: &RedisError) -> bool {
-    error.code().is_some_and(|code| !SERVES_NOBODY.contains(&code))
+fn concerns_its_key(error: &RedisError, is_cluster: bool) -> bool {
+    // In a cluster one node has answered, or none for one slot: the others may be well.
+    let nobody = |code: &str| if is_cluster { code == "NOAUTH" } else { SERVES_NOBODY.contains(&code) };
+    error.code().is_some_and(|code| !nobody(code))
 }

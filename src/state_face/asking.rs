@@ -8,9 +8,9 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
 use super::transaction::Then;
 use crate::bus::question;
+use crate::replies::Unit;
 use bytes::Bytes;
 use wayfarer_engine::command::connection::ConnectionCommand;
 use wayfarer_engine::command::events::Classes;

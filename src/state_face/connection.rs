@@ -19,8 +19,7 @@
 
 use super::lanes::Lanes;
 use super::merging::Known;
-use super::output::Share;
-use super::replies::{Replies, Unit};
+use super::output::{Output, Share};
 use super::sifting::Sifting;
 use super::socket::Socket;
 use super::subscriptions::Channels;
@@ -28,6 +27,7 @@ use super::timers::{arm, pause};
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, stopped};
+use crate::replies::{Out, Replies, Unit};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ const QUIET_TURNS_MAX: u32 = 64;
 pub(super) struct Client<S> {
     pub(super) face: Arc<Face<S>>,
     pub(super) connection: Connection,
-    pub(super) replies: Replies,
+    pub(super) replies: Replies<Output>,
     share: Share,
     pub(super) lanes: Lanes,
     /// Operations under way: their session, unit and reply.
@@ -71,6 +71,8 @@ pub(super) struct Client<S> {
     pub(super) watch: Watch,
     /// Replies that are changed before the client gets them.
     pub(super) changes: HashMap<Unit, Then>,
+    /// Renames from one session to another that are under way, with the other.
+    pub(super) across: HashMap<Unit, SessionId>,
     /// No later command is begun before this reply has come.
     pub(super) barrier: Option<Unit>,
     /// What it listens to.
@@ -129,6 +131,7 @@ impl<S: Sessions> Client<S> {
             queue: None,
             watch: Watch::default(),
             changes: HashMap::new(),
+            across: HashMap::new(),
             barrier: None,
             channels: Channels::default(),
             sifting: Sifting::default(),

@@ -5,6 +5,7 @@
 //! | keys | a command of ours | any other command |
 //! |---|---|---|
 //! | of one session | execute | unknown command |
+//! | of two sessions, RENAME or RENAMENX | one operation in the lanes of both; waits until these are free | |
 //! | of several sessions, or some of none | split, if its replies can be joined | unknown command |
 //! | of no session, upstream | relay | relay |
 //! | of no session, no upstream | error | error, or unknown command |
@@ -16,15 +17,14 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
 use super::sifting::Sifting;
 use super::subscriptions::Channels;
 use super::transaction::{Then, Watch};
-use super::upstream::{Event, Link, is_blocking};
+use super::upstream::{Event, Link};
 use crate::passage::Pass;
+use crate::replies::{Out as _, Unit};
 use crate::telemetry::names;
 use bytes::{Bytes, BytesMut};
-use std::collections::HashMap;
 use wayfarer_engine::command::connection::{After, ConnectionCommand, ServerFacts};
 use wayfarer_engine::command::{Foreign, Op, Parsed, Refused, errors};
 use wayfarer_engine::ids::SessionId;
@@ -32,7 +32,7 @@ use wayfarer_engine::wire::resp::reply::error_reply;
 
 pub(super) const NO_UPSTREAM: &str = "ERR wayfarer: this key belongs to no session and there is no upstream ([state] upstream)";
 const UPSTREAM_DOWN: &[u8] = b"-ERR wayfarer: the upstream Redis does not answer ([state] upstream)\r\n";
-pub(super) const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
+pub(super) use errors::SEVERAL_SESSIONS;
 const TOO_MANY_SESSIONS: &str = "ERR wayfarer: the keys of this command belong to too many sessions ([state] pipeline_depth_max)";
 /// For a command of a transaction that the upstream has forgotten.
 pub(super) const NOT_QUEUED: &str =
@@ -109,7 +109,7 @@ impl<S: Sessions> Client<S> {
             Parsed::Foreign(foreign) if Self::is_about_scripts(&foreign) => self.scripted(&foreign),
             Parsed::Foreign(foreign) if Self::is_survey(&foreign) => self.survey(&foreign),
             Parsed::Connection(command) => self.about_connection(&command),
-            Parsed::Keyed(op) => self.keyed(op),
+            Parsed::Keyed(op) => return self.keyed(op).map(Parsed::Keyed),
             Parsed::Refused(refused) => self.refused(&refused),
             Parsed::Foreign(foreign) => return self.foreign(foreign).map(Parsed::Foreign),
         }
@@ -149,6 +149,7 @@ impl<S: Sessions> Client<S> {
             uptime_s: face.started.elapsed().as_secs(),
             clients: face.clients.load(std::sync::atomic::Ordering::Relaxed),
             events: face.bus.classes(),
+            databases: face.databases(),
         };
         let (protocol, db) = (self.connection.protocol, self.connection.db);
         match self.connection.run(command, facts, out) {
@@ -166,18 +167,20 @@ impl<S: Sessions> Client<S> {
         }
     }
 
-    fn keyed(&mut self, mut op: Op) {
+    fn keyed(&mut self, mut op: Op) -> Option<Op> {
         let database = self.connection.db;
         if let [target] = op.targets_mut() {
             match self.face.understanding.keys.fill(database, target) {
                 Some(session) => self.on_session(&session, op),
                 None => self.on_upstream(&op),
             }
-            return;
+            return None;
         }
+        // One that has to wait is given back as it came.
+        let as_it_came = op.renames().map(|_| op.clone());
         // One group of places for each session, and one for the upstream, in the order of their first keys.
         let mut groups: Vec<(Option<Bytes>, Vec<usize>)> = Vec::new();
-        let mut found: HashMap<Option<Bytes>, usize> = HashMap::new();
+        let mut found = std::collections::HashMap::<Option<Bytes>, usize>::new();
         for (place, target) in op.targets_mut().iter_mut().enumerate() {
             let session = self.face.understanding.keys.fill(database, target);
             let group = *found.entry(session.clone()).or_insert(groups.len());
@@ -189,8 +192,16 @@ impl<S: Sessions> Client<S> {
         match groups.as_slice() {
             [(Some(session), _)] => self.on_session(&session.clone(), op),
             [] | [(None, _)] => self.on_upstream(&op),
+            [(Some(from), _), (Some(to), _)] if as_it_came.is_some() => {
+                let (from, to) = (SessionId::copy_of(from), SessionId::copy_of(to));
+                if self.lanes.is_busy(&from) || self.lanes.is_busy(&to) {
+                    return as_it_came;
+                }
+                self.rename_across(from, to, op);
+            }
             _ => self.split(&op, groups),
         }
+        None
     }
 
     /// Whether an operation has a value that is too long for a session; then the error is said.
@@ -234,44 +245,6 @@ impl<S: Sessions> Client<S> {
             self.changes.insert(unit, Then::Learn(lesson));
         }
         self.begin(SessionId::copy_of(session), Waiting { unit, op, protocol }, busy);
-    }
-
-    /// Lets an operation go its slow way: behind the one under way on its session, or at once.
-    pub(super) fn begin(&mut self, session: SessionId, mut waiting: Waiting, busy: bool) {
-        // It may wait for long: it must not keep the buffer alive in which it was received.
-        waiting.op.detach();
-        if busy {
-            self.lanes.wait(&session, waiting);
-        } else {
-            self.lanes.open(session.clone());
-            self.start(session, waiting);
-        }
-    }
-
-    fn start(&mut self, session: SessionId, waiting: Waiting) {
-        self.face.metrics.slow.increment(1);
-        let sessions = self.face.sessions.clone();
-        let Waiting { unit, op, protocol } = waiting;
-        self.slow.spawn(async move {
-            let reply = sessions.slow(session.clone(), op, protocol).await;
-            (session, unit, reply)
-        });
-    }
-
-    /// An operation under way has ended: its reply, and those behind it in its lane as far as they need not wait.
-    pub(super) fn finished(&mut self, session: SessionId, unit: Unit, reply: Bytes) {
-        if unit == Unit::NOBODYS {
-            return self.were_told();
-        }
-        self.settle(unit, reply);
-        while let Some(waiting) = self.lanes.next(&session) {
-            let mut out = BytesMut::new();
-            if !self.face.sessions.execute(&session.0, &waiting.op, waiting.protocol, (&mut out).into()) {
-                return self.start(session, waiting);
-            }
-            self.face.metrics.hot.increment(1);
-            self.settle(waiting.unit, out.freeze());
-        }
     }
 
     fn split(&mut self, op: &Op, groups: Vec<(Option<Bytes>, Vec<usize>)>) {
@@ -374,7 +347,7 @@ impl<S: Sessions> Client<S> {
         self.face.metrics.upstream.increment(1);
         self.open_link();
         // Within a transaction nothing blocks.
-        let blocks = self.queue.is_none() && is_blocking(args);
+        let blocks = self.queue.is_none() && crate::upstream::is_blocking(args);
         match &mut self.link {
             Some(link) => link.send(args, unit, blocks, pass),
             None => self.replies.fill(unit, error_reply(NO_UPSTREAM)),

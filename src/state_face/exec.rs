@@ -9,8 +9,8 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
 use super::transaction::{Entry, Party, Queue, Then, Watch};
+use crate::replies::Unit;
 use bytes::{Bytes, BytesMut};
 use wayfarer_engine::command::{Op, Target};
 use wayfarer_engine::ids::SessionId;

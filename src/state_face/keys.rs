@@ -91,6 +91,12 @@ impl SessionKeys {
         Some(session)
     }
 
+    /// Fills in the two targets of an operation, and says their sessions; `None`: one of them is no session's.
+    pub fn fill_both(&self, database: u8, op: &mut Op) -> Option<(Bytes, Bytes)> {
+        let [first, second] = op.targets_mut() else { return None };
+        Some((self.fill(database, first)?, self.fill(database, second)?))
+    }
+
     /// Fills in all targets of an operation that concerns one session, and says which; `None`: it concerns none, or several.
     pub fn fill_all(&self, database: u8, op: &mut Op) -> Option<Bytes> {
         let mut session: Option<Bytes> = None;

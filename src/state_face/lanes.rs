@@ -5,7 +5,7 @@
 //!
 //! Invariant: at most one operation of a lane is under way, and they start in the order of their arrival.
 
-use super::replies::Unit;
+use crate::replies::Unit;
 use std::collections::{HashMap, VecDeque};
 use wayfarer_engine::command::Op;
 use wayfarer_engine::ids::SessionId;

@@ -10,6 +10,7 @@
 //!     ├─ one session's ─► execute (hot path) ─────────► reply
 //!     │                └► slow: in the session's lane ► reply, later
 //!     ├─ several sessions' ─► parts, joined ──────────► reply
+//!     │                    └► RENAME: lanes of both ──► reply, later
 //!     └─ no session's ─► upstream ────────────────────► reply, later
 //! ```
 //! | file | |
@@ -19,10 +20,9 @@
 //! | `dispatch` | what becomes of one command |
 //! | `through` | commands on sessions while the mode of the cluster is `observe` |
 //! | `guards` | keys that are Wayfarer's own |
-//! | `lanes` | operations that wait, one lane a session |
+//! | `slow`, `lanes` | operations that take time, one lane a session |
 //! | `merging`, `flights` | which value a write rests on, where it is to be merged |
 //! | `output` | what can be sent, and what all leave unread |
-//! | `replies` | replies in order, and the parts of joined ones |
 //! | `transaction` | MULTI, EXEC, WATCH |
 //! | `exec` | EXEC, and replies that are changed |
 //! | `scripts` | EVAL, EVALSHA, SCRIPT |
@@ -49,10 +49,10 @@ mod keys;
 mod lanes;
 mod merging;
 mod output;
-mod replies;
 #[cfg(feature = "lua")]
 mod scripts;
 mod sifting;
+mod slow;
 mod socket;
 mod subscriptions;
 mod survey;
@@ -191,6 +191,11 @@ impl Metrics {
 }
 
 impl<S> Face<S> {
+    /// How many databases there are.
+    fn databases(&self) -> u8 {
+        self.state.upstream.as_ref().map_or(16, Upstream::databases)
+    }
+
     /// Compares in constant time; there is one user, as in a Redis without ACLs.
     fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
         let expected = self.state.password.as_ref().map(|p| p.expose().as_bytes());

@@ -1,7 +1,7 @@
 //! What can be sent to one client, in pieces that need not follow each other in memory; and how much all clients together leave
 //! unread.
 //!
-//! It never waits and never looks into a reply. [`super::replies`] adds to it, [`super::connection`] writes it.
+//! It never waits and never looks into a reply. [`crate::replies`] adds to it, [`super::connection`] writes it.
 //!
 //! ```text
 //!  pieces: finished; among them large values, shared with the store ► tail: where replies are written
@@ -12,6 +12,7 @@
 //! Invariant: bytes leave in the order in which they came.
 
 use super::socket::Socket;
+use crate::replies::Out;
 use crate::telemetry::names;
 use bytes::{Buf, Bytes, BytesMut};
 use metrics::Gauge;
@@ -47,11 +48,6 @@ impl Output {
         self.pieces.is_empty() && self.tail.is_empty()
     }
 
-    /// Where small replies are written.
-    pub(super) fn tail(&mut self) -> &mut BytesMut {
-        &mut self.tail
-    }
-
     /// Lets `write` append a reply whose large values are not copied.
     pub(super) fn write<R>(&mut self, write: impl FnOnce(Answer<'_>) -> R) -> R {
         let written = write(Answer { bytes: &mut self.tail, apart: Some(&mut self.apart) });
@@ -65,16 +61,6 @@ impl Output {
             }
         }
         written
-    }
-
-    /// Appends whole replies.
-    pub(super) fn push(&mut self, replies: Bytes) {
-        if replies.len() < APART_BYTES_MIN {
-            return self.tail.extend_from_slice(&replies);
-        }
-        let before = self.tail.split().freeze();
-        self.add(before);
-        self.add(replies);
     }
 
     fn add(&mut self, piece: Bytes) {
@@ -110,6 +96,25 @@ impl Output {
             self.tail = BytesMut::new();
         }
         Ok(wrote)
+    }
+}
+
+impl Out for Output {
+    fn push(&mut self, replies: Bytes) {
+        if replies.len() < APART_BYTES_MIN {
+            return self.tail.extend_from_slice(&replies);
+        }
+        let before = self.tail.split().freeze();
+        self.add(before);
+        self.add(replies);
+    }
+
+    fn tail(&mut self) -> &mut BytesMut {
+        &mut self.tail
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
     }
 }
 

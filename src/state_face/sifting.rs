@@ -15,6 +15,7 @@
 use super::Sessions;
 use super::connection::Client;
 use crate::bus::{Bus, Of, key_of};
+use crate::replies::Out;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;

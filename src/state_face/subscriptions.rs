@@ -17,9 +17,9 @@
 use super::Sessions;
 use super::asking::EVENTS;
 use super::connection::Client;
-use super::replies::Unit;
 use super::transaction::Then;
 use crate::bus::{Message, Of, Overflow, SUBSCRIPTIONS_MAX, Subscriber, concerns_keys, question};
+use crate::replies::{Out, Unit};
 use bytes::{Bytes, BytesMut};
 use wayfarer_engine::command::{Foreign, Parsed, errors};
 use wayfarer_engine::ids::SessionId;

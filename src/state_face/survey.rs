@@ -13,9 +13,9 @@
 //! Invariant: nobody's data goes by a command that a library may send without thinking.
 
 use super::connection::Client;
-use super::replies::{Whole, is_hidden};
 use super::transaction::Then;
 use super::{Sessions, Survey};
+use crate::replies::{Whole, is_hidden};
 use bytes::Bytes;
 use wayfarer_engine::command::{Foreign, errors};
 use wayfarer_engine::ids::SessionId;
@@ -94,7 +94,7 @@ impl<S: Sessions> Client<S> {
         Ok(Survey::Flush { database: (!all).then(|| self.face.understanding.keys.canonical(self.connection.db)) })
     }
 
-    pub(super) fn ask_sessions(&mut self, survey: Survey, unit: super::replies::Unit) {
+    pub(super) fn ask_sessions(&mut self, survey: Survey, unit: crate::replies::Unit) {
         self.face.metrics.slow.increment(1);
         let (sessions, protocol) = (self.face.sessions.clone(), self.connection.protocol);
         // No session has this id, so no lane waits for it.

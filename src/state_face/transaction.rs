@@ -18,9 +18,9 @@
 use super::connection::Client;
 use super::dispatch::{Effect, effect};
 use super::merging::Lesson;
-use super::replies::Unit;
 use super::{Sessions, Survey};
 use crate::passage::Pass;
+use crate::replies::Unit;
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{TRANSACTION_COMMANDS_MAX, targets};
 use wayfarer_engine::command::connection::ConnectionCommand;
@@ -205,7 +205,7 @@ impl<S: Sessions> Client<S> {
             return self.refuse(SELECT_UPSTREAM);
         }
         let bytes = command.args().iter().map(Bytes::len).sum();
-        let chosen = command.selected();
+        let chosen = command.selected(self.face.databases());
         self.queue.iter_mut().for_each(|queue| queue.database = chosen.unwrap_or(queue.database));
         self.queue.iter_mut().for_each(|queue| queue.selects |= selects);
         self.enqueue(Entry::Local(command), bytes);

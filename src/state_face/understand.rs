@@ -3,7 +3,7 @@
 //! It never executes and never decides where a session is. The state face asks it for scripts, the control channel's side for
 //! everything that comes from other nodes.
 //!
-//! Invariant: what is handed out concerns one session, and every key of it is filled in.
+//! Invariant: what is handed out concerns one session, a rename perhaps two, and every key of it is filled in.
 
 use super::keys::SessionKeys;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wayfarer_engine::command::compound::{ScriptCall, compose, script_call, targets};
 use wayfarer_engine::command::{Op, Parsed, parse};
+use wayfarer_engine::ids::SessionId;
 use wayfarer_settings::State;
 
 /// Bytes of the texts of scripts that are remembered by their digests.
@@ -76,6 +77,11 @@ impl Understanding {
             };
         }
         let Parsed::Keyed(mut op) = parse(args) else { return None };
+        if op.renames().is_some() {
+            let (from, to) = self.every_key.fill_both(database, &mut op)?;
+            let op = if from == to { op } else { op.across(SessionId(to)) };
+            return Some((from, op));
+        }
         let session = self.every_key.fill_all(database, &mut op)?;
         Some((session, op))
     }

@@ -9,10 +9,9 @@
 //! Bounds: the bytes of one reply; commands in flight are bounded by the client's connection.
 //! Invariant: replies come in the order of what was sent, each for the unit that it was sent for; pushes belong to none.
 
-use super::replies::Unit;
-use super::tunnel::{Heard, Tunnel};
 use crate::passage::Pass;
-use crate::upstream::{Dialer, ELEMENTS_MAX, Wire, hello, select};
+use crate::replies::Unit;
+use crate::upstream::{Dialer, ELEMENTS_MAX, Heard, Tunnel, Wire, hello, select};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
@@ -209,14 +208,4 @@ impl Link {
         };
         Event::Down(self.expected.drain(..).filter_map(unit).collect())
     }
-}
-
-/// Whether a command may wait for what other clients do.
-pub(super) fn is_blocking(args: &[Bytes]) -> bool {
-    const ALWAYS: [&str; 10] =
-        ["blpop", "brpop", "blmove", "brpoplpush", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "wait", "waitaof"];
-    let [name, rest @ ..] = args else { return false };
-    let is = |word: &&str| name.eq_ignore_ascii_case(word.as_bytes());
-    ALWAYS.iter().any(is)
-        || (["xread", "xreadgroup"].iter().any(is) && rest.iter().any(|option| option.eq_ignore_ascii_case(b"block")))
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wayfarer_engine::command::events::{Classes, Event, Events};
+use wayfarer_engine::residence::Renamed;
 
 /// Events that wait to be told.
 const WAITING_MAX: usize = 65_536;
@@ -85,6 +86,17 @@ impl Store {
         {
             happened.add(events);
         }
+    }
+
+    /// A key of one session has become another's, and both gates are closed.
+    pub(super) fn tell_renamed(&self, change: &Renamed, boot_us: u64) {
+        let mut events = self.events();
+        if change.over_expired {
+            events.note(Classes::EXPIRED, "expired", &change.to);
+        }
+        events.note(Classes::GENERIC, "rename_from", &change.from);
+        events.note(Classes::GENERIC, "rename_to", &change.to);
+        self.tell(events.into_noted(), self.life(), boot_us);
     }
 
     /// The time of these keys of sessions here has come.

@@ -29,7 +29,7 @@ use unwritten::{Unwritten, bytes_of};
 use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
-use wayfarer_engine::residence::{AdoptionRule, Came, Gate, Resident, Table};
+use wayfarer_engine::residence::{AdoptionRule, Came, Gate, Renamed, Resident, Table};
 use wayfarer_engine::session::{Class, Content, Missing, VariableId};
 use wayfarer_engine::wire::resp::{Answer, Protocol};
 
@@ -321,7 +321,7 @@ impl Store {
             // Whoever closed this gate may have given up before the engine was told; telling it twice does no harm.
             let next_ms = match resident.gate {
                 Gate::Open => resident.session.next_expiry_ms().unwrap_or(NEVER),
-                Gate::Frozen(_) | Gate::Resting => now.unix_ms.saturating_add(LOOK_AGAIN_MS),
+                Gate::Frozen(_) | Gate::Resting | Gate::Renaming => now.unix_ms.saturating_add(LOOK_AGAIN_MS),
                 Gate::Ending => {
                     ended.push(id.clone());
                     now.unix_ms.saturating_add(LOOK_AGAIN_MS)
@@ -446,6 +446,10 @@ impl Table for Store {
 
     fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    fn renamed(&self, change: &Renamed, now_us: u64) {
+        self.tell_renamed(change, now_us);
     }
 
     fn take_unwritten(&self) -> Vec<SessionId> {

@@ -6,6 +6,8 @@
 pub const SESSIONS_BORN: &str = "wayfarer_sessions_born_total";
 /// Sessions ended at this node.
 pub const SESSIONS_ENDED: &str = "wayfarer_sessions_ended_total";
+/// Keys that became another session's at this node.
+pub const KEYS_RENAMED: &str = "wayfarer_keys_renamed_total";
 /// Sessions that operations at this node found lost with the node that had them; each once a node, as long as it remembers.
 pub const SESSIONS_LOST: &str = "wayfarer_sessions_lost_total";
 /// Times that a session was not handed over because a message about it could not be sent.

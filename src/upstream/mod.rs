@@ -1,6 +1,6 @@
-//! How the upstream is reached: by its address or by the sentinels that know it, under TLS if the URL says so.
+//! How the upstream is reached: by its address, by the sentinels that know it, or as the cluster that it is; under TLS if the URL says so.
 //!
-//! It never sends a command of a client, and keeps no connection. The state face dials one for each client that needs it,
+//! It never sends a command of a client, but for [`cluster`], which passes them on, and keeps no connection. The state face dials one for each client that needs it,
 //! [`crate::passage::direct`] and [`crate::rest`] a few for themselves.
 //!
 //! ```text
@@ -12,21 +12,28 @@
 //! | `tls` | certificates, and which servers are believed |
 //! | `handshake` | what is said before the first command |
 //! | `sentinel` | where the master is, and news of failovers |
+//! | `cluster` | a Redis Cluster behind a connection that looks like one to a single server |
+//! | `tunnel` | what is subscribed on a connection |
 //! | `master` | which server is the master by the latest word; the end of connections to others |
 //!
 //! Bounds: [`CONNECT`] for all of it together; the bytes of the replies of a handshake.
 //! Invariant: under TLS no byte goes to a server whose certificate was not accepted, the password least of all.
 
+mod cluster;
 mod handshake;
 mod master;
 mod sentinel;
 mod tls;
+mod tunnel;
 mod wire;
 
+pub use cluster::{hash_tag, is_blocking, slot_of, tag_of_slot};
 pub use handshake::{auth, hello, select};
 pub use tls::Unfit;
+pub use tunnel::{Heard, Tunnel};
 pub use wire::Wire;
 
+use cluster::Cluster;
 use handshake::{REFUSED, handshake, perform};
 use master::Master;
 use std::io;
@@ -51,6 +58,8 @@ pub struct Dialer {
     sentinel: AtomicUsize,
     /// Which server is the master, where sentinels know it.
     master: Master,
+    /// Which nodes serve which slots, where it is a cluster.
+    cluster: Option<Arc<Cluster>>,
     /// Why the last connection failed before a command could be sent, so that a log has each reason once.
     refused: Mutex<Option<String>>,
 }
@@ -60,7 +69,11 @@ impl Dialer {
     pub fn new(upstream: &Upstream) -> Result<Arc<Dialer>, Unfit> {
         let tls = upstream.tls.as_ref().map(Tls::new).transpose()?;
         let (sentinel, master, refused) = (AtomicUsize::new(0), Master::unknown(), Mutex::default());
-        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinel, master, refused }))
+        let cluster = match &upstream.place {
+            UpstreamPlace::Cluster(seeds) => Some(Arc::new(Cluster::new(seeds))),
+            _ => None,
+        };
+        Ok(Arc::new(Dialer { upstream: upstream.clone(), tls, sentinel, master, cluster, refused }))
     }
 
     /// What the settings say of it.
@@ -69,7 +82,7 @@ impl Dialer {
     }
 
     /// Connects; nothing of Redis has been said.
-    pub async fn connect(&self) -> io::Result<Wire> {
+    pub async fn connect(self: &Arc<Self>) -> io::Result<Wire> {
         self.in_time(self.reach()).await
     }
 
@@ -92,10 +105,12 @@ impl Dialer {
         connected
     }
 
-    async fn reach(&self) -> io::Result<Wire> {
-        match &self.upstream.place {
-            UpstreamPlace::Server(at) => self.to(at).await,
-            UpstreamPlace::Sentinels(sentinels) => sentinel::reach(self, sentinels).await,
+    async fn reach(self: &Arc<Self>) -> io::Result<Wire> {
+        match (&self.upstream.place, &self.cluster) {
+            (_, Some(cluster)) => cluster::reach(self, cluster).await,
+            (UpstreamPlace::Server(at), _) => self.to(at).await,
+            (UpstreamPlace::Sentinels(sentinels), _) => sentinel::reach(self, sentinels).await,
+            (UpstreamPlace::Cluster(_), None) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 

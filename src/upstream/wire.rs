@@ -1,10 +1,11 @@
-//! A connection to the upstream, with or without TLS: the same to whoever reads and writes it.
+//! A connection to the upstream, with or without TLS, or to the whole of a cluster: the same to whoever reads and writes it.
 //!
 //! It never buffers more than TLS needs. [`super::Dialer`] makes it. One to a master ends, as if the server had closed it, when
 //! another server is the master ([`super::master`]).
 //! Invariant: what was written under TLS goes out while the connection is read, so nobody waits for the answer to a question that
 //! was not sent.
 
+use super::cluster::Front;
 use super::master::Retired;
 use bytes::BytesMut;
 use std::io;
@@ -24,6 +25,7 @@ pub struct Wire {
 enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Cluster(Box<Front>),
 }
 
 impl Wire {
@@ -35,6 +37,11 @@ impl Wire {
     /// Under TLS.
     pub(super) fn secured(stream: TlsStream<TcpStream>) -> Wire {
         Wire { stream: Stream::Tls(Box::new(stream)), retired: None }
+    }
+
+    /// To all nodes of a cluster.
+    pub(super) fn cluster(front: Front) -> Wire {
+        Wire { stream: Stream::Cluster(Box::new(front)), retired: None }
     }
 
     /// The same, until `retired`.
@@ -83,6 +90,7 @@ impl AsyncRead for Wire {
         match self.get_mut().open(cx)? {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, into),
+            Stream::Cluster(front) => Pin::new(front.as_mut()).poll_read(cx, into),
         }
     }
 }
@@ -92,6 +100,7 @@ impl AsyncWrite for Wire {
         match self.get_mut().open(cx)? {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Stream::Cluster(front) => Pin::new(front.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -99,6 +108,7 @@ impl AsyncWrite for Wire {
         match &mut self.get_mut().stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Stream::Cluster(front) => Pin::new(front.as_mut()).poll_flush(cx),
         }
     }
 
@@ -106,6 +116,7 @@ impl AsyncWrite for Wire {
         match &mut self.get_mut().stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Stream::Cluster(front) => Pin::new(front.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -99,7 +99,8 @@ pub struct Module {
 /// Every module of the product, the lower ones first: each names only some of those above its row.
 pub const MODULES: &[Module] = &[
     Module { name: "telemetry", may: &[], because: "it is used by all and knows none of them" },
-    Module { name: "upstream", may: &[], because: "the upstream is reached without a word of who wants it" },
+    Module { name: "replies", may: &[], because: "replies are put in order, whoever says them" },
+    Module { name: "upstream", may: &["replies"], because: "the upstream is reached without a word of who wants it" },
     Module { name: "store", may: &["telemetry"], because: "the store knows only the engine" },
     Module { name: "control", may: &["telemetry"], because: "the control channel does not know what messages mean" },
     Module { name: "questions", may: &[], because: "questions are joined to answers, whatever is asked" },
@@ -123,7 +124,7 @@ pub const MODULES: &[Module] = &[
     },
     Module {
         name: "state_face",
-        may: &["bus", "driver", "passage", "telemetry", "upstream"],
+        may: &["bus", "driver", "passage", "replies", "telemetry", "upstream"],
         because: "the state face knows no owner: operations go to whom it is given",
     },
     Module {

@@ -14,6 +14,7 @@
 //!
 //! [`balancers`] puts a real HAProxy, nginx and Envoy in front. Each that writes its sessions whole also shows what two slow requests at a time lose, and that nothing is lost where writes are
 //! merged ([`merge`]). A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
+//! Three of them also stand, unchanged, before a Redis Cluster.
 //!
 //! Each service moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
@@ -152,6 +153,21 @@ fn php_keeps_what_two_requests_write() {
 #[test]
 fn flask_rolls_in_and_out() {
     roll::in_and_out(Service::FLASK);
+}
+
+#[test]
+fn flask_before_a_cluster() {
+    roll::before_a_cluster(Service::FLASK);
+}
+
+#[test]
+fn express_on_node_redis_before_a_cluster() {
+    roll::before_a_cluster(Service::NODE_REDIS);
+}
+
+#[test]
+fn express_on_ioredis_before_a_cluster() {
+    roll::before_a_cluster(Service::IOREDIS);
 }
 
 #[test]

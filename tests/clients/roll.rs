@@ -5,6 +5,7 @@
 //! have been answered. Invariant: every request of every phase is answered, with what was written last: no logout, nothing lost,
 //! no error.
 
+use crate::harness::redis_cluster::RedisCluster;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::{Cluster, Node, free_port, http, until, wayfarer};
 use crate::ledger::Ledger;
@@ -63,7 +64,11 @@ fn leave(mut node: Node) {
 }
 
 fn cluster(keys: &str, redis: &RedisServer, codec: &'static str) -> Cluster {
-    let upstream = format!("state.upstream=redis://127.0.0.1:{}/0", redis.port);
+    cluster_of_url(keys, &format!("redis://127.0.0.1:{}/0", redis.port), codec)
+}
+
+fn cluster_of_url(keys: &str, url: &str, codec: &'static str) -> Cluster {
+    let upstream = format!("state.upstream={url}");
     let mut cluster = Cluster::new(keys).set(&[&upstream, "cluster.mode=observe", "drain.settle_ms=0"]);
     cluster.codec = codec;
     cluster
@@ -82,6 +87,47 @@ fn through_the_modes(nodes: &[Node], more: impl Fn()) {
     more();
     for node in nodes {
         assert_eq!(node.metric("wayfarer_foreign_writes_total"), 0.0, "{}", node.log_text());
+    }
+}
+
+/// A web service of this library, unchanged, before a Redis Cluster, which its client cannot speak to: through the modes, and with each node
+/// replaced.
+pub fn before_a_cluster(service: Service) {
+    if !service.is_installed() {
+        return;
+    }
+    let Some(redis) = RedisCluster::start(3, 0, &[]) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cluster = cluster_of_url(service.keys, &redis.url(), service.codec);
+    let command = service.command();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let start = |name: &str| {
+        let node = cluster.start(name, &command);
+        until("the instance", || http::get(node.http, "/healthz").ok().filter(|answer| answer.status == 200));
+        node
+    };
+    let mut nodes = vec![start("a"), start("b")];
+    let clients = Arc::new(runtime.block_on(web::log_in(nodes[0].http, service)).unwrap());
+    let places: Places<SocketAddr> = Arc::new([RwLock::new(nodes[0].http), RwLock::new(nodes[1].http)]);
+    let lanes = lanes_of_web(&runtime, &clients, &places);
+    let more = || clients.roads.wait_for_requests(clients.sessions.iter().map(|s| &s.ledger), REQUESTS);
+    let go_to = |place: usize, to: SocketAddr| runtime.block_on(async { *places[place].write().await = to });
+    through_the_modes(&nodes, more);
+    reach(&nodes[0], "own");
+    for place in 0..2 {
+        let node = start(["c", "d"][place]);
+        go_to(place, node.http);
+        leave(nodes.remove(0));
+        nodes.push(node);
+        more();
+    }
+    clients.roads.stop();
+    runtime.block_on(lanes.join_all());
+    clients.roads.assert_no_failure();
+    let ends: Vec<SocketAddr> = nodes.iter().map(|node| node.http).collect();
+    for session in &clients.sessions {
+        runtime.block_on(clients.read_apart(ends[1], session, 0)).unwrap();
+        runtime.block_on(clients.log_out(ends[0], &ends, session)).unwrap();
     }
 }
 

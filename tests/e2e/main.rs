@@ -25,6 +25,7 @@ mod life;
 mod listeners;
 mod memory;
 mod private;
+mod rename;
 mod scale;
 mod starting;
 mod storm;

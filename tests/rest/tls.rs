@@ -1,5 +1,7 @@
 //! An upstream that is reached under TLS: certificates of a test's own, made with `openssl`.
 
+use crate::harness::redis_cluster::RedisCluster;
+use crate::harness::redis_server::RedisServer;
 use crate::harness::resp::{Client, Reply, encode};
 use crate::harness::{free_port, until, wayfarer};
 use crate::{Cluster, KEYS, cluster, redis::Redis, settled};
@@ -54,20 +56,16 @@ impl Certificates {
 
     /// A server that also listens under TLS, there; it wants to see client certificates.
     fn server(&self) -> Option<(Redis, u16)> {
+        self.server_with(&[])
+    }
+
+    /// The same with these arguments more.
+    fn server_with(&self, more: &[&str]) -> Option<(Redis, u16)> {
         let port = free_port();
         let [server, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| self.text(name));
-        let redis = Redis::start_with(&[
-            "--tls-port",
-            &port.to_string(),
-            "--tls-cert-file",
-            &server,
-            "--tls-key-file",
-            &key,
-            "--tls-ca-cert-file",
-            &ca,
-            "--tls-auth-clients",
-            "yes",
-        ])?;
+        let port_text = port.to_string();
+        let own = ["--tls-port", &port_text, "--tls-cert-file", &server, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+        let redis = Redis::start_with(&[&own[..], &["--tls-auth-clients", "yes"], more].concat())?;
         Some((redis, port))
     }
 
@@ -186,4 +184,73 @@ fn check_names_what_is_wrong_with_certificates() {
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// Master, replica and sentinel speak to each other under TLS, and so does the sidecar to all of them.
+#[test]
+fn sentinels_are_asked_under_tls_too() {
+    let certificates = Certificates::make();
+    let among = ["--tls-replication", "yes", "--repl-diskless-sync-delay", "0"];
+    let Some((master, master_port)) = certificates.server_with(&among) else { return };
+    let of = format!("127.0.0.1 {master_port}");
+    let Some((replica, replica_port)) = certificates.server_with(&[&among[..], &["--replicaof", &of]].concat()) else { return };
+    let (sentinel_port, plain) = (free_port(), free_port());
+    let [server, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| certificates.text(name));
+    let file = certificates.path("sentinel.conf");
+    let text = format!(
+        "tls-port {sentinel_port}\ntls-cert-file {server}\ntls-key-file {key}\ntls-ca-cert-file {ca}\ntls-replication yes\n\
+         sentinel monitor shop {of} 1\nsentinel down-after-milliseconds shop 4000\nsentinel failover-timeout shop 10000\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let Some(sentinel) = RedisServer::start_sentinel(plain, &file) else { return };
+    let mut asks = Client::to(sentinel.address());
+    until("the replica is in step and known", || {
+        let facts = asks.say("SENTINEL MASTER shop").texts();
+        let known = facts.chunks(2).any(|pair| pair[0] == "num-slaves" && pair[1] == "1");
+        let in_step = replica.client().say("ROLE").texts().get(3).is_some_and(|state| state == "connected");
+        (known && in_step).then_some(())
+    });
+    let url = format!("state.upstream=rediss-sentinel://127.0.0.1:{sentinel_port}/shop/0");
+    let a = certificates.cluster(&master, master_port).set(&[&url]).start("a", &[]);
+    let mut client = a.client();
+    assert_eq!(client.say("SET other 1"), Reply::ok());
+    assert_eq!(settled(&mut client, &["HSET", "s:one", "critical", "v"]), Reply::Int(1));
+    assert_eq!(master.client().say("GET other"), Reply::text("1"));
+    assert_eq!(master.client().say("WAIT 1 20000"), Reply::Int(1));
+
+    until("a failover begins", || (asks.say("SENTINEL FAILOVER shop") == Reply::ok()).then_some(()));
+    until("the sentinel names the replica", || {
+        let place = asks.say("SENTINEL get-master-addr-by-name shop").texts();
+        (place.last() == Some(&replica_port.to_string())).then_some(())
+    });
+    until("the new master gets commands", || {
+        let said = client.say("SET other 2") == Reply::ok();
+        (said && replica.client().say("GET other") == Reply::text("2")).then_some(())
+    });
+    assert_eq!(settled(&mut client, &["HSET", "s:one", "critical", "w"]), Reply::Int(0));
+    assert_eq!(replica.client().say("HGET s:one critical"), Reply::text("w"));
+    // Nobody who cannot prove itself is believed, a sentinel neither.
+    let other = format!("state.upstream_ca_file={}", certificates.text("other.pem"));
+    is_refused(&certificates.cluster(&master, master_port).set(&[&url, &other]), "UnknownIssuer");
+}
+
+#[test]
+fn a_cluster_is_reached_under_tls() {
+    let certificates = Certificates::make();
+    let [server, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| certificates.text(name));
+    let files = ["--tls-cert-file", &server, "--tls-key-file", &key, "--tls-ca-cert-file", &ca, "--tls-cluster", "yes"];
+    let Some(redis) = RedisCluster::start(3, 0, &files) else { return };
+    let file = |setting: &str, name: &str| format!("state.upstream_{setting}_file={}", certificates.text(name));
+    let url = format!("state.upstream={}", redis.url_under_tls());
+    let settings = [&url, &file("ca", "ca.pem"), &file("cert", "client.pem"), &file("key", "client.key")];
+    let settings: Vec<&str> = settings.iter().map(|setting| setting.as_str()).collect();
+    let a = crate::cluster_of_url("redis://127.0.0.1:1").set(&settings).start("a", &[]);
+    let mut client = a.client();
+    for number in 0..20 {
+        assert_eq!(client.say(&format!("SET other-{number} x")), Reply::ok());
+        assert_eq!(settled(&mut client, &["HSET", &format!("s:{number}"), "critical", "v"]), Reply::Int(1));
+    }
+    for master in 0..3 {
+        assert!(matches!(redis.client(master).say("DBSIZE"), Reply::Int(1..)));
+    }
 }

@@ -28,6 +28,8 @@ pub enum Bug {
     ConfirmUnderWay,
     /// A member confirms that it has no session any more while it still has some.
     ConfirmUnsettled,
+    /// The two halves of a rename are two steps: the key leaves one session before it is in the other.
+    RenameInHalves,
 }
 
 #[cfg(any(test, feature = "bugs"))]

@@ -46,7 +46,7 @@ fn answer(connection: &mut Connection, session: &mut Session, args: Vec<Bytes>) 
         Parsed::Connection(command) => {
             connection.run(
                 &command,
-                ServerFacts { password: None, port: 1, uptime_s: 1, clients: 1, events: Classes::NONE },
+                ServerFacts { password: None, port: 1, uptime_s: 1, clients: 1, events: Classes::NONE, databases: 16 },
                 &mut out,
             );
         }

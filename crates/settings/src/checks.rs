@@ -8,7 +8,7 @@ use crate::keys::KeyPattern;
 use crate::listen::ListenAt;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
-use crate::upstream::UpstreamPlace;
+use crate::upstream::{HostPort, Upstream, UpstreamPlace};
 use crate::words::{BeginsAs, HintEncoding, MergeBy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -34,6 +34,7 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     sockets(settings, &mut checks);
     strangers(settings, &mut checks);
     modes(settings, &mut checks);
+    databases(settings, &mut checks);
     merging(settings, &mut checks);
     hints(settings, &mut checks);
     checks.found
@@ -163,9 +164,12 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
             );
         }
     }
-    if let Some(UpstreamPlace::Server(server)) = settings.state.upstream.as_ref().map(|upstream| &upstream.place)
-        && settings.state.enabled
-    {
+    let servers: &[HostPort] = match settings.state.upstream.as_ref().map(|upstream| &upstream.place) {
+        Some(UpstreamPlace::Server(server)) => std::slice::from_ref(server),
+        Some(UpstreamPlace::Cluster(servers)) => servers,
+        _ => &[],
+    };
+    for server in servers.iter().filter(|_| settings.state.enabled) {
         let host = if server.host == "localhost" { "127.0.0.1" } else { server.host.as_str() };
         let is_face = |ip| settings.state.listen.tcp().is_some_and(|face| same_place(face, SocketAddr::new(ip, server.port)));
         if host.parse().is_ok_and(is_face) {
@@ -228,6 +232,20 @@ fn modes(settings: &Settings, checks: &mut Checks<'_>) {
         let message = "mode observe needs an upstream that answers for sessions".to_owned();
         let remedy = "set state.upstream (and leave rest.enabled on), or write cluster.mode = \"own\"";
         checks.report(&["cluster.mode", "state.upstream", "state.upstream_file", "rest.enabled"], message, remedy);
+    }
+}
+
+/// A Redis Cluster has one database.
+fn databases(settings: &Settings, checks: &mut Checks<'_>) {
+    let state = &settings.state;
+    if !state.enabled || !state.upstream.as_ref().is_some_and(Upstream::is_cluster) {
+        return;
+    }
+    for pattern in state.every_key().patterns() {
+        if let Some(database) = pattern.database().filter(|database| *database != 0) {
+            let message = format!("`{}` is in database {database}, and a Redis Cluster has none but 0", pattern.text());
+            checks.report(&["state.keys", "state.upstream", "state.upstream_file"], message, "remove the database of that entry");
+        }
     }
 }
 

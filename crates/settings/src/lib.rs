@@ -28,6 +28,7 @@ mod preset_table;
 pub mod presets;
 mod reader;
 mod reference;
+mod rows;
 mod secret;
 mod settings;
 mod shape;

@@ -10,39 +10,11 @@ pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
 pub(crate) use crate::lookup::field_of_one;
 pub use crate::lookup::{names_in, setting};
+use crate::rows::{GIB, HOUR_MS, LISTEN, LISTEN_LOOPBACK, MIB, bytes, count, ms, row, text, words};
 use crate::words::{BeginsAs, Codec, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
-const fn row(key: &'static str, kind: Kind, default: Option<&'static str>, meaning: &'static str) -> Setting {
-    Setting { key, kind, default, meaning }
-}
-
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::Number { unit: Unit::Count, min, max }
-}
-
-const fn bytes(min: u64, max: u64) -> Kind {
-    Kind::Number { unit: Unit::Bytes, min, max }
-}
-
-const fn ms(min: u64, max: u64) -> Kind {
-    Kind::Number { unit: Unit::Milliseconds, min, max }
-}
-
-const fn text(shape: Shape, bytes_max: usize) -> Kind {
-    Kind::Text { shape, bytes_max }
-}
-
-const fn words<T: Word>() -> Kind {
-    Kind::Choice { words: T::names, later: &[] }
-}
-
-const MIB: u64 = 1024 * 1024;
-const GIB: u64 = 1024 * MIB;
-const HOUR_MS: u64 = 3_600_000;
-const LISTEN: Kind = Kind::Listen { beyond_loopback: true };
-const LISTEN_LOOPBACK: Kind = Kind::Listen { beyond_loopback: false };
 const LAYOUT: Kind = words::<Layout>();
 const OPTION: Kind = text(Shape::Line, 128);
 const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
@@ -191,7 +163,8 @@ pub static TABLE: &[Setting] = &[
         None,
         "The Redis or Valkey for all keys that are no session's and, with rest.enabled, for sessions at rest: \
          redis://[user:password@]host:port[/database]; rediss:// for TLS; redis-sentinel://host:port,host:port/MASTER[/database] (or \
-         rediss-sentinel://) for the master that these sentinels name.",
+         rediss-sentinel://) for the master that these sentinels name; redis+cluster://host:port,host:port (or rediss+cluster://) for \
+         the Redis Cluster that these are nodes of.",
     ),
     row("state.upstream_file", Kind::SecretFile, None, "A file that holds state.upstream."),
     row(

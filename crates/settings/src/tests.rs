@@ -497,6 +497,12 @@ fn what_is_said_of_an_upstream_beside_its_url_must_fit_it() {
             .contains("w.toml:3: state.upstream_ca_file: has no meaning without TLS")
     );
     assert!(mistake(&format!("{plain}sentinel_password = \"x\"")).contains("w.toml:3: state.sentinel_password: has no meaning"));
+    let cluster = "upstream = \"redis+cluster://h,i:1\"\n";
+    assert!(
+        mistake(&format!("{cluster}sentinel_password = \"x\"")).contains("w.toml:3: state.sentinel_password: has no meaning")
+    );
+    let keys = "keys = [{ pattern = \"s:{session}\", layout = \"hash\", database = 3 }]";
+    assert!(mistake(&format!("{cluster}{keys}")).contains("`s:{session}` is in database 3, and a Redis Cluster has none but 0"));
     let half = format!("upstream = \"rediss://h\"\nupstream_cert_file = \"{pem}\"");
     assert!(mistake(&half).contains("w.toml:3: state.upstream_cert_file: state.upstream_key_file is not set"));
     assert!(mistake("upstream = \"rediss://h\"\nupstream_ca_file = \"/no/such\"").contains("cannot read `/no/such`"));

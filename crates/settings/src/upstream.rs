@@ -5,7 +5,8 @@
 //! ```text
 //! redis://[user:password@]host[:port][/database]                              sqlite:PATH
 //! redis-sentinel://[user:password@]host[:port],host[:port],…/MASTER[/database]
-//! rediss://…, rediss-sentinel://…                                             the same under TLS
+//! redis+cluster://[user:password@]host[:port],host[:port],…
+//! rediss://…, rediss-sentinel://…, rediss+cluster://…                         the same under TLS
 //! ```
 //! Invariant: port and database are numbers in range, and user and password are percent-decoded.
 
@@ -19,8 +20,8 @@ use wayfarer_certificates::Files;
 const REDIS_PORT: u16 = 6379;
 /// The same of a sentinel.
 const SENTINEL_PORT: u16 = 26_379;
-/// Sentinels of one URL.
-const SENTINELS_MAX: usize = 16;
+/// Sentinels or nodes of one URL.
+const PLACES_MAX: usize = 16;
 /// Longest name of a master, in bytes.
 const MASTER_BYTES_MAX: usize = 128;
 /// Highest database number.
@@ -42,6 +43,8 @@ pub enum UpstreamPlace {
     Server(HostPort),
     /// Where its sentinels say.
     Sentinels(Sentinels),
+    /// A Redis Cluster: these of its nodes say where the others are. At least one; they are asked in this order.
+    Cluster(Vec<HostPort>),
 }
 
 /// Who knows where the master is.
@@ -110,12 +113,11 @@ impl fmt::Display for HostPort {
 /// As it stands in a URL.
 impl fmt::Display for UpstreamPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |at: &[HostPort]| at.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match self {
             UpstreamPlace::Server(at) => write!(f, "{at}"),
-            UpstreamPlace::Sentinels(Sentinels { at, master, .. }) => {
-                let at: Vec<String> = at.iter().map(ToString::to_string).collect();
-                write!(f, "{}/{master}", at.join(","))
-            }
+            UpstreamPlace::Sentinels(Sentinels { at, master, .. }) => write!(f, "{}/{master}", list(at)),
+            UpstreamPlace::Cluster(at) => f.write_str(&list(at)),
         }
     }
 }
@@ -124,8 +126,22 @@ impl Upstream {
     /// Its URL without user, password and database.
     pub fn without_login(&self) -> String {
         let secured = if self.tls.is_some() { "s" } else { "" };
-        let asked = if matches!(self.place, UpstreamPlace::Sentinels { .. }) { "-sentinel" } else { "" };
+        let asked = match self.place {
+            UpstreamPlace::Server(_) => "",
+            UpstreamPlace::Sentinels(_) => "-sentinel",
+            UpstreamPlace::Cluster(_) => "+cluster",
+        };
         format!("redis{secured}{asked}://{}", self.place)
+    }
+
+    /// How many databases a client of it may name: 0 and up. A Redis Cluster has one.
+    pub fn databases(&self) -> u8 {
+        if self.is_cluster() { 1 } else { 16 }
+    }
+
+    /// Whether it is a Redis Cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.place, UpstreamPlace::Cluster(_))
     }
 
     /// How its clients count.
@@ -136,24 +152,30 @@ impl Upstream {
     /// Reads a URL of one of the forms in the head of this file.
     pub fn parse(url: &str) -> Result<Upstream, Complaint> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        let (by_sentinels, tls) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (false, true),
-            "redis-sentinel" => (true, false),
-            "rediss-sentinel" => (true, true),
+        let (form, tls) = match scheme {
+            "redis" => (Form::Server, false),
+            "rediss" => (Form::Server, true),
+            "redis-sentinel" => (Form::Sentinels, false),
+            "rediss-sentinel" => (Form::Sentinels, true),
+            "redis+cluster" => (Form::Cluster, false),
+            "rediss+cluster" => (Form::Cluster, true),
             "valkey" | "valkeys" => {
                 let message = format!("`{scheme}` is not a scheme known here");
                 return Err(Complaint::new(message, "write redis://… or rediss://…, Valkey speaks it too"));
             }
             _ => return Err(Complaint::new("is not a Redis URL", REMEDY)),
         };
-        let remedy = if by_sentinels { SENTINEL_REMEDY } else { REMEDY };
+        let remedy = match form {
+            Form::Server => REMEDY,
+            Form::Sentinels => SENTINEL_REMEDY,
+            Form::Cluster => CLUSTER_REMEDY,
+        };
         let wrong = |message: &str| Complaint::new(message, remedy);
         if rest.contains(['?', '#']) {
             return Err(wrong("has a query or fragment, which have no meaning here"));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (master, database) = if by_sentinels { path.split_once('/').unwrap_or((path, "")) } else { ("", path) };
+        let (master, database) = if form == Form::Sentinels { path.split_once('/').unwrap_or((path, "")) } else { ("", path) };
         let database = match database {
             "" => 0,
             text => decimal(text)
@@ -173,18 +195,23 @@ impl Upstream {
                 (Some(decode(user)?).filter(|user| !user.is_empty()), Some(Secret::new(decode(password)?)))
             }
         };
+        if form == Form::Cluster && database != 0 {
+            return Err(wrong("names a database, and a Redis Cluster has none but 0"));
+        }
         let host_and_port = |text, port| host_and_port(text, port).ok_or_else(|| wrong("has no right host and port"));
-        let place = if by_sentinels {
-            if master.is_empty() || master.len() > MASTER_BYTES_MAX || !master.chars().all(is_of_name) {
-                return Err(wrong("does not say what the sentinels call the master"));
+        let several = |port| -> Result<Vec<HostPort>, Complaint> {
+            let at: Vec<HostPort> = place.split(',').map(|one| host_and_port(one, port)).collect::<Result<_, _>>()?;
+            if at.len() <= PLACES_MAX { Ok(at) } else { Err(wrong("names more than 16 servers")) }
+        };
+        let place = match form {
+            Form::Server => UpstreamPlace::Server(host_and_port(place, REDIS_PORT)?),
+            Form::Cluster => UpstreamPlace::Cluster(several(REDIS_PORT)?),
+            Form::Sentinels => {
+                if master.is_empty() || master.len() > MASTER_BYTES_MAX || !master.chars().all(is_of_name) {
+                    return Err(wrong("does not say what the sentinels call the master"));
+                }
+                UpstreamPlace::Sentinels(Sentinels { at: several(SENTINEL_PORT)?, master: master.to_owned(), password: None })
             }
-            let at: Vec<HostPort> = place.split(',').map(|one| host_and_port(one, SENTINEL_PORT)).collect::<Result<_, _>>()?;
-            if at.len() > SENTINELS_MAX {
-                return Err(wrong("names more than 16 sentinels"));
-            }
-            UpstreamPlace::Sentinels(Sentinels { at, master: master.to_owned(), password: None })
-        } else {
-            UpstreamPlace::Server(host_and_port(place, REDIS_PORT)?)
         };
         Ok(Upstream { place, tls: tls.then(UpstreamTls::default), user, password, database })
     }
@@ -192,6 +219,16 @@ impl Upstream {
 
 const REMEDY: &str = "write redis://[user:password@]host:port[/database], or rediss:// for TLS";
 const SENTINEL_REMEDY: &str = "write redis-sentinel://[user:password@]host:port,host:port/MASTER[/database]";
+
+const CLUSTER_REMEDY: &str = "write redis+cluster://[user:password@]host:port,host:port, or rediss+cluster:// for TLS";
+
+/// What a URL names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Server,
+    Sentinels,
+    Cluster,
+}
 
 /// Letters, digits, `.`, `_`, `-`.
 fn is_of_name(c: char) -> bool {
@@ -286,7 +323,7 @@ mod tests {
         assert_eq!(full.password.as_ref().unwrap().expose(), "p:s");
         let at = |upstream: &Upstream| match &upstream.place {
             UpstreamPlace::Server(HostPort { host, port }) => (host.clone(), *port),
-            UpstreamPlace::Sentinels { .. } => unreachable!(),
+            _ => unreachable!(),
         };
         assert_eq!((at(&full), full.database, &full.tls), (("cache.example".to_owned(), 6380), 3, &None));
         assert!(!format!("{full:?}").contains("p:s"));
@@ -307,6 +344,15 @@ mod tests {
         assert_eq!(at, [("one", 26379), ("::1", 5000), ("three", 26380)]);
         assert_eq!((master.as_str(), upstream.database, upstream.user.as_deref()), ("my-master", 4, Some("u")));
         assert!(read("rediss-sentinel://one/m").tls.is_some());
+        let upstream = read("redis+cluster://u:p@one,[::1]:5000,three:7001/0");
+        assert!(upstream.is_cluster() && upstream.databases() == 1 && upstream.user.as_deref() == Some("u"));
+        let UpstreamPlace::Cluster(at) = upstream.place else { unreachable!() };
+        let at: Vec<_> = at.iter().map(|at| (at.host.as_str(), at.port)).collect();
+        assert_eq!(at, [("one", 6379), ("::1", 5000), ("three", 7001)]);
+        assert!(read("rediss+cluster://one").tls.is_some());
+        for url in ["redis+cluster://h:1,[::1]:2", "rediss+cluster://h:1"] {
+            assert_eq!(read(&url.replace("://", "://u:p@")).without_login(), url);
+        }
         for url in ["redis://h:1", "rediss://[::1]:2", "redis-sentinel://one:26379,[::1]:5000/m", "rediss-sentinel://one:1/m"] {
             assert_eq!(read(&url.replace("://", "://u:p@")).without_login(), url);
         }
@@ -339,6 +385,10 @@ mod tests {
             "redis-sentinel://h/m/1/2",
             "redis-sentinel://h/hunter2%20",
             "redis://h,i",
+            "redis+cluster://",
+            "redis+cluster://h,",
+            "redis+cluster://h/1",
+            "redis+cluster://h/m/0",
             "redis://h/0?hunter2",
             "redis://a b:1",
             "redis://::1",

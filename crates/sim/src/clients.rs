@@ -28,6 +28,12 @@ impl World {
         let kind = match self.random.below(100) {
             0..=44 => Kind::Read(field),
             45..=79 => Kind::Write(field, number),
+            90..=93 if self.profile.renames => {
+                let others = self.sessions.len() as u64 - 1;
+                let to = (session + 1 + self.random.below(others) as usize) % self.sessions.len();
+                let keys = self.profile.keys;
+                Kind::Rename { place: self.random.below(keys as u64) as usize, keys, to }
+            }
             80..=92 => Kind::Update(field, number),
             _ if self.profile.keys > 1 && self.random.chance(700) => {
                 Kind::Drop(self.random.below(self.profile.keys as u64) as usize, self.profile.keys)

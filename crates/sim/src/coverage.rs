@@ -83,6 +83,10 @@ counters! {
     reaches,
     /// Keys that had expired in the upstream, unknown to their owner.
     vanished,
+    /// Keys that became another session's.
+    renames,
+    /// Times that a session was to move, so that two are at one place.
+    meetings,
     /// Sessions that were at rest and opened.
     check_outs,
     /// Sessions that went to rest with something in them.

@@ -2,6 +2,7 @@
 //!
 //! It never looks at a node or at the directory. A variable is a register whose writes are unique, so a read is wrong if another
 //! change was called after the one it saw had been acknowledged, and was itself acknowledged before the read was called.
+//! What a rename brings under the new name may be any value: `truth` knows which it must be.
 //! An unacknowledged change may take effect at any time, so it accuses nobody. `truth` judges the same answers from within.
 
 use crate::operation::{FIELDS, Kind, WriteId, fields_of};
@@ -13,6 +14,8 @@ struct Change {
     operation: u64,
     /// The write; `None`: the variable is gone.
     id: Option<WriteId>,
+    /// It may have any value, or none: what a rename has brought.
+    any: bool,
     called_us: u64,
     acknowledged_us: Option<u64>,
 }
@@ -25,25 +28,31 @@ pub struct History {
 
 impl History {
     fn add(&mut self, place: (usize, usize), change: Change) {
-        let beginning = Change { operation: 0, id: None, called_us: 0, acknowledged_us: Some(0) };
+        let beginning = Change { operation: 0, id: None, any: false, called_us: 0, acknowledged_us: Some(0) };
         self.changes.entry(place).or_insert_with(|| vec![beginning]).push(change);
     }
 
     /// A client calls an operation.
     pub fn called(&mut self, operation: u64, session: usize, kind: Kind, now_us: u64) {
-        let change = |id| Change { operation, id, called_us: now_us, acknowledged_us: None };
+        let change = |id| Change { operation, id, any: false, called_us: now_us, acknowledged_us: None };
         match kind {
             Kind::Read(_) => {}
             Kind::Write(field, id) | Kind::Update(field, id) => self.add((session, field), change(Some(id))),
             Kind::Delete => (0..FIELDS.len()).for_each(|field| self.add((session, field), change(None))),
             Kind::Drop(place, keys) => fields_of(place, keys).for_each(|field| self.add((session, field), change(None))),
+            Kind::Rename { place, keys, to } => {
+                for field in fields_of(place, keys) {
+                    self.add((session, field), change(None));
+                    self.add((to, field), Change { any: true, ..change(None) });
+                }
+            }
         }
     }
 
     /// A session is lost with its owner: what policy allows a crash to take.
     pub fn lost(&mut self, session: usize, now_us: u64) {
         for field in 0..FIELDS.len() {
-            let change = Change { operation: 0, id: None, called_us: now_us, acknowledged_us: Some(now_us) };
+            let change = Change { operation: 0, id: None, any: false, called_us: now_us, acknowledged_us: Some(now_us) };
             self.add((session, field), change);
         }
     }
@@ -52,7 +61,7 @@ impl History {
     pub fn replaced(&mut self, session: usize, there: &BTreeMap<usize, WriteId>, now_us: u64) {
         for field in 0..FIELDS.len() {
             let id = there.get(&field).copied();
-            let change = Change { operation: 0, id, called_us: now_us, acknowledged_us: Some(now_us) };
+            let change = Change { operation: 0, id, any: false, called_us: now_us, acknowledged_us: Some(now_us) };
             self.add((session, field), change);
         }
     }
@@ -67,7 +76,13 @@ impl History {
         called_us: u64,
         now_us: u64,
     ) -> Option<String> {
-        for field in 0..FIELDS.len() {
+        let other = if let Kind::Rename { to, .. } = kind { Some(to) } else { None };
+        if other.is_some() && saw.is_none() {
+            // There was no such key: nothing has changed.
+            self.changes.values_mut().for_each(|changes| changes.retain(|change| change.operation != operation));
+            return None;
+        }
+        for (session, field) in std::iter::once(session).chain(other).flat_map(|s| (0..FIELDS.len()).map(move |f| (s, f))) {
             for change in self.changes.get_mut(&(session, field)).into_iter().flatten().rev() {
                 if change.operation == operation {
                     change.acknowledged_us = Some(now_us);
@@ -79,9 +94,9 @@ impl History {
         let overwritten = |seen: &Change| {
             let Some(acknowledged_us) = seen.acknowledged_us else { return false };
             let newer = |c: &Change| c.called_us > acknowledged_us && c.acknowledged_us.is_some_and(|at| at < called_us);
-            changes.iter().any(|c| c.id != seen.id && newer(c))
+            changes.iter().any(|c| (c.id, c.any) != (seen.id, seen.any) && newer(c))
         };
-        let mut seen = changes.iter().rev().filter(|c| c.id == saw && c.operation != operation).peekable();
+        let mut seen = changes.iter().rev().filter(|c| (c.any || c.id == saw) && c.operation != operation).peekable();
         if seen.peek().is_none() {
             return (saw.is_some() || !changes.is_empty()).then(|| format!("read {saw:?}, which nobody wrote"));
         }

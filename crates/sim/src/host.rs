@@ -4,12 +4,14 @@
 //! [`wayfarer_engine::node::Node`], its table, and the operations that wait there.
 
 use crate::operation::Reply;
+use crate::rename::Step;
+use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId, Ticket};
 use wayfarer_engine::mode::Route;
 use wayfarer_engine::node::{Input, Node, Verdict};
-use wayfarer_engine::residence::{Resident, Table};
+use wayfarer_engine::residence::{Renamed, Resident, Table};
 
 /// A clock that starts somewhere and runs at a rate of its own.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ impl Clock {
 
 /// The sessions of a process, in order, so that a run depends on its seed alone.
 #[derive(Debug, Default)]
-pub struct MemoryTable(RefCell<BTreeMap<SessionId, Option<Resident>>>, RefCell<Vec<SessionId>>);
+pub struct MemoryTable(RefCell<BTreeMap<SessionId, Option<Resident>>>, RefCell<Vec<SessionId>>, RefCell<Option<Bytes>>);
 
 impl Table for MemoryTable {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
@@ -51,12 +53,21 @@ impl Table for MemoryTable {
         self.0.borrow().len()
     }
 
+    fn renamed(&self, change: &Renamed, _: u64) {
+        *self.2.borrow_mut() = Some(change.from.clone());
+    }
+
     fn take_unwritten(&self) -> Vec<SessionId> {
         std::mem::take(&mut *self.1.borrow_mut())
     }
 }
 
 impl MemoryTable {
+    /// The name of the key that was renamed last.
+    pub fn last_renamed(&self) -> Option<Bytes> {
+        self.2.borrow().clone()
+    }
+
     /// Something of this session became unwritten.
     pub fn unwritten(&self, id: &SessionId) {
         self.1.borrow_mut().push(id.clone());
@@ -76,6 +87,8 @@ pub struct Visit {
     pub deadline_us: u64,
     /// What it answers once the end of the session is in the directory.
     pub ends: Option<Reply>,
+    /// How far a rename is.
+    pub step: Step,
 }
 
 /// Something that happens to a process.
@@ -106,6 +119,8 @@ pub enum Stimulus {
         /// What.
         reply: Reply,
     },
+    /// An operation tries again.
+    Again(Visit),
     /// The machine's answer to an operation that asked it.
     Verdict(Ticket, Verdict),
     /// Parked operations of a session may try again.

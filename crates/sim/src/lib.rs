@@ -25,6 +25,7 @@ pub mod network;
 pub mod operation;
 pub mod profile;
 pub mod random;
+pub mod rename;
 mod requests;
 pub mod run;
 pub mod shell;

@@ -10,7 +10,7 @@
 
 use crate::host::{Stimulus, Visit};
 use crate::network::fate;
-use crate::operation::Reply;
+use crate::operation::{Kind, Reply};
 use crate::profile::DIRECTORY_PATIENCE_US;
 use crate::world::{EXIT_US, Event, TICK_US, World};
 use wayfarer_engine::directory::{Transaction, Write};
@@ -133,10 +133,19 @@ impl World {
             let what = format!("operation {number} of {} went to the upstream, and {} has its session", from.0.0, owner.0.0);
             return self.violate("one owner", what);
         }
+        if let Kind::Rename { to, .. } = operation.kind
+            && let Some(owner) = self.directory.read(&self.sessions[to]).owner()
+        {
+            let what = format!("rename {number} of {} went to the upstream, and {} has a session of it", from.0.0, owner.0.0);
+            return self.violate("one owner", what);
+        }
         let saw = self.upstream.direct(&id, operation.kind, self.profile.keys);
         self.trace.line(self.now_us, format_args!("upstream: {number} of {}: {:?}, saw {saw:?}", from.0.0, operation.kind));
         self.truth[operation.session].execute(operation.kind, self.now_us);
         self.promise_run(operation.session, operation.kind, number);
+        if let Kind::Rename { place, to, .. } = operation.kind {
+            self.direct_rename(operation.session, to, place, saw.is_some());
+        }
         if let Some(answer_us) = answer_us {
             let answered = Stimulus::Answered { operation: number, reply: Reply::Done(saw) };
             self.after(answer_us, Event::Reach(from, answered));

@@ -41,6 +41,15 @@ pub enum Kind {
     Delete,
     /// Deletes the key at a place, of so many; the session goes with its last one.
     Drop(usize, usize),
+    /// Gives the key at a place, of so many, to another session.
+    Rename {
+        /// Its place.
+        place: usize,
+        /// Of so many.
+        keys: usize,
+        /// That session.
+        to: usize,
+    },
 }
 
 impl Kind {
@@ -54,7 +63,7 @@ impl Kind {
         let names: Vec<&'static [u8]> = match self {
             Kind::Read(field) | Kind::Write(field, _) | Kind::Update(field, _) => vec![key_of(field, keys)],
             Kind::Delete => KEYS[..keys].to_vec(),
-            Kind::Drop(place, _) => vec![KEYS[place]],
+            Kind::Drop(place, _) | Kind::Rename { place, .. } => vec![KEYS[place]],
         };
         names.into_iter().map(Bytes::from_static).collect()
     }
@@ -147,6 +156,8 @@ pub fn run(kind: Kind, resident: &mut Resident, unix_ms: u64, keys: usize) -> At
         saw = session.read_field(of, name, unix_ms).map(|value| id_of(&value, field).unwrap_or(WriteId::MAX));
     }
     match kind {
+        // These have a way of their own.
+        Kind::Rename { .. } => return Attempt::NotHere,
         Kind::Read(_) => {}
         Kind::Write(field, id) | Kind::Update(field, id) => {
             session.write_field(key_of(field, keys), FIELDS[field].0.as_bytes(), value_of(id, field), unix_ms);

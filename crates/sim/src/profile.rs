@@ -59,6 +59,8 @@ pub struct Profile {
     pub crashes: bool,
     /// Whether operators change the cluster's mode.
     pub modes: bool,
+    /// Whether clients rename keys from one session to another.
+    pub renames: bool,
     /// Whether members are fenced without proof of death.
     pub unproven: bool,
     /// The settings of the nodes.
@@ -94,6 +96,7 @@ impl Profile {
             trouble_us: random.between(20_000, 150_000),
             crashes: !planned && random.chance(700),
             modes: false,
+            renames: false,
             unproven,
             node: node_settings(unproven, random),
             adoption,

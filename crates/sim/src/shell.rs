@@ -6,6 +6,7 @@
 
 use crate::host::{Process, Stimulus, Visit};
 use crate::operation::{Attempt, Kind, Reply, run};
+use crate::rename::Step;
 use crate::upstream::target;
 use crate::world::{Event, World};
 use wayfarer_engine::ids::{Incarnation, SessionId, Ticket};
@@ -32,7 +33,7 @@ impl World {
 
     fn visit_first(&mut self, host: usize, operation: u64, from: Option<Incarnation>) {
         let deadline_us = self.hosts[host].clock.now(self.now_us).boot_us + OPERATION_US_MAX;
-        self.visit(host, Visit { operation, from, tries: 0, deadline_us, ends: None });
+        self.visit(host, Visit { operation, from, tries: 0, deadline_us, ends: None, step: Step::First });
     }
 
     fn process(&mut self, host: usize) -> Option<&mut Process> {
@@ -54,6 +55,9 @@ impl World {
         let Some(process) = self.hosts[host].process.as_mut() else { return };
         if visit.tries > TRIES_MAX || now.boot_us >= visit.deadline_us {
             return self.finish(host, visit, Reply::Failed);
+        }
+        if let Kind::Rename { .. } = operation.kind {
+            return if waits { self.hold(host, visit) } else { self.visit_rename(host, visit, &operation) };
         }
         let policy = self.profile.node.policy.clone();
         let keys = self.profile.keys;
@@ -122,6 +126,11 @@ impl World {
         }
     }
 
+    /// An input that the machine answers to this visit.
+    pub(crate) fn ticket_for(&mut self, host: usize, visit: Visit, input: impl FnOnce(Ticket) -> Input) -> Input {
+        input(self.ticket(host, visit))
+    }
+
     fn ticket(&mut self, host: usize, visit: Visit) -> Ticket {
         let Some(process) = self.process(host) else { return Ticket(0) };
         process.last_ticket += 1;
@@ -139,6 +148,9 @@ impl World {
         };
         let in_lease = now.boot_us < process.lease_until_us;
         let Some(operation) = self.operations.get(&visit.operation).cloned() else { return };
+        if let Kind::Rename { .. } = operation.kind {
+            return self.rename_decided(host, visit, &operation, verdict);
+        }
         match verdict {
             Verdict::Here | Verdict::Fetched => self.visit(host, visit),
             Verdict::Absent => {
@@ -163,6 +175,8 @@ impl World {
                 let reply = visit.ends.filter(|_| in_lease).unwrap_or(Reply::Unknown);
                 self.finish(host, visit, reply);
             }
+            // For renames alone.
+            Verdict::Renamed | Verdict::NoKey | Verdict::NameTaken => self.finish(host, visit, Reply::Unknown),
             Verdict::TryAgain(_) => {
                 let reply = if visit.ends.is_some() { Reply::Unknown } else { Reply::Failed };
                 self.finish(host, visit, reply);
@@ -170,7 +184,7 @@ impl World {
         }
     }
 
-    fn send_on(&mut self, host: usize, visit: Visit, owner: Incarnation) {
+    pub(crate) fn send_on(&mut self, host: usize, visit: Visit, owner: Incarnation) {
         let Some(process) = self.process(host) else { return };
         let me = process.me;
         process.sent_on.insert(visit.operation, visit);

@@ -27,7 +27,8 @@ impl SessionTruth {
     /// Does what `kind` does at `now_us`.
     pub fn execute(&mut self, kind: Kind, now_us: u64) {
         match kind {
-            Kind::Read(_) => {}
+            // Two sessions are in it: see `give`.
+            Kind::Read(_) | Kind::Rename { .. } => {}
             Kind::Write(field, id) | Kind::Update(field, id) => {
                 if self.values.is_empty() {
                     self.absent_us = now_us;
@@ -39,6 +40,22 @@ impl SessionTruth {
                 self.values.remove(&field);
             }),
         }
+    }
+
+    /// The key at a place, of so many, leaves it.
+    pub fn give(&mut self, place: usize, keys: usize) -> Vec<(usize, (WriteId, Digest))> {
+        fields_of(place, keys).filter_map(|field| Some((field, self.values.remove(&field)?))).collect()
+    }
+
+    /// What another session gave takes the place of that key.
+    pub fn receive(&mut self, values: Vec<(usize, (WriteId, Digest))>, place: usize, keys: usize, now_us: u64) {
+        if self.values.is_empty() {
+            self.absent_us = now_us;
+        }
+        for field in fields_of(place, keys) {
+            self.values.remove(&field);
+        }
+        self.values.extend(values);
     }
 
     /// The session is lost with its owner; false if there was nothing to lose.

@@ -24,7 +24,7 @@ use wayfarer_engine::command::Target;
 use wayfarer_engine::ids::{Epoch, Incarnation, RequestId, SessionId};
 use wayfarer_engine::node::Input;
 use wayfarer_engine::residence::{Gate, Resident, Table};
-use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored};
+use wayfarer_engine::rest::change::{Batch, KeyChange, KeyStore, Loaded, LoadedKey, Stored, Swap};
 use wayfarer_engine::rest::content::KeyContent;
 use wayfarer_engine::session::{Content, Layout, Variable};
 
@@ -87,11 +87,13 @@ pub enum Ask {
     Load(Epoch, Option<Vec<Target>>),
     /// A batch.
     Store(Batch),
+    /// Two batches of one key each, of two sessions, or neither.
+    StoreBoth(Box<Swap>),
 }
 
 impl Promises {
     fn position(&self, id: WriteId) -> Option<usize> {
-        self.executed.iter().position(|e| *e == Executed::Write(id))
+        self.executed.iter().rposition(|e| *e == Executed::Write(id))
     }
 
     /// Whether the critical field was removed then or later.
@@ -111,13 +113,18 @@ impl Upstream {
     pub(crate) fn direct(&mut self, id: &SessionId, kind: Kind, keys: usize) -> Option<WriteId> {
         let place = |field| (id.clone(), Bytes::from_static(key_of(field, keys)));
         let name = |field: usize| Bytes::from_static(FIELDS[field].0.as_bytes());
+        if let Kind::Rename { .. } = kind {
+            // The rest of it is `direct_rename`.
+            let there = self.keys.get(&(id.clone(), kind.keys(keys)[0].clone())).is_some_and(|key| !key.fields.is_empty());
+            return there.then_some(1);
+        }
         let mut saw = None;
         if let Kind::Read(field) | Kind::Update(field, _) = kind {
             let value = self.keys.get(&place(field)).and_then(|key| key.fields.get(&name(field)));
             saw = value.map(|value| id_of(value, field).unwrap_or(WriteId::MAX));
         }
         match kind {
-            Kind::Read(_) => {}
+            Kind::Read(_) | Kind::Rename { .. } => {}
             Kind::Write(field, write) | Kind::Update(field, write) => {
                 self.keys.entry(place(field)).or_default().fields.insert(name(field), value_of(write, field));
             }
@@ -199,6 +206,7 @@ impl World {
                 Ask::Look => Input::Looked { request, found: None },
                 Ask::Load(..) => Input::Loaded { request, loaded: Loaded::Unknown },
                 Ask::Store(_) => Input::Stored { request, stored: None },
+                Ask::StoreBoth(_) => Input::StoredBoth { request, stored: None },
             };
             self.after(DIRECTORY_PATIENCE_US, Event::Reach(me, Stimulus::Input(unknown)));
         }
@@ -218,7 +226,7 @@ impl World {
         answer_us: Option<u64>,
     ) {
         let Some(at) = self.sessions.iter().position(|id| id == session) else { return };
-        if matches!(ask, Ask::Store(_)) && self.is_cut_off(from) {
+        if matches!(ask, Ask::Store(_) | Ask::StoreBoth(_)) && self.is_cut_off(from) {
             return;
         }
         let before = self.upstream.fields(session);
@@ -247,14 +255,87 @@ impl World {
                 self.coverage.stale_stores += stored.iter().filter(|s| **s == Stored::Refused).count() as u64;
                 Input::Stored { request, stored: Some(stored) }
             }
+            Ask::StoreBoth(swap) => Input::StoredBoth { request, stored: Some(self.store_both(swap)) },
         };
         let (who, how) = (from.0.0, if answer_us.is_none() { ", unanswered" } else { "" });
         self.trace.line(self.now_us, format_args!("upstream: {ask:?} of {who}, request {}{how}", request.0));
-        if self.upstream.fields(session) != before && self.is_resting(at) {
+        let follows = !matches!(ask, Ask::StoreBoth(_));
+        if follows && self.upstream.fields(session) != before && self.is_resting(at) {
             self.follow_upstream(at);
         }
         if let Some(answer_us) = answer_us {
             self.after(answer_us, Event::Reach(from, Stimulus::Input(answer)));
+        }
+    }
+
+    /// A key goes from one session to another, whole or not at all.
+    fn store_both(&mut self, swap: &Swap) -> [Stored; 2] {
+        let (Some(from), Some(to)) = (self.place_of(&swap.from), self.place_of(&swap.to)) else { return [Stored::Failed; 2] };
+        let ([removal], [arrival]) = (swap.removal.keys.as_slice(), swap.arrival.keys.as_slice()) else {
+            return [Stored::Failed; 2];
+        };
+        let halves = [(&swap.from, &swap.removal, removal), (&swap.to, &swap.arrival, arrival)];
+        let mut place = |(session, batch, store): (&SessionId, &Batch, &KeyStore)| {
+            let key = self.upstream.keys.entry((session.clone(), store.key.clone())).or_default();
+            ((batch.epoch, batch.sequence) <= key.guard, key.clone())
+        };
+        if halves.map(&mut place).iter().any(|(late, _)| *late) && !bugs::on(Bug::GuardIgnored) {
+            self.coverage.stale_stores += 1;
+            return [Stored::Refused; 2];
+        }
+        let stored = halves.map(|(session, batch, store)| {
+            let key = self.upstream.keys.entry((session.clone(), store.key.clone())).or_default();
+            key.store((batch.epoch, batch.sequence), store)
+        });
+        let written = match &arrival.change {
+            KeyChange::Whole(KeyContent::Hash(pairs)) => World::ids_of(pairs),
+            _ => BTreeMap::new(),
+        };
+        self.promise_renamed(from, to, &arrival.key, &written);
+        if self.is_resting(from) || self.is_resting(to) {
+            // Whoever sent it owns neither any more, and nobody has loaded them since.
+            for session in [from, to] {
+                if self.is_resting(session) {
+                    self.follow_upstream(session);
+                }
+            }
+        } else {
+            self.rename_truth(from, to, &arrival.key, Some(&written));
+        }
+        stored
+    }
+
+    /// A client's rename reaches the upstream while nobody owns its sessions.
+    pub(crate) fn direct_rename(&mut self, from: usize, to: usize, place: usize, there: bool) {
+        if !there {
+            return;
+        }
+        let name = Bytes::from_static(KEYS[place]);
+        let place_of = |session: usize| (self.sessions[session].clone(), name.clone());
+        let (source, target) = (place_of(from), place_of(to));
+        let fields = std::mem::take(&mut self.upstream.keys.entry(source).or_default().fields);
+        let pairs: Vec<(Bytes, Bytes)> = fields.clone().into_iter().collect();
+        self.upstream.keys.entry(target).or_default().fields = fields;
+        self.promise_renamed(from, to, &name, &World::ids_of(&pairs));
+        self.rename_truth(from, to, &name, None);
+    }
+
+    /// The upstream has a rename: that lasts, whatever its client is told.
+    fn promise_renamed(&mut self, from: usize, to: usize, name: &Bytes, ids: &BTreeMap<usize, WriteId>) {
+        let critical = name.as_ref() == key_of(CRITICAL, self.profile.keys);
+        for (session, ids) in [(from, None), (to, Some(ids))] {
+            let promises = self.upstream.promises.entry(session).or_default();
+            promises.executed.push(Executed::Drop(critical));
+            let mut last = promises.executed.len() - 1;
+            for (field, id) in ids.into_iter().flatten() {
+                promises.executed.push(Executed::Write(*id));
+                if *field == CRITICAL {
+                    last = promises.executed.len() - 1;
+                }
+            }
+            if critical {
+                promises.critical = promises.critical.max(Some(last));
+            }
         }
     }
 
@@ -375,7 +456,7 @@ impl World {
     pub(crate) fn promise_run(&mut self, session: usize, kind: Kind, number: u64) {
         let promises = self.upstream.promises.entry(session).or_default();
         match kind {
-            Kind::Read(_) => {}
+            Kind::Read(_) | Kind::Rename { .. } => {}
             Kind::Write(_, id) | Kind::Update(_, id) => promises.executed.push(Executed::Write(id)),
             Kind::Delete => {
                 promises.deletions.insert(number, promises.executed.len());

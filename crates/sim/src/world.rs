@@ -136,7 +136,9 @@ impl World {
     /// The world that a seed gives, before anything has happened.
     pub fn new(seed: u64, keep_trace: bool) -> World {
         let mut random = Random::new(seed);
-        let profile = Profile::draw(&mut random);
+        let mut profile = Profile::draw(&mut random);
+        // By a die of its own, so that the worlds without it are those that their seeds always gave.
+        profile.renames = profile.sessions > 1 && Random::new(!seed).chance(400);
         let mut world = World {
             now_us: 0,
             queue: BTreeMap::new(),
@@ -262,6 +264,7 @@ impl World {
             Stimulus::Forwarded { from, operation } => self.forwarded(host, from, operation),
             Stimulus::Replied { operation, reply } => self.replied(host, operation, reply),
             Stimulus::Answered { operation, reply } => self.came_from_upstream(host, operation, reply),
+            Stimulus::Again(visit) => self.visit(host, visit),
             Stimulus::Verdict(ticket, verdict) => self.decided(host, ticket, verdict),
             Stimulus::Wake(session) => self.wake(host, &session),
         }
@@ -351,8 +354,10 @@ impl World {
             Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
             Effect::Load { request, session, epoch, keys } => self.ask_upstream(me, request, session, Ask::Load(epoch, keys)),
             Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
+            Effect::StoreBoth { request, swap } => self.ask_upstream(me, request, swap.from.clone(), Ask::StoreBoth(swap)),
             Effect::CheckedIn { .. } | Effect::Expired(_) => {}
             Effect::Route(route) => self.reroute(host, route),
+            Effect::Note(Note::Renamed(from, to)) => self.note_renamed(host, &from, &to),
             Effect::Note(note) => self.note(me, &note),
         }
     }
@@ -377,7 +382,7 @@ impl World {
             Note::Stale(_) => {}
             Note::ResidualEnded => coverage.residuals_ended += 1,
             Note::Froze(..) | Note::Left(..) | Note::Demoted(_) | Note::Fenced(_) => {}
-            Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) => {}
+            Note::AdoptionSkipped | Note::SessionLost(_) | Note::Unsendable(_) | Note::Renamed(..) => {}
         }
     }
 

@@ -71,3 +71,8 @@ fn a_confirmation_with_operations_under_way_is_found() {
 fn a_confirmation_with_sessions_left_is_found() {
     is_found(Bug::ConfirmUnsettled);
 }
+
+#[test]
+fn a_rename_in_two_steps_is_found() {
+    is_found(Bug::RenameInHalves);
+}

@@ -44,7 +44,7 @@ fn cookie(found: &[Found]) -> Option<(&'static str, Option<Codec>)> {
 pub(super) fn configuration(found: &[Found], upstream: &Upstream) -> String {
     let is_here = match &upstream.place {
         UpstreamPlace::Server(at) => at.port == 6379 && ["127.0.0.1", "localhost", "::1"].contains(&at.host.as_str()),
-        UpstreamPlace::Sentinels { .. } => false,
+        UpstreamPlace::Sentinels(_) | UpstreamPlace::Cluster(_) => false,
     };
     let port = if is_here { 6380 } else { 6379 };
     let mut out = String::from(

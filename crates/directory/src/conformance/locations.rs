@@ -107,6 +107,39 @@ pub async fn all_or_nothing_is_written(store: &impl Store) {
     assert!(view(&directory).await.is_dead(a));
 }
 
+/// Two sessions in one transaction: the record of one goes and that of the other changes, or neither; and so for two that change.
+pub async fn two_sessions_change_together(store: &impl Store) {
+    let directory = store.open().await;
+    let (a, group, since) = member(&directory, "a").await;
+    let (old, new) = (born(&directory, "old", group).await, born(&directory, "new", group).await);
+    let both = |old, new| {
+        vec![is("old", Some((group, old))), is("new", Some((group, new))), Compare::Group { group, owner: a, epoch: since }]
+    };
+    let swap = vec![Write::Forget { session: session("old") }, place("new", group, NextEpoch::Fresh)];
+    let later = |epoch: Epoch| Epoch(epoch.0 + 1000);
+    for wrong in [both(later(old), new), both(old, later(new))] {
+        refused(&directory, wrong, swap.clone()).await;
+        assert_eq!(read(&directory, "old").await.key(), Some((group, old)));
+        assert_eq!(read(&directory, "new").await.key(), Some((group, new)));
+    }
+    let found = refused(&directory, both(old, later(new)), swap.clone()).await;
+    assert_eq!(found.key(), Some((group, old)), "the first of the two tells");
+    let epoch = applied(&directory, both(old, new), swap.clone()).await;
+    assert_eq!(read(&directory, "old").await, Placement::default());
+    assert_eq!(read(&directory, "new").await.key(), Some((group, epoch)));
+    // Sent once more, as after an unknown outcome: nothing of it happens twice.
+    refused(&directory, both(old, new), swap).await;
+    assert_eq!(read(&directory, "new").await.key(), Some((group, epoch)));
+    let again = born(&directory, "old", group).await;
+    let places = vec![place("old", group, NextEpoch::Fresh), place("new", group, NextEpoch::Fresh)];
+    refused(&directory, both(old, epoch), places.clone()).await;
+    let last = applied(&directory, both(again, epoch), places).await;
+    assert_eq!(
+        (read(&directory, "old").await.key(), read(&directory, "new").await.key()),
+        (Some((group, last)), Some((group, last)))
+    );
+}
+
 /// All fresh epochs of a transaction are one, and it is told.
 pub async fn one_fresh_epoch_serves_a_whole_transaction(store: &impl Store) {
     let directory = store.open().await;

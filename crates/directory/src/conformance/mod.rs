@@ -59,7 +59,7 @@ macro_rules! conformance_suite {
     ($store:expr) => {
         $crate::conformance_suite!(@cases $store;
             a_location_is_set_only_by_its_right_key, a_refusal_carries_the_placement, a_group_must_have_this_owner_and_epoch,
-            an_incarnation_must_be_alive, all_or_nothing_is_written, one_fresh_epoch_serves_a_whole_transaction,
+            an_incarnation_must_be_alive, all_or_nothing_is_written, two_sessions_change_together, one_fresh_epoch_serves_a_whole_transaction,
             an_epoch_can_be_kept, any_bytes_are_an_id, handovers_come_back, a_location_can_be_forgotten,
             a_big_batch_is_one_transaction, an_empty_transaction_tells_the_counter,
             registration_shows_in_the_view, a_name_belongs_to_one_living_member, a_fenced_name_is_free,

@@ -10,6 +10,7 @@
 //! | in another database | [`DATABASE`], its number, the arguments | the command's |
 //! | a write to be merged | [`MERGE`], the value that its writer had read, the arguments (perhaps with their database) | the command's |
 //! | script | as the client sent them, with the text in place of its digest | the script's |
+//! | a rename to another session | the command | the command's |
 //!
 //! A *stamp* stands for all that a key is: type, expiry, and the version and count of writes of each variable. Versions are never
 //! reused, and both travel with a session, so a stamp can be compared wherever the session is. A key that is absent at both
@@ -21,7 +22,7 @@
 use super::events::Events;
 pub use super::scripts::{Calls, Script, ScriptCall, Stop, script_call, targets};
 use super::{Executed, Limits, Op, Target, errors, execute, execute_noting, scripts, table};
-use crate::ids::Digest;
+use crate::ids::{Digest, SessionId};
 use crate::session::{Key, Missing, Session};
 use crate::wire::resp::{Protocol, Reply, parse_integer};
 use bytes::{Bytes, BytesMut};
@@ -68,9 +69,14 @@ pub enum Form<'a> {
 /// What an operation consists of, if it is more than one command.
 #[derive(Clone)]
 pub(super) enum Body {
-    Transaction { watched: Vec<(Target, Bytes)>, ops: Vec<Op> },
+    Transaction {
+        watched: Vec<(Target, Bytes)>,
+        ops: Vec<Op>,
+    },
     Stamps,
     Script(Arc<dyn Script>),
+    /// One command, whose second key is of this session.
+    Across(SessionId),
 }
 
 impl Op {
@@ -130,7 +136,20 @@ impl Op {
         match self.body.as_deref() {
             Some(Body::Script(_)) => true,
             Some(Body::Transaction { ops, .. }) => ops.iter().any(Op::is_script),
-            Some(Body::Stamps) | None => false,
+            Some(Body::Stamps | Body::Across(_)) | None => false,
+        }
+    }
+
+    /// The same rename, whose second key is of session `to`. It runs on no session alone: [`crate::node::rename`].
+    pub fn across(self, to: SessionId) -> Op {
+        Op { body: Some(Arc::new(Body::Across(to))), ..self }
+    }
+
+    /// The session of its second key, if that is another one than that of its first.
+    pub fn goes_to(&self) -> Option<&SessionId> {
+        match self.body.as_deref() {
+            Some(Body::Across(to)) => Some(to),
+            _ => None,
         }
     }
 
@@ -139,7 +158,7 @@ impl Op {
         match self.body.as_deref() {
             Some(Body::Transaction { watched, ops }) => Form::Transaction { watched, ops },
             Some(Body::Stamps) => Form::Stamps,
-            Some(Body::Script(_)) | None => Form::Single,
+            Some(Body::Script(_) | Body::Across(_)) | None => Form::Single,
         }
     }
 
@@ -233,6 +252,12 @@ pub(super) fn run(
             let mut reply = Reply::new(out, at.2);
             reply.array(op.targets.len());
             op.targets.iter().for_each(|target| reply.bulk(&stamp(session, target, at.1)));
+            Executed::Done { wrote: false }
+        }
+        // Whoever has both sessions performs it. For one that has nothing under the first name it is like any other.
+        Body::Across(_) => {
+            let there = op.targets.first().is_some_and(|target| session.key(&target.key, at.1).is_some());
+            Reply::new(out, at.2).error(if there { errors::SEVERAL_SESSIONS } else { errors::NO_SUCH_KEY });
             Executed::Done { wrote: false }
         }
         Body::Script(script) => scripts::run(session, op, script.as_ref(), at, out, events),

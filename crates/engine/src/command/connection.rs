@@ -19,8 +19,6 @@ use bytes::{Bytes, BytesMut};
 
 /// The version of Redis whose behaviour this is.
 pub const REDIS_VERSION: &str = "7.0.15";
-/// Databases 0 to 15, as in Redis by default.
-const DATABASES: i64 = 16;
 /// A client's name or library may be this long: it is kept as long as the connection.
 const NAME_BYTES_MAX: usize = 1024;
 
@@ -48,10 +46,10 @@ impl ConnectionCommand {
         self.kind == Kind::Client && self.args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"reply"))
     }
 
-    /// The database that it selects, if it is a SELECT that succeeds.
-    pub fn selected(&self) -> Option<u8> {
+    /// The database that it selects, if it is a SELECT that succeeds where there are so many.
+    pub fn selected(&self, databases: u8) -> Option<u8> {
         let database = self.args.get(1).filter(|_| self.kind == Kind::Select).and_then(|text| parse_integer(text))?;
-        u8::try_from(database).ok().filter(|database| i64::from(*database) < DATABASES)
+        u8::try_from(database).ok().filter(|database| *database < databases)
     }
 
     /// Redis's error if it has a wrong number of arguments.
@@ -129,6 +127,8 @@ pub struct ServerFacts<'a> {
     pub clients: usize,
     /// Which events of keys it tells.
     pub events: Classes,
+    /// How many databases it has.
+    pub databases: u8,
 }
 
 /// What the caller does after the reply.
@@ -208,7 +208,7 @@ impl Connection {
             }
             (Kind::Hello, _) => return self.hello(args, facts, out),
             (Kind::Auth, _) => self.auth(args, facts, &mut reply),
-            (Kind::Select, [_, db]) => self.select(db, &mut reply),
+            (Kind::Select, [_, db]) => self.select(db, facts.databases, &mut reply),
             (Kind::Ping, [_, text]) | (Kind::Echo, [_, text]) => reply.bulk(text),
             (Kind::Ping, _) => reply.simple("PONG"),
             (Kind::Client, [_, subcommand, rest @ ..]) => self.client(subcommand, rest, &mut reply),
@@ -217,20 +217,20 @@ impl Connection {
                 server::help(command.name(), &mut reply)
             }
             (Kind::Config, [_, help, ..]) if help.eq_ignore_ascii_case(b"help") => reply.error(errors::arity("config|help")),
-            (Kind::Config, [_, _, patterns @ ..]) => server::config_get(patterns, facts.events, &mut reply),
+            (Kind::Config, [_, _, patterns @ ..]) => server::config_get(patterns, facts, &mut reply),
             (Kind::Command, [_, rest @ ..]) => server::listing(rest, &mut reply),
             _ => reply.error(errors::arity(command.name())),
         }
         After::Continue
     }
 
-    fn select(&mut self, db: &[u8], reply: &mut Reply<'_>) {
+    fn select(&mut self, db: &[u8], databases: u8, reply: &mut Reply<'_>) {
         match parse_integer(db) {
             // Redis reads it into 32 bits.
             Some(db) if i32::try_from(db).is_err() => {
                 reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
             }
-            Some(db) if (0..DATABASES).contains(&db) => {
+            Some(db) if (0..i64::from(databases)).contains(&db) => {
                 self.db = u8::try_from(db).unwrap_or(0);
                 reply.simple("OK");
             }

@@ -9,7 +9,14 @@ fn right(user: &[u8], password: &[u8]) -> bool {
 }
 
 fn run(connection: &mut Connection, command: &str, password: bool) -> (String, After) {
-    let facts = ServerFacts { password: password.then_some(&right), port: 6379, uptime_s: 1, clients: 1, events: Classes::NONE };
+    let facts = ServerFacts {
+        password: password.then_some(&right),
+        port: 6379,
+        uptime_s: 1,
+        clients: 1,
+        events: Classes::NONE,
+        databases: 16,
+    };
     let args = command.split(' ').map(|w| Bytes::copy_from_slice(w.as_bytes())).collect();
     let Parsed::Connection(command) = parse(args) else { panic!("{command}") };
     let mut out = BytesMut::new();

@@ -37,6 +37,8 @@ pub(crate) const OFFSET_OUT_OF_RANGE: &str = "ERR offset is out of range";
 pub(crate) const BIT_OFFSET: &str = "ERR bit offset is not an integer or out of range";
 /// A bit that is neither 0 nor 1.
 pub(crate) const NOT_A_BIT: &str = "ERR bit is not an integer or out of range";
+/// A command that is one operation names keys of more than one session, or of a session and of none.
+pub const SEVERAL_SESSIONS: &str = "ERR wayfarer: the keys of this command do not belong to one session";
 /// Something is done to a key that must be there.
 pub(crate) const NO_SUCH_KEY: &str = "ERR no such key";
 /// `COPY` of a key to itself.

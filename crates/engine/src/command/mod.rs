@@ -158,6 +158,14 @@ impl Op {
         Op { row: self.row, args, action: self.action.clone(), targets, read: None, body: None }
     }
 
+    /// Whether it gives a key another name; `Some(true)`: only if nothing has that name.
+    pub fn renames(&self) -> Option<bool> {
+        match self.action {
+            Action::Rename { if_none } => Some(if_none),
+            _ => None,
+        }
+    }
+
     /// Whether its reply is the whole value of its one key.
     pub fn reads_string(&self) -> bool {
         matches!(self.action, Action::Get | Action::GetExpire { .. })
@@ -358,6 +366,16 @@ pub fn execute_noting(
 pub fn absent_reply(op: &Op, unix_ms: u64, protocol: Protocol, out: &mut BytesMut) {
     // An empty session has nothing that could be missing, so this always answers.
     execute(&mut Session::default(), op, unix_ms, protocol, out);
+}
+
+/// Appends the reply to a rename from one session to another. `renamed`: whether it took place; `None`: there is no such key.
+pub fn rename_reply(if_none: bool, renamed: Option<bool>, protocol: Protocol, out: &mut BytesMut) {
+    let mut reply = crate::wire::resp::Reply::new(out, protocol);
+    match renamed {
+        None => reply.error(errors::NO_SUCH_KEY),
+        Some(renamed) if if_none => reply.integer(i64::from(renamed)),
+        Some(_) => reply.simple("OK"),
+    }
 }
 
 /// Writes `args` as a request, for another node or the upstream.

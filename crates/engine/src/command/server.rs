@@ -4,7 +4,6 @@
 //! Invariant: nothing of a session and no setting of Wayfarer appears here.
 
 use super::connection::{REDIS_VERSION, ServerFacts};
-use super::events::Classes;
 use super::{errors, table};
 use crate::wire::resp::Reply;
 use bytes::Bytes;
@@ -17,7 +16,7 @@ const PARAMETERS: [(&str, &str); 6] =
     [("appendonly", "no"), ("databases", "16"), ("maxmemory", "0"), (EVENTS, ""), ("save", ""), ("timeout", "0")];
 
 /// `CONFIG GET`: a parameter by its whole name, or all for `*`.
-pub(super) fn config_get(patterns: &[Bytes], events: Classes, reply: &mut Reply<'_>) {
+pub(super) fn config_get(patterns: &[Bytes], facts: ServerFacts<'_>, reply: &mut Reply<'_>) {
     if patterns.is_empty() {
         return reply.error(errors::arity("config|get"));
     }
@@ -26,7 +25,11 @@ pub(super) fn config_get(patterns: &[Bytes], events: Classes, reply: &mut Reply<
     reply.map(found.len());
     for (name, value) in found {
         reply.bulk(name.as_bytes());
-        if *name == EVENTS { reply.bulk(events.text().as_bytes()) } else { reply.bulk(value.as_bytes()) }
+        match *name {
+            EVENTS => reply.bulk(facts.events.text().as_bytes()),
+            "databases" => reply.bulk(facts.databases.to_string().as_bytes()),
+            _ => reply.bulk(value.as_bytes()),
+        }
     }
 }
 

@@ -61,8 +61,10 @@ fn document() -> String {
     let sections: String = titles.iter().map(|(title, kind)| section(title, *kind)).collect();
     let several =
         |wanted: fn(&Row) -> bool| ROWS.iter().filter(|r| wanted(r)).map(|r| r.name.to_uppercase()).collect::<Vec<_>>().join(" ");
-    let (split, one) =
-        (several(|r| r.join.is_some()), several(|r| r.join.is_none() && r.keys != Keys::First && r.keys != Keys::Second));
+    let (split, one) = (
+        several(|r| r.join.is_some()),
+        several(|r| r.join.is_none() && r.keys != Keys::First && r.keys != Keys::Second && !r.name.starts_with("rename")),
+    );
     include_str!("commands.template.md").replace("{sections}", &sections).replace("{split}", &split).replace("{one}", &one)
 }
 

@@ -16,6 +16,7 @@
 //! | `check_out` | sessions that are loaded from the upstream |
 //! | `write_behind` | what goes to the upstream, and when |
 //! | `check_in` | sessions that go to rest |
+//! | `rename` | keys that become another session's |
 //! | `standing` | its lease, the view, the death of others |
 //! | `modes` | what it does about the cluster's mode |
 //!
@@ -35,6 +36,7 @@ mod moves;
 mod outgoing;
 mod payload;
 mod port;
+pub mod rename;
 mod settling;
 mod standing;
 mod write_behind;
@@ -78,6 +80,7 @@ enum Pending {
     Reach { session: SessionId, epoch: Epoch, ticket: Ticket },
     Store(SessionId),
     CheckIn(SessionId),
+    Rename(SessionId),
     Mode,
     Release(SessionId),
 }
@@ -109,6 +112,7 @@ pub struct Node {
     late: late::Late,
     behind: write_behind::Behind,
     check_ins: check_in::CheckIns,
+    renames: rename::Renames,
     modes: modes::Modes,
 }
 
@@ -164,6 +168,7 @@ impl Node {
             late: late::Late::new(now.boot_us),
             behind: write_behind::Behind::default(),
             check_ins: check_in::CheckIns::default(),
+            renames: rename::Renames::default(),
             me,
             settings,
         }
@@ -210,6 +215,12 @@ impl Node {
                     self.stored(session, request, stored, &mut turn);
                 }
             }
+            Input::Rename { rename, ticket } => self.rename(rename, ticket, &mut turn),
+            Input::StoredBoth { request, stored } => {
+                if let Some(Pending::Rename(source)) = self.pending.remove(&request) {
+                    self.rename_stored(&source, request, stored, &mut turn);
+                }
+            }
             Input::CheckIn { sessions, batch } => self.check_in(sessions, batch, &mut turn),
             Input::Give { to, count, batch } => self.give(to, count, batch, &mut turn),
             Input::Cordon(on) => self.cordon(on, &mut turn),
@@ -230,6 +241,7 @@ impl Node {
             Input::Locate { ticket, .. }
             | Input::Need { ticket, .. }
             | Input::Reach { ticket, .. }
+            | Input::Rename { ticket, .. }
             | Input::Flush { ticket, .. } => Some(ticket),
             Input::Ended { ticket, .. } => ticket,
             _ => None,
@@ -248,6 +260,7 @@ impl Node {
         self.tick_late(turn);
         self.tick_behind(turn);
         self.tick_check_ins(turn);
+        self.tick_renames(turn);
         self.tick_modes(turn);
     }
 
@@ -286,7 +299,7 @@ impl Node {
             // The view tells what became of a change of state or mode; a leave is the last thing that a node does.
             Some(Pending::State | Pending::Mode | Pending::Leave | Pending::Locate(_) | Pending::Sweep(_)) | None => {}
             // These are answered by the upstream.
-            Some(Pending::Look(..) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Store(_)) => {}
+            Some(Pending::Look(..) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Store(_) | Pending::Rename(_)) => {}
         }
     }
 

@@ -10,9 +10,10 @@ use crate::ids::{Epoch, HandoverId, Incarnation, RequestId, SessionId, Ticket};
 use crate::lease::LeaseTimes;
 use crate::mode::Route;
 use crate::node::message::Proposer;
+use crate::node::rename::Rename;
 use crate::plan::Policy;
 use crate::rest::RestSettings;
-use crate::rest::change::{Batch, Loaded, Stored};
+use crate::rest::change::{Batch, Loaded, Stored, Swap};
 use crate::session::VariableId;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -173,6 +174,20 @@ pub enum Input {
         /// How.
         stored: Option<Vec<Stored>>,
     },
+    /// A key should become another session's. Both sessions were open here a moment ago, and the value was.
+    Rename {
+        /// Which.
+        rename: Box<Rename>,
+        /// Joins the verdict.
+        ticket: Ticket,
+    },
+    /// A store of two sessions in one step has ended, the key that goes first; `None`: nobody knows how.
+    StoredBoth {
+        /// Which request.
+        request: RequestId,
+        /// How.
+        stored: Option<[Stored; 2]>,
+    },
     /// These sessions should go to rest.
     CheckIn {
         /// Which.
@@ -252,6 +267,12 @@ pub enum Verdict {
     Ended,
     /// The write is in the upstream: answer.
     Written,
+    /// The key has become the other session's: answer.
+    Renamed,
+    /// There is no such key: answer so.
+    NoKey,
+    /// The other session has a key of the name already, and it was to be left alone: answer so.
+    NameTaken,
     /// Nobody can answer now.
     TryAgain(Reason),
 }
@@ -329,6 +350,13 @@ pub enum Effect {
         session: SessionId,
         /// What.
         batch: Batch,
+    },
+    /// Perform both as one step that the upstream cannot split, or neither, and report `StoredBoth`.
+    StoreBoth {
+        /// Joins the answer.
+        request: RequestId,
+        /// What.
+        swap: Box<Swap>,
     },
     /// A batch of check-ins is complete.
     CheckedIn {
@@ -424,6 +452,8 @@ pub enum Note {
         /// See above.
         bytes: u64,
     },
+    /// A key of the first session has become the second's.
+    Renamed(SessionId, SessionId),
     /// The upstream did not answer a load, a look or a store.
     UpstreamFailed,
     /// Somebody else had written so many keys of a session at rest while it was owned here.

@@ -90,6 +90,7 @@ impl Node {
         self.locate.give_up(&mut inputs);
         self.late.give_up(&mut inputs);
         inputs.extend(self.behind.give_up().into_iter().map(|(session, ticket)| Input::Flush { session, ticket }));
+        inputs.extend(self.renames.give_up().into_iter().map(|(rename, ticket)| Input::Rename { rename, ticket }));
         let reaching = self.pending.drain().filter_map(|(_, pending)| match pending {
             Pending::Reach { session, ticket, .. } => Some(Input::Reach { session, keys: Vec::new(), ticket }),
             _ => None,

@@ -10,6 +10,7 @@
 //! | frozen | something critical is unwritten, or an operation waits for it: the stage follows |
 //! | ending | at once: every key that may be there is removed |
 //! | resting | at once |
+//! | renaming | never: what is due waits until the key that goes or comes is in its place |
 //!
 //! Invariant: *a crash loses at most what policy allows*: an operation of impact `critical` is told `Written` only when the
 //! upstream has confirmed a batch that was made after it ran.
@@ -63,6 +64,20 @@ pub(super) struct Behind {
 }
 
 impl Behind {
+    /// One more batch is under way, if there is room for it; when to try again if not.
+    pub(super) fn depart(&mut self, in_flight_max: usize, now_us: u64) -> Result<(), u64> {
+        if self.is_paused(now_us) || self.in_flight >= in_flight_max {
+            return Err(self.paused_until_us.max(now_us + 1));
+        }
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// One is over.
+    pub(super) fn arrive(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.due.len() + self.in_flight
     }
@@ -71,7 +86,7 @@ impl Behind {
         self.failures > 0
     }
 
-    fn is_paused(&self, now_us: u64) -> bool {
+    pub(super) fn is_paused(&self, now_us: u64) -> bool {
         now_us < self.paused_until_us
     }
 
@@ -186,6 +201,7 @@ impl Node {
             None => self.behind.forget(&session, Verdict::TryAgain(Reason::Taken), turn.effects),
             Some(Gate::Ending) => self.end_on(session, turn),
             Some(Gate::Resting) => self.check_in_on(session, turn),
+            Some(Gate::Renaming) => self.rename_on(&session, turn),
             Some(Gate::Frozen(_)) if !self.must_write_first(&session, turn) => {
                 self.behind.unschedule(&session);
                 self.wrote_frozen(&session, turn);
@@ -324,7 +340,7 @@ impl Node {
     }
 
     /// After the upstream failed, pauses that double; after an answer, none.
-    fn pause_after<T: Table>(&mut self, failed: bool, turn: &mut Turn<'_, T>) {
+    pub(super) fn pause_after<T: Table>(&mut self, failed: bool, turn: &mut Turn<'_, T>) {
         let Some(settings) = self.settings.rest else { return };
         if !failed {
             self.behind.failures = 0;
@@ -362,7 +378,7 @@ impl Node {
     }
 }
 
-fn note_landed<T: Table>(session: &SessionId, landed: Landed, bytes: u64, turn: &mut Turn<'_, T>) {
+pub(super) fn note_landed<T: Table>(session: &SessionId, landed: Landed, bytes: u64, turn: &mut Turn<'_, T>) {
     if landed.foreign > 0 {
         turn.note(Note::Foreign(session.clone(), landed.foreign));
     }

@@ -9,7 +9,8 @@
 //!    │ ▲   fence won or      │
 //!    │ └───── promised ──────┘
 //!    ├── last key removed ──► Ending ── record removed ──► (gone)
-//!    └── check-in ──► Resting ── written, record removed ──► (gone: at rest)
+//!    ├── check-in ──► Resting ── written, record removed ──► (gone: at rest)
+//!    └── a key goes to another session, or comes from one ──► Renaming ──► Open, or Ending
 //! ```
 //! Invariant: *one owner*: a resident answers only while its gate is open.
 
@@ -36,6 +37,8 @@ pub enum Gate {
     Ending,
     /// It goes to rest: they are parked, and check it out again.
     Resting,
+    /// A key of it becomes another session's, or one of another session becomes its own: they are parked.
+    Renaming,
 }
 
 /// See the head of this file.
@@ -107,6 +110,24 @@ impl Resident {
     }
 }
 
+/// The names of a key that has become another session's, each within its session.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// The former.
+    pub from: Bytes,
+    /// The present.
+    pub to: Bytes,
+    /// Whether a key had the present name whose time had come.
+    pub over_expired: bool,
+}
+
+impl std::fmt::Debug for Renamed {
+    // Keys stay out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Renamed({} B, {} B)", self.from.len(), self.to.len())
+    }
+}
+
 /// The sessions of a node. One operation at a time on one session; implementations must not be entered twice by one thread.
 pub trait Table {
     /// Shows the resident of an id, or `None`, and keeps what `f` leaves there.
@@ -117,6 +138,10 @@ pub trait Table {
 
     /// How many residents there are.
     fn count(&self) -> usize;
+
+    /// A key of one session has become another's; told while the gates of both are closed, so that what happens to these keys is
+    /// told in order.
+    fn renamed(&self, _change: &Renamed, _now_us: u64) {}
 
     /// The sessions of which something became unwritten since the last call. One that is never at rest need not be told.
     fn take_unwritten(&self) -> Vec<SessionId> {

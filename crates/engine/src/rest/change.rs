@@ -17,7 +17,7 @@
 
 use super::content::KeyContent;
 use crate::command::Target;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, SessionId};
 use bytes::Bytes;
 
 /// One key of a load.
@@ -108,6 +108,20 @@ pub struct Batch {
     pub sequence: u64,
     /// By key; those that write stand before those that remove.
     pub keys: Vec<KeyStore>,
+}
+
+/// A key that goes from one session to another: both changes, or neither. It is refused as a whole if either guard is of a later
+/// owner or batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Swap {
+    /// The session that it leaves.
+    pub from: SessionId,
+    /// Its batch: of one key, which is removed.
+    pub removal: Batch,
+    /// The session that gets it.
+    pub to: SessionId,
+    /// Its batch: of one key, which is written whole.
+    pub arrival: Batch,
 }
 
 /// How the store of one key ended; see the table above.

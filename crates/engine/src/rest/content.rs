@@ -38,7 +38,7 @@ impl std::fmt::Debug for KeyContent {
 
 impl KeyContent {
     /// The value of a key, with the parts that are here. A string or a list with a part that is lost has none.
-    pub(super) fn of(key: &Key) -> Option<KeyContent> {
+    pub(crate) fn of(key: &Key) -> Option<KeyContent> {
         let here = key.variables().filter_map(|(name, v)| match &v.content {
             Content::Here(value) => Some((name, value)),
             Content::Elsewhere(_) | Content::Lost => None,

@@ -380,6 +380,16 @@ impl RestCopy {
         if fetch.is_empty() { Taken::Batch(batch) } else { Taken::Part(batch) }
     }
 
+    /// Makes a batch of one change, which brings a key to what `after` says. Nothing may be in flight.
+    pub fn take_one(&mut self, store: KeyStore, after: KeyCopy, epoch: Epoch, request: RequestId, now_us: u64) -> Batch {
+        self.sequence += 1;
+        let mut since = Since::default();
+        // What comes to nothing is due again as any change is.
+        since.note(Impact::High, now_us);
+        self.flight = Some(Box::new(Flight { request, since, bytes: 0, after: vec![after] }));
+        Batch { epoch, sequence: self.sequence, keys: vec![store] }
+    }
+
     /// A batch has ended; `None`: nobody knows how. Answers of another one change nothing.
     pub fn landed(&mut self, request: RequestId, outcome: Option<&[Stored]>) -> Option<Landed> {
         let flight = self.flight.take_if(|f| f.request == request)?;

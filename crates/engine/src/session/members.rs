@@ -10,6 +10,7 @@
 
 use super::fields::{Fields, Put};
 use super::{Content, Key, Kind, Layout, Session, Variable};
+use crate::ids::Version;
 use bytes::Bytes;
 use std::cmp::Ordering;
 
@@ -82,6 +83,27 @@ impl Session {
     pub(crate) fn count_reads(&mut self, name: &[u8], unix_ms: u64) {
         let Some(key) = self.content_mut(name, unix_ms) else { return };
         key.fields.read_each(|_, _| {});
+    }
+
+    /// The key `from` as another session is to have it: alone in a session whose versions are above `after`. `to` as for
+    /// [`Session::transfer`]. `None`: there is no such key, or not all of it is here.
+    pub(crate) fn extract(&self, from: &[u8], to: (&[u8], Layout, &[u8]), after: Version, unix_ms: u64) -> Option<Session> {
+        let key = self.key(from, unix_ms).filter(|key| key.missing(None).is_none())?;
+        let mut alone = Session::new(after);
+        alone.adopt(key.clone());
+        // In databases of their own two sessions might use one name: then the key stays, with new versions.
+        let same = from == to.0;
+        alone.transfer(from, to, same, unix_ms).then_some(alone)
+    }
+
+    /// Takes over the one key of `alone`, in the place of what has its name here.
+    pub(crate) fn take_over(&mut self, alone: Session, unix_ms: u64) {
+        let version = alone.last_version.max(self.last_version);
+        for key in alone.keys() {
+            self.remove(&key.name, unix_ms);
+            self.adopt(key.clone());
+        }
+        self.last_version = version;
     }
 
     /// Gives what is under `from` to `to`, or a copy of it, with its expiry; what was under `to` is gone. `label` and `layout`

@@ -15,6 +15,7 @@
 //! | `following` | when a session follows its clients |
 //! | `standing` | leases, groups, the drain |
 //! | `rests` | check-out, write-behind, check-in, debts: with an upstream |
+//! | `renames` | keys that become another session's |
 //! | `world`, `requests`, `clients`, `book`, `upstream` | the stage: nodes and letters, what is asked, who reads and writes, the directory, the upstream |
 //! | `faults` | each deliberate bug is seen by one of them (with the feature `bugs`) |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -29,6 +30,7 @@ mod doubt;
 #[cfg(feature = "bugs")]
 mod faults;
 mod following;
+mod renames;
 mod requests;
 mod rests;
 mod standing;

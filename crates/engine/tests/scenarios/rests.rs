@@ -23,7 +23,7 @@ const REST: RestSettings = RestSettings {
 };
 
 /// All is `high` but `critical*`.
-fn with_rest() -> NodeSettings {
+pub fn with_rest() -> NodeSettings {
     let settings = settings();
     let mut policy = Policy::clone(&settings.policy);
     let critical = Treatment { impact: Impact::Critical, ..policy.default };

@@ -13,12 +13,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wayfarer_engine::directory::{Location, Role};
-use wayfarer_engine::ids::{HandoverId, Incarnation, Now, SessionId, Ticket};
+use wayfarer_engine::ids::{HandoverId, Incarnation, Now, RequestId, SessionId, Ticket};
 use wayfarer_engine::lease::LeaseTimes;
 use wayfarer_engine::node::message::{Message, Proposer};
 use wayfarer_engine::node::{Effect, Identity, Input, Node, NodeSettings, Note, Verdict};
 use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 use wayfarer_engine::residence::{Resident, Table};
+use wayfarer_engine::rest::change::Swap;
 use wayfarer_engine::session::Class;
 
 pub const PROPOSE_US: u64 = 20_000;
@@ -98,6 +99,8 @@ pub struct World {
     pub requests: Requests,
     pub verdicts: BTreeMap<Ticket, Verdict>,
     pub last_ticket: u64,
+    /// Stores of two sessions in one step that were sent and not answered, in order.
+    pub swaps: Vec<(Incarnation, RequestId, Swap)>,
 }
 
 /// A variable's class is the beginning of its name.
@@ -151,6 +154,7 @@ impl World {
             requests: Requests::default(),
             verdicts: BTreeMap::new(),
             last_ticket: 0,
+            swaps: Vec::new(),
         };
         let all = std::array::from_fn(|n| world.join(format!("n{n}")));
         world.show_all();
@@ -237,6 +241,7 @@ impl World {
             Effect::Look { request, session } => self.ask_upstream((who, request), Question::Look(session)),
             Effect::Load { request, session, epoch, .. } => self.ask_upstream((who, request), Question::Load(session, epoch)),
             Effect::Store { request, session, batch } => self.ask_upstream((who, request), Question::Store(session, batch)),
+            Effect::StoreBoth { request, swap } => self.swaps.push((who, request, *swap)),
             Effect::CheckedIn { .. } | Effect::Expired(_) | Effect::Route(_) => {}
         }
     }
