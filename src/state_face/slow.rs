@@ -13,7 +13,7 @@
 use super::Sessions;
 use super::connection::Client;
 use super::lanes::Waiting;
-use super::replies::Unit;
+use crate::replies::Unit;
 use bytes::{Bytes, BytesMut};
 use wayfarer_engine::command::Op;
 use wayfarer_engine::ids::SessionId;

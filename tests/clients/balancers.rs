@@ -52,7 +52,10 @@ impl Drop for Running {
         pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok());
         self.child.wait().ok();
         if std::thread::panicking() {
-            eprintln!("--- log of the balancer ---\n{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+            eprintln!(
+                "--- log of the balancer ---\n{}",
+                std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+            );
         }
     }
 }
@@ -68,7 +71,8 @@ impl Balancer {
 
     fn is_installed(self) -> bool {
         let version = if self == Balancer::Envoy { "--version" } else { "-v" };
-        program_runs(&self.program(), version) || skip(&format!("{self:?}"), "it does not run: scripts/prepare.sh test, scripts/clients.sh")
+        program_runs(&self.program(), version)
+            || skip(&format!("{self:?}"), "it does not run: scripts/prepare.sh test, scripts/clients.sh")
     }
 
     /// What the sidecars are told: nginx and HAProxy know nodes by name, Envoy by address.
@@ -104,7 +108,8 @@ impl Balancer {
 }
 
 fn haproxy(port: u16, nodes: &[Place]) -> String {
-    let server = |node: &Place| format!("    server {0} 127.0.0.1:{1} cookie {0} check port {2}\n", node.name, node.http, node.admin);
+    let server =
+        |node: &Place| format!("    server {0} 127.0.0.1:{1} cookie {0} check port {2}\n", node.name, node.http, node.admin);
     let servers: String = nodes.iter().map(server).collect();
     format!(
         "global\n    maxconn 500\ndefaults\n    mode http\n    timeout connect 2s\n    timeout client 30s\n    timeout server 30s\n\
@@ -137,9 +142,7 @@ fn nginx(port: u16, nodes: &[Place], folder: &Path) -> String {
 
 fn envoy(port: u16, nodes: &[Place]) -> String {
     let address = |port: u16| serde_json::json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
-    let endpoint = |node: &Place| {
-        serde_json::json!({ "endpoint": { "address": address(node.http), "health_check_config": { "port_value": node.admin } } })
-    };
+    let endpoint = |node: &Place| serde_json::json!({ "endpoint": { "address": address(node.http), "health_check_config": { "port_value": node.admin } } });
     let typed = |name: &str, kind: &str, more: serde_json::Value| {
         let mut config = more;
         config["@type"] = format!("type.googleapis.com/envoy.extensions.{kind}").into();
@@ -209,14 +212,22 @@ fn start(cluster: &mut Cluster, place: Place, command: &[&str]) -> Node {
     let set = cluster.set.clone();
     cluster.set.extend([format!("http.listen=127.0.0.1:{}", place.http), format!("admin.listen=127.0.0.1:{}", place.admin)]);
     let mut node = cluster.spawn(place.name, command);
-    (node.http.set_port(place.http), node.admin.set_port(place.admin));
+    node.http.set_port(place.http);
+    node.admin.set_port(place.admin);
     cluster.set = set;
     node.wait_ready();
     node
 }
 
 /// Each user sends a request that brings the hint if it has changed, and then others that must come to the owner.
-fn all_come_to_their_owners(runtime: &Runtime, http: &HttpClient, to: SocketAddr, users: &mut [User], nodes: &[&Node], service: Service) {
+fn all_come_to_their_owners(
+    runtime: &Runtime,
+    http: &HttpClient,
+    to: SocketAddr,
+    users: &mut [User],
+    nodes: &[&Node],
+    service: Service,
+) {
     let owned: Vec<_> = nodes.iter().map(|node| (node.name.clone(), node.owned())).collect();
     for user in users {
         runtime.block_on(user.count(http, to));
@@ -254,7 +265,8 @@ pub fn requests_come_to_the_owner(balancer: Balancer) {
 
     let mut users: Vec<User> = (0..USERS)
         .map(|n| {
-            let answer = runtime.block_on(http.post(to, &format!("/login?user=u{n}"), "", Bytes::new())).and_then(Answer::ok).unwrap();
+            let answer =
+                runtime.block_on(http.post(to, &format!("/login?user=u{n}"), "", Bytes::new())).and_then(Answer::ok).unwrap();
             let mut user = User { cookies: BTreeMap::new(), counted: 0 };
             user.keep(&answer);
             assert!(user.cookies.contains_key(COOKIE), "the answer to a login says where the session is: {:?}", answer.cookies);

@@ -20,9 +20,9 @@
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod balancers;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod balancers;
 mod hash;
 mod http_client;
 mod ledger;
