@@ -18,6 +18,7 @@ use crate::admin::InstanceState;
 use crate::admin::view::{Drained, Final, MoveStatus};
 use rustix::process::Signal;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -249,7 +250,7 @@ async fn over_budget(running: &Running) -> bool {
             // Those on their way to another member cannot go to rest before that has ended.
             while running.store.count() > 0 {
                 if let Ok((done, failed)) = running.driver.check_in(running.store.ids()).await {
-                    tracing::info!(done, failed, "went to rest");
+                    tracing::info!(done, not_yet = failed, "went to rest; others leave for a member, or are tried again");
                 }
                 tokio::time::sleep(REST_AGAIN).await;
             }
@@ -383,7 +384,8 @@ async fn finish(mut running: Running, all_left: bool) {
         let (moves, _) = running.admin.journal.moves_after(0, LAST_MOVES_MAX);
         let moves = moves.into_iter().map(MoveStatus::from).collect();
         match serde_json::to_string(&Final { status, moves }) {
-            Ok(line) => println!("final {line}"),
+            // Who reads it may be gone; everything has left all the same.
+            Ok(line) => drop(writeln!(std::io::stdout(), "final {line}")),
             Err(error) => tracing::error!(%error, "the last status cannot be written"),
         }
     }

@@ -88,15 +88,15 @@ impl Trouble {
     pub(super) fn report(self) -> ExitCode {
         match self {
             Trouble::Usage(lines) => {
-                lines.iter().for_each(|line| eprintln!("{line}"));
+                lines.iter().for_each(|line| complain!("{line}"));
                 ExitCode::from(USAGE)
             }
             Trouble::Failed(line) => {
-                eprintln!("wayfarer: {line}");
+                complain!("wayfarer: {line}");
                 ExitCode::FAILURE
             }
             Trouble::Refused(status, body) => {
-                eprintln!("wayfarer: the sidecar says {status}: {}", body.trim());
+                complain!("wayfarer: the sidecar says {status}: {}", body.trim());
                 ExitCode::FAILURE
             }
         }
@@ -285,7 +285,7 @@ async fn tell_progress(args: &AskArgs) -> std::convert::Infallible {
         let status = ask(args, Method::GET, "/api/v1/status").await.and_then(|text| read::<view::Status>(&text));
         let left = status.ok().and_then(|status| Some((status.sessions, status.rest?.checking_in)));
         if let Some((sessions, going)) = left.filter(|left| told != Some(*left)) {
-            eprintln!("{sessions} sessions here, {going} of them on their way to rest");
+            complain!("{sessions} sessions here, {going} of them on their way to rest");
             told = left;
         }
     }

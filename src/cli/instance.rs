@@ -23,7 +23,7 @@ pub(super) struct InstanceArgs {
 
 pub(super) fn become_it(args: &InstanceArgs) -> ExitCode {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        eprintln!("wayfarer: the instance will not end with its sidecar: {error}");
+        complain!("wayfarer: the instance will not end with its sidecar: {error}");
     }
     // It may have died before the wish was heard.
     if getppid().map(Pid::as_raw_pid) != Some(args.parent) {
@@ -31,6 +31,6 @@ pub(super) fn become_it(args: &InstanceArgs) -> ExitCode {
     }
     let Some((program, words)) = args.command.split_first() else { return ExitCode::from(CANNOT_RUN) };
     let error = Command::new(program).args(words).exec();
-    eprintln!("wayfarer: the instance's command {program:?} cannot be run: {error}");
+    complain!("wayfarer: the instance's command {program:?} cannot be run: {error}");
     ExitCode::from(CANNOT_RUN)
 }

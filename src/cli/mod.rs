@@ -2,6 +2,13 @@
 //!
 //! It decides nothing: `run` goes to the composition root, the questions go to the admin interface of a running sidecar.
 
+/// Says on standard error what is wrong, or how far something is.
+macro_rules! complain {
+    ($($words:tt)*) => {
+        $crate::cli::print_complaint(format_args!($($words)*))
+    };
+}
+
 /// Prints a line. A reader who has seen enough (`wayfarer sessions | head`) is no error.
 macro_rules! say {
     ($($words:tt)*) => {
@@ -29,8 +36,13 @@ fn print_line(line: std::fmt::Arguments<'_>) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}")
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
-        eprintln!("wayfarer: the answer cannot be written: {error}");
+        complain!("wayfarer: the answer cannot be written: {error}");
     }
+}
+
+/// Where nobody reads standard error any more there is nobody to tell so, and what is to be done is done all the same.
+fn print_complaint(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A sidecar's threads where nothing else is said.
@@ -123,7 +135,7 @@ pub fn main() -> ExitCode {
         && run.command.is_empty()
         && std::env::args_os().next_back().is_some_and(|last| last == "--")
     {
-        eprintln!("wayfarer: no command after --: give one, or leave -- out to run the sidecar alone");
+        complain!("wayfarer: no command after --: give one, or leave -- out to run the sidecar alone");
         return ExitCode::from(USAGE);
     }
     match cli.command {
@@ -157,7 +169,7 @@ fn on_workers(workers: usize, what: impl Future<Output = ExitCode>) -> ExitCode 
     match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
         Ok(runtime) => runtime.block_on(what),
         Err(error) => {
-            eprintln!("wayfarer: the runtime cannot start: {error}");
+            complain!("wayfarer: the runtime cannot start: {error}");
             ExitCode::FAILURE
         }
     }
@@ -169,15 +181,15 @@ fn run(args: RunArgs) -> ExitCode {
     let loaded = match configuration::load(&configuration) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            mistakes.iter().for_each(|m| eprintln!("{m}"));
-            eprintln!("wayfarer: the configuration cannot be used; `wayfarer check` shows the same");
+            mistakes.iter().for_each(|m| complain!("{m}"));
+            complain!("wayfarer: the configuration cannot be used; `wayfarer check` shows the same");
             return ExitCode::from(USAGE);
         }
     };
-    loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    loaded.warnings.iter().for_each(|w| complain!("warning: {w}"));
     if let Some(mistake) = check::upstream_of(&loaded.settings) {
-        eprintln!("{mistake}");
-        eprintln!("wayfarer: the configuration cannot be used; `wayfarer check` shows the same");
+        complain!("{mistake}");
+        complain!("wayfarer: the configuration cannot be used; `wayfarer check` shows the same");
         return ExitCode::from(USAGE);
     }
     // The instance beside it needs the others. With one alone nobody else is served during a client's long turn.
@@ -186,7 +198,7 @@ fn run(args: RunArgs) -> ExitCode {
         match crate::app::run(loaded.settings, args.command).await {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
-                eprintln!("wayfarer: {error}");
+                complain!("wayfarer: {error}");
                 ExitCode::FAILURE
             }
         }

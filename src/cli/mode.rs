@@ -87,7 +87,7 @@ async fn change(args: &ModeArgs) -> Result<ExitCode, Trouble> {
         }
         let progress = (status.owned_sessions, status.unconfirmed.join(", "));
         if told.as_ref() != Some(&progress) {
-            eprintln!("{}: {} sessions with owners; not confirmed yet by {}", status.mode, progress.0, progress.1);
+            complain!("{}: {} sessions with owners; not confirmed yet by {}", status.mode, progress.0, progress.1);
             told = Some(progress);
         }
         tokio::time::sleep(LOOK).await;

@@ -91,8 +91,11 @@ pub(super) fn of_upstream(trouble: Option<Trouble>) -> &'static [u8] {
         Some(Trouble::Busy) => {
             b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, serves nobody for now (LOADING, BUSY, MISCONF or the like)\r\n"
         }
+        Some(Trouble::Closed) => {
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not let this node in ([state] upstream: user, password, database)\r\n"
+        }
         Some(Trouble::Forbidden) => {
-            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not allow it (NOPERM, NOAUTH): its user needs EVAL and EVALSHA\r\n"
+            b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not allow it (NOPERM): its user needs EVAL and EVALSHA\r\n"
         }
         Some(Trouble::NoScripts) => {
             b"-TRYAGAIN wayfarer: the upstream, where sessions are at rest, does not know EVAL or EVALSHA: they must not be renamed\r\n"

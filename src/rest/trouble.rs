@@ -3,12 +3,12 @@
 //! It decides nothing and never sees a key. [`super::AtRest`] reports to it how each script ended, and asks what is wrong when a client
 //! is to be told.
 //!
-//! Each script has a count of its own: it begins anew when that script is answered, or fails in another way. A warning stands in the
-//! log when the count is a power of two. What is said of an error is its code: its text might hold a name of a key.
+//! Each script has a count of its own, which begins anew when that script is answered. A warning stands in the log when the count is a
+//! power of two, and when it meets a trouble that it has not met since. What is said of an error is its code: its text might hold a name of a key.
 //! Bound: one count a script.
 
 use super::connection::{SCRIPTS, Script};
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +23,8 @@ pub enum Trouble {
     ReadOnly,
     /// It serves nobody for a while: it loads, is busy, or cannot write its files.
     Busy,
+    /// It does not let this node in.
+    Closed,
     /// Its user may not do what is needed.
     Forbidden,
     /// It does not know EVAL or EVALSHA.
@@ -34,15 +36,21 @@ pub enum Trouble {
 impl Trouble {
     /// By the code of an error.
     pub(super) fn of(error: &RedisError) -> Trouble {
+        // A password that is refused while signing in has no code.
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return Trouble::Closed;
+        }
         match error.code() {
             None => Trouble::Silent,
             Some("OOM") => Trouble::Full,
             Some("READONLY") => Trouble::ReadOnly,
             Some("LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "MISCONF") => Trouble::Busy,
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Trouble::Forbidden,
+            Some("NOAUTH" | "WRONGPASS") => Trouble::Closed,
+            Some("NOPERM") => Trouble::Forbidden,
             Some("ERR") if error.detail().is_some_and(|text| text.trim_start().starts_with("unknown command")) => {
                 Trouble::NoScripts
             }
+            Some("ERR") if error.detail().is_some_and(|text| text.starts_with("DB index is out of range")) => Trouble::Closed,
             Some(_) => Trouble::Other,
         }
     }
@@ -54,6 +62,7 @@ impl Trouble {
             Trouble::Full => "the upstream has no memory for sessions at rest: raise its maxmemory",
             Trouble::ReadOnly => "the upstream is a replica: [state] upstream must name the primary, or its sentinels",
             Trouble::Busy => "the upstream serves nobody for now; sessions at rest wait for it",
+            Trouble::Closed => "the upstream does not let this node in: look at user, password and database in [state] upstream",
             Trouble::Forbidden => "the upstream does not allow what sessions at rest need: EVAL, EVALSHA, and their keys",
             Trouble::NoScripts => {
                 "the upstream does not know EVAL or EVALSHA, which sessions at rest need: they must not be renamed"
@@ -66,8 +75,10 @@ impl Trouble {
 /// What one script met last.
 #[derive(Default)]
 struct Met {
-    last: Option<(Trouble, String)>,
+    last: Option<Trouble>,
     times: u64,
+    /// What it has met since it was answered.
+    known: Vec<Trouble>,
 }
 
 /// See the head of this file.
@@ -112,17 +123,19 @@ impl Troubles {
         metrics::counter!(crate::telemetry::names::REST_ERRORS).increment(1);
         let trouble = Trouble::of(error);
         let code = error.code().map_or_else(|| format!("{:?}", error.kind()), str::to_owned);
-        let times = {
+        let (times, is_new) = {
             let mut all = self.met();
             let Some(met) = all.get_mut(script as usize) else { return };
-            if met.last.as_ref().is_none_or(|(last, known)| *last != trouble || *known != code) {
-                *met = Met { last: Some((trouble, code.clone())), times: 0 };
+            let is_new = !met.known.contains(&trouble);
+            if is_new {
+                met.known.push(trouble);
             }
+            met.last = Some(trouble);
             met.times = met.times.saturating_add(1);
             self.any.store(true, Ordering::Release);
-            met.times
+            (met.times, is_new)
         };
-        if !times.is_power_of_two() {
+        if !is_new && !times.is_power_of_two() {
             return;
         }
         tracing::warn!(code, times, "{}", trouble.says());
@@ -139,7 +152,7 @@ impl Troubles {
             return None;
         }
         let all = self.met();
-        let of = |script: Script| all.get(script as usize).and_then(|met| met.last.as_ref()).map(|(trouble, _)| *trouble);
+        let of = |script: Script| all.get(script as usize).and_then(|met| met.last);
         of(Script::Load).or_else(|| SCRIPTS.into_iter().find_map(of))
     }
 }
@@ -165,12 +178,17 @@ mod tests {
             ("LOADING Redis is loading the dataset in memory", Trouble::Busy),
             ("NOPERM this user has no permissions to run the 'evalsha' command", Trouble::Forbidden),
             ("ERR unknown command 'EVALSHA', with args beginning with: 'x'", Trouble::NoScripts),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Trouble::Closed),
+            ("NOAUTH Authentication required.", Trouble::Closed),
+            ("ERR DB index is out of range", Trouble::Closed),
             ("ERR something else", Trouble::Other),
         ] {
             assert_eq!(Trouble::of(&error(text)), trouble, "{text}");
         }
         let silent = RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
         assert_eq!(Trouble::of(&silent), Trouble::Silent);
+        let signing_in = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
+        assert_eq!(Trouble::of(&signing_in), Trouble::Closed);
     }
 
     #[test]
@@ -182,7 +200,7 @@ mod tests {
         assert_eq!(troubles.now(), Some(Trouble::Full), "looks need no memory");
         assert_eq!(troubles.met().iter().map(|met| met.times).sum::<u64>(), 5);
         troubles.report(Script::Load, &error("READONLY x"));
-        assert_eq!((troubles.now(), troubles.met().iter().map(|met| met.times).sum::<u64>()), (Some(Trouble::ReadOnly), 1));
+        assert_eq!((troubles.now(), troubles.met().iter().map(|met| met.times).sum::<u64>()), (Some(Trouble::ReadOnly), 6));
         troubles.is_answered(Script::Load);
         assert_eq!(troubles.now(), None);
     }

@@ -221,3 +221,33 @@ fn what_is_named_as_left_behind_is_what_has_not_left() {
     assert_eq!(named.iter().filter(|name| arrived.contains(**name)).count(), 0, "named, though they have left");
     assert_eq!(named.len() + arrived.len(), SESSIONS, "{} named, {} arrived\n{log}", named.len(), arrived.len());
 }
+
+/// A node of which nobody reads what it says. It is killed when this is dropped.
+struct Unheard(std::process::Child);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_node_whose_log_nobody_reads_any_more_leaves_as_well() {
+    let cluster = cluster();
+    let b = cluster.start("b", &[]);
+    let mut a = cluster.start("a", &[]);
+    a.kill();
+    let piped = std::process::Stdio::piped;
+    let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_wayfarer"));
+    run.arg("run").arg("-c").arg(&a.config).stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
+    let mut unheard = Unheard(run.spawn().unwrap());
+    drop((unheard.0.stdout.take(), unheard.0.stderr.take()));
+    until("it is ready", || crate::harness::http::get(a.admin, "/readyz").ok().filter(|answer| answer.status == 200));
+    hset(&mut a.client(), "s:unheard", "n", b"1");
+    let pid = i32::try_from(unheard.0.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let status = until("its end", || unheard.0.try_wait().unwrap());
+    assert_eq!((status.code(), b.owns("unheard")), (Some(0), true), "{status}");
+}

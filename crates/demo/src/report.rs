@@ -23,6 +23,9 @@ const SESSIONS_MOVED_TO_TELL: u64 = 50;
 /// With more of the machine's time than this in other hands, in percent, times say little of the nodes.
 const OTHERS_PERCENT_TO_TELL: f64 = 10.0;
 
+/// What the figures of pauses are of.
+const PAUSE_IS: &str = "of each move: the longest request that met it, from its due time; if none did, its freeze";
+
 /// What `--json` writes. Times in milliseconds, sizes in bytes.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "the names are the documentation of the JSON; the table explains them in words")]
@@ -55,6 +58,7 @@ pub struct Report {
     pub bytes_total: u64,
     pub moves_reference: u64,
     pub bytes_eager_percent_of_total: Option<f64>,
+    pub pause_is: &'static str,
     pub pause_ms_p50: Option<f64>,
     pub pause_ms_p99: Option<f64>,
     pub pause_ms_max: Option<f64>,
@@ -143,6 +147,7 @@ impl Report {
             bytes_total,
             moves_reference: reference.moves.moves,
             bytes_eager_percent_of_total: percent,
+            pause_is: PAUSE_IS,
             pause_ms_p50: pauses.percentile_ms(50.0),
             pause_ms_p99: pauses.percentile_ms(99.0),
             pause_ms_max: pauses.max_ms(),
@@ -211,11 +216,7 @@ impl Report {
         let met = format!("the same of the {} moves that a request met", self.moves_met);
         let latency = "latency of requests, from their due times";
         vec![
-            row(
-                "pause p50 / p99 ms",
-                both(self.pause_ms_p50, self.pause_ms_p99),
-                "of a move: longest request that met it, from its due time; if none did, its freeze",
-            ),
+            row("pause p50 / p99 ms", both(self.pause_ms_p50, self.pause_ms_p99), PAUSE_IS),
             row("met p50 / p99 ms", both(self.pause_met_ms_p50, self.pause_met_ms_p99), met),
             row(
                 "freeze p50 / p99 ms",

@@ -119,6 +119,32 @@ fn bounds(settings: &Settings, checks: &mut Checks<'_>) {
     }
 }
 
+/// Fields of answers that say how a message is to be read, who may read it, or what a client does with it.
+const OF_HTTP: [&str; 22] = [
+    "age",
+    "alt-svc",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-security-policy",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "keep-alive",
+    "last-modified",
+    "location",
+    "retry-after",
+    "set-cookie",
+    "strict-transport-security",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+];
+
 /// What balancers are told.
 fn hints(settings: &Settings, checks: &mut Checks<'_>) {
     let http = &settings.http;
@@ -131,6 +157,11 @@ fn hints(settings: &Settings, checks: &mut Checks<'_>) {
             let remedy = "write the IP:PORT by which Envoy knows this node's HTTP face as http.hint";
             checks.report(&["http.hint", "http.hint_encoding"], message, remedy);
         }
+    }
+    let field = http.hint_header.as_ref().filter(|name| OF_HTTP.contains(&name.as_str()));
+    if let Some(name) = field {
+        let message = format!("{name} has a meaning of its own in HTTP");
+        checks.report(&["http.hint_header"], message, "choose a name that nothing else uses, as x-session-node");
     }
     let is_hint = |source: &Source| matches!(&source.place, Place::Cookie(name) if Some(name) == http.hint_cookie.as_ref());
     if http.session.sources().iter().any(is_hint) {

@@ -285,7 +285,12 @@ pub static TABLE: &[Setting] = &[
         Some("100"),
         "Longest wait of an operation for the value of a variable that is elsewhere.",
     ),
-    row("state.operation_ms_max", ms(1, 600_000), Some("5000"), "Longest time from command to reply, all waits together."),
+    row(
+        "state.operation_ms_max",
+        ms(1, 600_000),
+        Some("5000"),
+        "Longest time from a command on a session to its reply, all waits together.",
+    ),
     row(
         "state.flush",
         Kind::Flag,

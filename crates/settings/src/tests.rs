@@ -683,6 +683,8 @@ fn hints_for_balancers_are_names_that_they_can_use() {
         let said = mistakes(&hint(&format!("{envoy}\n{wrong}")));
         assert!(said.contains("http.hint") && said.contains("Envoy"), "{wrong}: {said}");
     }
+    let said = mistakes(&hint("hint_header = \"Transfer-Encoding\""));
+    assert!(said.contains("http.hint_header") && said.contains("x-session-node"), "{said}");
     let said = mistakes("[http]\nhint_cookie = \"sid\"\nsession = { cookie = \"sid\" }");
     assert!(said.contains("hint_cookie") && said.contains("choose another name"), "{said}");
 }

@@ -48,12 +48,12 @@ pub(super) struct InitArgs {
 }
 
 fn usage(line: &str) -> ExitCode {
-    eprintln!("wayfarer: {line}");
+    complain!("wayfarer: {line}");
     ExitCode::from(USAGE)
 }
 
 fn failed(line: &str) -> ExitCode {
-    eprintln!("wayfarer: {line}");
+    complain!("wayfarer: {line}");
     ExitCode::FAILURE
 }
 

@@ -95,7 +95,7 @@ pub(super) async fn look(client: &mut Client, bounds: &Bounds) -> Result<Seen, S
             let now_us = clock::now().boot_us;
             if now_us.saturating_sub(told_us) >= PROGRESS_US {
                 told_us = now_us;
-                eprintln!("database {number}: {} of {keys} names, {} keys looked at", names.len(), seen.samples.len());
+                complain!("database {number}: {} of {keys} names, {} keys looked at", names.len(), seen.samples.len());
             }
             let cut = match () {
                 () if cursor.as_ref() == b"0" => break,
