@@ -233,15 +233,14 @@ impl Drop for Unheard {
     }
 }
 
-#[test]
-fn a_node_whose_log_nobody_reads_any_more_leaves_as_well() {
+/// A node leaves as well when what it says goes nowhere.
+fn leaves_though_it_says_in_vain(to: fn() -> std::process::Stdio) {
     let cluster = cluster();
     let b = cluster.start("b", &[]);
     let mut a = cluster.start("a", &[]);
     a.kill();
-    let piped = std::process::Stdio::piped;
     let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_wayfarer"));
-    run.arg("run").arg("-c").arg(&a.config).stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
+    run.arg("run").arg("-c").arg(&a.config).stdin(std::process::Stdio::null()).stdout(to()).stderr(to());
     let mut unheard = Unheard(run.spawn().unwrap());
     drop((unheard.0.stdout.take(), unheard.0.stderr.take()));
     until("it is ready", || crate::harness::http::get(a.admin, "/readyz").ok().filter(|answer| answer.status == 200));
@@ -250,4 +249,14 @@ fn a_node_whose_log_nobody_reads_any_more_leaves_as_well() {
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let status = until("its end", || unheard.0.try_wait().unwrap());
     assert_eq!((status.code(), b.owns("unheard")), (Some(0), true), "{status}");
+}
+
+#[test]
+fn a_node_whose_log_nobody_reads_any_more_leaves_as_well() {
+    leaves_though_it_says_in_vain(std::process::Stdio::piped);
+}
+
+#[test]
+fn a_node_whose_log_is_on_a_full_disk_leaves_as_well() {
+    leaves_though_it_says_in_vain(|| std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
 }
