@@ -107,7 +107,7 @@ impl<S: Sessions> Client<S> {
             }
             command if self.queue.is_some() => self.queue_up(command),
             Parsed::Foreign(foreign) if Self::is_about_scripts(&foreign) => self.scripted(&foreign),
-            Parsed::Foreign(foreign) if Self::is_survey(&foreign) => self.survey(&foreign),
+            Parsed::Foreign(foreign) if self.is_survey(&foreign) => self.survey(&foreign),
             Parsed::Connection(command) => self.about_connection(&command),
             Parsed::Keyed(op) => return self.keyed(op).map(Parsed::Keyed),
             Parsed::Refused(refused) => self.refused(&refused),

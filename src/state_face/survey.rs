@@ -1,4 +1,4 @@
-//! Questions about all keys: `SCAN`, `KEYS`, `DBSIZE`, `FLUSHDB`, `FLUSHALL`.
+//! Questions about all keys: `SCAN`, `KEYS`, `DBSIZE`, `FLUSHDB`, `FLUSHALL`; and `SWAPDB`, which would move them.
 //!
 //! It never looks at a session itself: [`super::Sessions::survey`] asks this node and the others. Called by [`super::dispatch`].
 //!
@@ -8,6 +8,7 @@
 //! | KEYS | of all members, up to a bound | appended |
 //! | SCAN | member after member | after them: its cursor with [`UPSTREAM`] set |
 //! | FLUSHDB, FLUSHALL | refused, unless `[state] flush = true` | the same |
+//! | SWAPDB | refused, where they are at rest | |
 //!
 //! With sessions at rest the members show those keys that the upstream lacks, and the names of guards are left out of what it shows.
 //! Invariant: nobody's data goes by a command that a library may send without thinking.
@@ -26,12 +27,17 @@ use wayfarer_engine::wire::resp::{Reply, parse_integer};
 pub(super) const UPSTREAM: u64 = 1 << 62;
 const REFUSED: &str =
     "ERR wayfarer: this command would end all sessions of the service and empty the upstream; [state] flush = true allows it";
+const SWAPS: &str = "ERR wayfarer: sessions are at rest in the upstream's databases, and would not be found in another one";
 const INVALID_CURSOR: &str = "ERR invalid cursor";
 
 impl<S: Sessions> Client<S> {
     /// Whether the command is one of these.
-    pub(super) fn is_survey(command: &Foreign) -> bool {
-        matches!(command.name, Some("scan" | "keys" | "dbsize" | "flushdb" | "flushall"))
+    pub(super) fn is_survey(&self, command: &Foreign) -> bool {
+        match command.name {
+            Some("scan" | "keys" | "dbsize" | "flushdb" | "flushall") => true,
+            Some("swapdb") => self.face.hidden.is_some(),
+            _ => false,
+        }
     }
 
     /// One of them.
@@ -42,6 +48,7 @@ impl<S: Sessions> Client<S> {
             ("keys", [_, pattern]) => Ok(Survey::Keys { database, pattern: Bytes::copy_from_slice(pattern) }),
             ("scan", [_, cursor, options @ ..]) => scan(database, cursor, options),
             ("flushdb" | "flushall", [_, mode @ ..]) => self.flush(command.name == Some("flushall"), mode),
+            ("swapdb", _) => Err(Bytes::from_static(SWAPS.as_bytes())),
             (name, _) => Err(errors::arity(name)),
         };
         match asked {

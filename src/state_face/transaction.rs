@@ -274,7 +274,7 @@ impl<S: Sessions> Client<S> {
         if foreign.keys.iter().any(|key| self.face.understanding.keys.is_session(database, key)) {
             self.count_unknown(foreign);
             self.refuse(foreign.error());
-        } else if connection_wide || Self::is_survey(foreign) {
+        } else if connection_wide || self.is_survey(foreign) {
             self.refuse(NOT_INSIDE);
         } else if !self.has_upstream() {
             self.refuse(foreign.error());

@@ -162,7 +162,7 @@ fn envoy(port: u16, nodes: &[Place]) -> String {
     let manager = typed("manager", "filters.network.http_connection_manager.v3.HttpConnectionManager", manager);
     let check = serde_json::json!({
         "timeout": "1s", "interval": "0.05s", "no_traffic_interval": "0.05s", "unhealthy_interval": "0.05s",
-        "unhealthy_threshold": 1, "healthy_threshold": 1, "http_health_check": { "path": "/readyz" }
+        "unhealthy_threshold": 1, "healthy_threshold": 1, "http_health_check": { "path": "/readyz", "host": "localhost" }
     });
     let endpoints: Vec<_> = nodes.iter().map(endpoint).collect();
     serde_json::json!({ "static_resources": {
