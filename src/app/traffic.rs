@@ -336,12 +336,14 @@ impl wayfarer_http_face::Sessions for Arrivals {
         }));
     }
 
-    fn owner(&self, session: &[u8]) -> Option<String> {
+    fn owner(&self, session: &[u8], is_new: bool) -> Option<String> {
         let standing = self.operations.driver().standing();
         let standing = standing.borrow();
-        let owner = match self.operations.store().has(session) {
-            true => standing.me,
-            false => self.operations.forwards().last_owner(session)?,
+        let owner = match self.operations.forwards().last_owner(session) {
+            _ if self.operations.store().has(session) => standing.me,
+            Some(owner) => owner,
+            None if is_new => standing.me,
+            None => return None,
         };
         let member = standing.view.members.get(&owner).filter(|member| member.state == MemberState::Accepting)?;
         Some(member.draft.hint.clone()).filter(|hint| !hint.is_empty())

@@ -48,7 +48,6 @@ pub(crate) struct Exchange {
     body_bytes_per_s_min: u64,
     draining: Arc<AtomicBool>,
     access: Option<AccessLog>,
-    /// `None`: nobody wants any.
     hints: Option<HintSettings>,
 }
 
@@ -77,6 +76,7 @@ pub(crate) struct Request {
     /// The session that it names.
     session: Option<Vec<u8>>,
     announced: Option<Announced>,
+    is_learned: bool,
     /// Bytes of its body so far.
     body_bytes: u64,
     is_websocket: bool,
@@ -136,6 +136,7 @@ impl Exchange {
                 metrics::counter!(names::LEARNED, "changed" => if before.is_some() { "true" } else { "false" }).increment(1);
                 self.sessions.learned(before, &now);
                 request.session = Some(now.into_owned());
+                request.is_learned = true;
             }
             Some(Learned::Ended) => request.session = None,
             Some(Learned::Has(_)) | None => {}
@@ -144,14 +145,6 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// Tells balancers where the client's session is.
-    fn hint(&self, session: &Session, answer: &mut ResponseHeader, request: &Request) -> Result<()> {
-        let (Some(hints), Some(named)) = (&self.hints, request.session.as_deref()) else { return Ok(()) };
-        let Some(owner) = self.sessions.owner(named) else { return Ok(()) };
-        let scheme = request.arrival.as_ref().map_or("", |arrival| arrival.peer.scheme);
-        hints.write(&owner, &session.req_header().headers, scheme, answer)
-    }
-
     /// A line of the access log.
     fn note(&self, session: &Session, request: &Request) {
         let Some(log) = &self.access else { return };
@@ -201,7 +194,16 @@ impl ProxyHttp for Exchange {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request { arrival: None, begun: now(), session: None, announced: None, body_bytes: 0, is_websocket: false, ids: None }
+        Request {
+            arrival: None,
+            begun: now(),
+            session: None,
+            announced: None,
+            is_learned: false,
+            body_bytes: 0,
+            is_websocket: false,
+            ids: None,
+        }
     }
 
     /// Pingora's way to hand the connection's context over; the header has just been read.
@@ -326,7 +328,12 @@ impl ProxyHttp for Exchange {
             arrival.has_answer();
         }
         forwarding::strip_hop_by_hop(answer);
-        self.hint(session, answer, request)?;
+        if let (Some(hints), Some(named)) = (&self.hints, request.session.as_deref())
+            && let Some(owner) = self.sessions.owner(named, request.is_learned)
+        {
+            let scheme = request.arrival.as_ref().map_or("", |arrival| arrival.peer.scheme);
+            hints.write(&owner, &session.req_header().headers, scheme, answer)?;
+        }
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: without a length the end of the connection ends the body.
             answer.remove_header(&header::TRANSFER_ENCODING);

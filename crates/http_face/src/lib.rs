@@ -69,6 +69,7 @@ pub trait Sessions: Send + Sync + 'static {
     fn left(&self, session: &[u8], answered: bool);
 
     /// The name that balancers know the owner of this session by; `None`: it is not known here who that is, or it takes no more
-    /// requests. Asked for each answer if hints are wanted, with the same bounds.
-    fn owner(&self, session: &[u8]) -> Option<String>;
+    /// requests. `is_new`: this answer gives the client the session, which the instance may not have written yet: it will be born here,
+    /// if it is not somewhere already. Asked for each answer if hints are wanted, with the same bounds.
+    fn owner(&self, session: &[u8], is_new: bool) -> Option<String>;
 }

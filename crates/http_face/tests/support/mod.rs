@@ -41,7 +41,7 @@ impl Announced {
 }
 
 impl Sessions for Announced {
-    fn owner(&self, _session: &[u8]) -> Option<String> {
+    fn owner(&self, _session: &[u8], _is_new: bool) -> Option<String> {
         None
     }
 
