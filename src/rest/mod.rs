@@ -248,7 +248,7 @@ impl AtRest {
             match self.connections.run(0, database, Script::Look, &[nobodys], &[]).await {
                 Ok(_) => self.databases.note(database),
                 Err(error)
-                    if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::Other)
+                    if matches!(Trouble::of(&error), Trouble::Forbidden | Trouble::Closed | Trouble::Other)
                         && matches!(error.code(), Some("ERR" | "NOPERM")) =>
                 {
                     return Some(false);

@@ -156,6 +156,7 @@ impl Front {
         if waits || (self.again.list.is_empty() && !self.transaction.is_moving()) {
             return moved;
         }
+        self.look_at_map();
         let mut list = std::mem::take(&mut self.again.list);
         list.sort_by_key(|waits| waits.sent.order);
         for Waits { sent, asks, failed } in list {

@@ -15,6 +15,7 @@
 //! | any, while one must be sent again | waits until that is done |
 //!
 //! The caller's AUTH is answered here: it is what the settings say, and so is what each node was told. A SELECT of another database than 0 is an error.
+//! Longer than 400 lines because the whole way of a command is read together.
 //! Bounds: [`UNDER_WAY_MAX`] commands, [`WAITING_BYTES_MAX`] of requests, of replies, and to one node.
 //! Invariant: commands on one slot run in the order in which they were written, wherever the slot goes.
 
@@ -23,7 +24,7 @@ use super::again::Again;
 use super::listening::Listening;
 use super::node::{Heard, Node, Sent, Target};
 use super::route::{Route, is_blocking};
-use super::slots::{Redirect, slot_of};
+use super::slots::{Redirect, SlotMap, slot_of};
 use super::transaction::Transaction;
 use crate::replies::{Replies, Unit};
 use crate::upstream::handshake::{handshake, hello};
@@ -87,6 +88,9 @@ pub(in crate::upstream) struct Front {
     pub(super) transaction: Transaction,
     pub(super) listening: Option<Listening>,
     order: u64,
+    /// The map by which all that is under way was sent: with a newer one a command could overtake those before it on its slot, which
+    /// their former master sends elsewhere.
+    map: Arc<SlotMap>,
     /// What a node knew of this connection is lost: only a new one is honest.
     pub(super) broken: bool,
 }
@@ -110,6 +114,7 @@ impl Front {
             transaction: Transaction::default(),
             listening: None,
             order: 0,
+            map: Arc::default(),
             broken: false,
         }
     }
@@ -224,14 +229,22 @@ impl Front {
 
     /// Sends a command whose reply is due, for the first time.
     pub(super) fn send_new(&mut self, args: Vec<Bytes>, target: Target, whom: Whom) {
+        if self.under_way == 0 {
+            self.look_at_map();
+        }
         let sent = Sent::new(args, target, whom, self.next_order());
         self.under_way += usize::from(sent.is_counted());
         self.send(sent, None);
     }
 
+    /// Goes by the newest map from now on. Only while no node owes a reply to a command on a slot.
+    pub(super) fn look_at_map(&mut self) {
+        self.map = self.cluster.map();
+    }
+
     /// Sends a command to the node that its target is, but for one that could not be reached.
     pub(super) fn send(&mut self, sent: Sent, failed: Option<&HostPort>) {
-        let map = self.cluster.map();
+        let map = self.map.clone();
         let place = match &sent.target {
             Target::Slot(slot) => map.owner(*slot).cloned(),
             Target::Place(place) => Some(place.clone()),
