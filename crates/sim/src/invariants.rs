@@ -14,7 +14,7 @@ use crate::names::name_of_handover;
 use crate::operation::{FIELDS, Kind, WriteId, id_of, key_of};
 use crate::profile::{LEASE_US, MARGIN_US};
 use crate::world::World;
-use wayfarer_engine::directory::{Location, NextEpoch, Transaction, Write};
+use wayfarer_engine::directory::{Compare, Location, NextEpoch, Transaction, Write};
 use wayfarer_engine::ids::{Epoch, GroupId, HandoverId, Incarnation};
 use wayfarer_engine::mode::Phase;
 use wayfarer_engine::residence::{Gate, Resident, Table};
@@ -66,7 +66,11 @@ impl World {
                 Write::Fence { incarnation } => self.judge_fence(*incarnation),
                 Write::Forget { session } if self.profile.node.rest.is_some() => {
                     if let Some(at) = self.sessions.iter().position(|id| id == session) {
-                        self.judge_forget(at);
+                        let compared = transaction.compare.iter().find_map(|compare| match compare {
+                            Compare::Location { session: of, is } if of == session => *is,
+                            _ => None,
+                        });
+                        self.judge_forget(at, compared.map(|(_, epoch)| epoch));
                     }
                 }
                 _ => {}

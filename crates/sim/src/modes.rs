@@ -175,7 +175,7 @@ impl World {
     pub(crate) fn judge_mode(&mut self, transaction: &Transaction, leftovers: &[SessionId]) {
         for session in leftovers {
             if let Some(at) = self.sessions.iter().position(|id| id == session) {
-                self.judge_forget(at);
+                self.judge_forget(at, None);
             }
         }
         for write in &transaction.write {

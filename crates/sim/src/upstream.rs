@@ -12,7 +12,7 @@
 //! | planned moves lose nothing | what the books of the owner say is written is here; a record goes only when the upstream has exactly the truth; an end leaves nothing |
 //! | a crash loses at most what policy allows | no acknowledged write of impact `critical` goes; nothing acknowledged as deleted comes back |
 
-use crate::host::Stimulus;
+use crate::host::{Process, Stimulus};
 use crate::network::fate;
 use crate::operation::{FIELDS, KEYS, Kind, WriteId, fields_of, id_of, key_of, value_of};
 use crate::profile::DIRECTORY_PATIENCE_US;
@@ -76,6 +76,9 @@ pub struct Upstream {
     promises: BTreeMap<usize, Promises>,
     /// Sessions that are at rest, or not loaded yet by who has claimed them: what is here is what they are.
     awake: BTreeMap<usize, Epoch>,
+    /// Fields that processes which have ended had declared lost, of sessions that they were sending to rest: the last word of such a
+    /// process may still be on its way to the directory.
+    lost_by_dead: BTreeMap<(usize, Epoch), Vec<usize>>,
 }
 
 /// What a node asks.
@@ -396,11 +399,11 @@ impl World {
     }
 
     /// A record goes: all of the session is at rest then, or it has ended.
-    pub(crate) fn judge_forget(&mut self, session: usize) {
+    pub(crate) fn judge_forget(&mut self, session: usize, epoch: Option<Epoch>) {
         let there = self.at_rest(session);
         let truth: BTreeMap<usize, WriteId> = self.truth[session].values.iter().map(|(field, (id, _))| (*field, *id)).collect();
         // What a crash had taken before is lost for good now; what the upstream still had of it comes back.
-        let lost = self.lost_fields(session);
+        let lost = self.lost_fields(session, epoch);
         let same = (0..FIELDS.len()).filter(|field| !lost.contains(field)).all(|field| there.get(&field) == truth.get(&field));
         if same && !lost.is_empty() {
             self.truth[session].replace(&there, self.now_us);
@@ -414,21 +417,32 @@ impl World {
         self.upstream.awake.remove(&session);
     }
 
-    /// The fields that whoever sends the session to rest has declared lost.
-    fn lost_fields(&self, session: usize) -> Vec<usize> {
-        let id = &self.sessions[session];
-        let resting = self
-            .hosts
-            .iter()
-            .filter_map(|host| host.process.as_ref())
-            .find_map(|process| process.table.with(id, |slot| slot.clone().filter(|r| r.gate == Gate::Resting)));
-        let Some(resident) = resting else { return Vec::new() };
+    /// The fields that whoever sends the session to rest has declared lost; `epoch`: of the record that goes.
+    fn lost_fields(&self, session: usize, epoch: Option<Epoch>) -> Vec<usize> {
+        let processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        let living = processes.filter_map(|process| self.lost_in(process, session)).next();
+        let by_dead = || self.upstream.lost_by_dead.get(&(session, epoch?)).cloned();
+        living.map(|(_, fields)| fields).or_else(by_dead).unwrap_or_default()
+    }
+
+    /// What a process that sends a session to rest has declared lost of it.
+    fn lost_in(&self, process: &Process, session: usize) -> Option<(Epoch, Vec<usize>)> {
+        let resident = process.table.with(&self.sessions[session], |slot| slot.clone().filter(|r| r.gate == Gate::Resting))?;
         let is_lost = |name: &str| {
             let mut keys = resident.session.keys().iter();
             let variable = keys.find_map(|k| k.variable(name.as_bytes()));
             variable.is_some_and(|v| v.content == Content::Lost)
         };
-        (0..FIELDS.len()).filter(|field| is_lost(FIELDS[*field].0)).collect()
+        Some((resident.location.epoch, (0..FIELDS.len()).filter(|field| is_lost(FIELDS[*field].0)).collect()))
+    }
+
+    /// A process has ended: what it knew of losses is kept, for what it had sent may still arrive.
+    pub(crate) fn remember_lost(&mut self, process: &Process) {
+        for session in 0..self.sessions.len() {
+            if let Some((epoch, fields)) = self.lost_in(process, session) {
+                self.upstream.lost_by_dead.insert((session, epoch), fields);
+            }
+        }
     }
 
     /// What the owner's books say of keys that are written is so: else a check-in would leave them behind.

@@ -390,11 +390,10 @@ impl World {
     pub(crate) fn end_process(&mut self, host: usize) {
         let Some(process) = self.hosts[host].process.take() else { return };
         self.trace.line(self.now_us, format_args!("{} is over", process.me.0.0));
+        self.remember_lost(&process);
         self.hosts[host].inbox.clear();
         self.hosts[host].paused_until_us = None;
         let waiting: Vec<u64> = self.operations.iter().filter(|(_, o)| o.entry == process.me).map(|(n, _)| *n).collect();
-        for operation in waiting {
-            self.answer(operation, Reply::Unknown);
-        }
+        waiting.into_iter().for_each(|operation| self.answer(operation, Reply::Unknown));
     }
 }

@@ -20,7 +20,7 @@ fn two_hundred_seeds_hold_and_everything_happens_in_them() {
 /// Fresh seeds of the gate that once broke an invariant.
 #[test]
 fn seeds_that_were_broken_hold() {
-    for seed in [347_923_320_689, 1_063_058_371_865, 166_070_008_349] {
+    for seed in [347_923_320_689, 1_063_058_371_865, 166_070_008_349, 42_561_404_857] {
         let report = run(seed, u64::MAX, false);
         assert_eq!(report.violation, None, "seed {seed}, event {}; replay: make sim SEED={seed}", report.events);
     }
