@@ -38,8 +38,9 @@ stage_docs() {
 stage_deny() { cargo deny --locked --log-level error check bans licenses sources; }
 # The same packages as in stage tests: for others the features of what they share differ, and all would be compiled once more.
 stage_clients() { cargo nextest run "${product[@]}" -E 'binary(=clients)'; }
+# With the tests, for the same reason: the program that they have used is the one that is shown.
 stage_demo() {
-    cargo build "${product[@]}"
+    cargo build "${product[@]}" --tests
     "$target/debug/wayfarer" demo --headless --seconds 10 --json "$target/demo.json"
 }
 stage_simulation() { scripts/sim.sh; }
