@@ -7,19 +7,20 @@
 //! | told to leave, and something could not | 1, and it is named, when no handover is under way any more |
 //! | the others declared this node dead, during the drain or with sessions before | 1, and it is said, unless all was at rest |
 //! | told by a second signal to leave, at any time after the first | 1, at once |
+//! | a part of this sidecar breaks off (a panic) | 1, and it is said; what can still leave does |
 //!
 //! It never goes while others may still be sending it operations (see the farewell in `operations/forward.rs`), and never leaves the
 //! directory while operations of its clients are under way to the upstream.
 
-use super::child::{Instance, code_of, code_when_told, redis_url, watch_instance};
-use super::signals::{Heard, Signals, Told};
+use super::child::{Instance, code_when_told, redis_url, watch_instance};
+use super::serve::{Over, broken, serve};
+use super::signals::{Signals, Told};
 use super::{Running, StartError, cannot};
 use crate::admin::InstanceState;
 use crate::admin::view::{Drained, Final, MoveStatus};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -47,13 +48,6 @@ const REST_AGAIN: Duration = Duration::from_millis(100);
 /// Between looks whether handovers have ended.
 const MOVES_AGAIN: Duration = Duration::from_millis(10);
 
-async fn ended(instance: &mut Option<Instance>) -> std::io::Result<ExitStatus> {
-    match instance {
-        Some(instance) => instance.ended().await,
-        None => std::future::pending().await,
-    }
-}
-
 pub(super) async fn serve_and_leave(
     mut running: Running,
     signals: Signals,
@@ -72,7 +66,8 @@ pub(super) async fn serve_and_leave(
         }
     }
     let mut told = Told { signals, by: None };
-    let own_code = serve(&mut told, &mut drain_asked, &mut instance).await;
+    let over = serve(&mut told, &mut drain_asked, &mut instance, broken(&mut running)).await;
+    let own_code = if let Over::Instance(code) = over { code } else { 0 };
     let drained = told.unless_again(instance.as_ref(), drain(&running)).await;
     let left_behind = running.store.count() as u64;
     let all_left = drained.unwrap_or(false);
@@ -84,7 +79,7 @@ pub(super) async fn serve_and_leave(
     let end_by = told.by.unwrap_or(Signal::TERM);
     let code = told.unless_again(None, close(running, instance, end_by, own_code, all_left)).await;
     // How the instance failed is what its supervisor must know; what could not leave has been named.
-    Ok(if all_left || own_code != 0 { code.unwrap_or(1) } else { 1 })
+    Ok(if over != Over::Broken && (all_left || own_code != 0) { code.unwrap_or(1) } else { 1 })
 }
 
 /// The faces that clients come through, the instance, and all else; the exit code of the instance.
@@ -100,36 +95,6 @@ async fn close(mut running: Running, instance: Option<Instance>, end_by: Signal,
     }
     finish(running, all_left).await;
     code
-}
-
-/// Serves until something ends it: told to leave, asked for a drain, or the instance ended. The exit code as far as it is known.
-async fn serve(told: &mut Told, drain_asked: &mut watch::Receiver<bool>, instance: &mut Option<Instance>) -> u8 {
-    loop {
-        tokio::select! {
-            signal = told.signals.next() => match (signal, &instance) {
-                (Heard::Leave(signal), _) => {
-                    told.by = Some(signal);
-                    return 0;
-                }
-                (Heard::PassOn(signal), Some(instance)) => instance.signal(signal),
-                (Heard::PassOn(_), None) => {}
-            },
-            _ = drain_asked.wait_for(|asked| *asked) => return 0,
-            done = ended(instance) => {
-                *instance = None;
-                return match done {
-                    Ok(done) => {
-                        tracing::error!(status = %done, "the instance has ended; its sessions leave");
-                        code_of(done)
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the instance cannot be waited for");
-                        0
-                    }
-                };
-            }
-        }
-    }
 }
 
 /// The other members that live, and how many of them take sessions. Read again: whoever has just joined may not be in the view

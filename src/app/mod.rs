@@ -17,6 +17,7 @@ mod child;
 mod leave;
 mod memory;
 mod resting;
+mod serve;
 mod signals;
 mod start;
 mod survey;

@@ -72,6 +72,11 @@ impl Handle {
         self.standing.borrow().me
     }
 
+    /// Resolves when the driver has ended: of itself it does so only with the process.
+    pub async fn gone(&self) {
+        self.told.closed().await;
+    }
+
     /// Where an operation on a session that is not open here should run.
     pub async fn locate(&self, session: SessionId, purpose: Purpose) -> Result<Verdict, Stopped> {
         self.ask(|ticket| Input::Locate { session, purpose, ticket }).await

@@ -13,6 +13,7 @@
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 use tempfile::TempDir;
 use wayfarer_directory::conformance::{DEADLINE, draft, member};
 use wayfarer_directory::sqlite::{GROUPS_MAX, PARTS_MAX, Swept, TEXT_BYTES_MAX};
@@ -407,4 +408,17 @@ async fn a_directory_without_a_mode_gets_one() {
     now.register(draft("b"), 1).await.unwrap();
     let fresh = SqliteDirectory::open(folder.path().join("fresh.db"), options).unwrap();
     assert_eq!(fresh.view().await.unwrap().mode.phase, wayfarer_engine::mode::Phase::Observe);
+}
+
+#[tokio::test]
+async fn a_thread_that_breaks_off_is_told() {
+    let folder = TempDir::new().unwrap();
+    let directory = open(&folder.path().join("directory.db"));
+    directory.watch(Box::new(|_| {}));
+    assert!(tokio::time::timeout(Duration::from_millis(50), directory.broken()).await.is_err(), "nothing has broken yet");
+    // The first view is told at once, by the thread of the watch.
+    directory.watch(Box::new(|_| panic!("the watcher breaks off, as this test wants it")));
+    tokio::time::timeout(DEADLINE, directory.broken()).await.unwrap();
+    // The other threads go on.
+    assert!(directory.view().await.is_ok());
 }

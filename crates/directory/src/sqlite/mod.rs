@@ -13,6 +13,7 @@
 //! taken after the question arrived, so what is read is linearizable across processes.
 
 mod apply;
+mod broken;
 mod busy;
 mod lock;
 mod reader;
@@ -28,6 +29,7 @@ pub use apply::PARTS_MAX;
 pub use register::{GROUPS_MAX, TEXT_BYTES_MAX};
 pub use sweep::Swept;
 
+use broken::Broken;
 use busy::locked;
 use lock::Locks;
 use std::path::{Path, PathBuf};
@@ -95,6 +97,7 @@ pub struct SqliteDirectory {
     read: Option<SyncSender<reader::Job>>,
     watch: Arc<Watch>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    broken: Broken,
     made_unix_ms: u64,
 }
 
@@ -115,7 +118,8 @@ impl SqliteDirectory {
         let reading = schema::connect(&path, &options)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(|e| failed(&path, "open", &e))?;
 
-        let watch = Arc::new(Watch::new(path.clone(), options.clone()));
+        let broken = Broken::new();
+        let watch = Arc::new(Watch::new(path.clone(), options.clone(), broken.clone()));
         let (write, write_jobs) = sync_channel(options.queue_max.max(1));
         let (read, read_jobs) = sync_channel(options.queue_max.max(1));
         let batch_max = options.batch_max.max(1);
@@ -130,10 +134,11 @@ impl SqliteDirectory {
             watch,
             made_unix_ms,
             threads: Mutex::new(Vec::new()),
+            broken: broken.clone(),
         };
-        let writing = thread("directory-write", move || writer.run(&write_jobs)).map_err(|e| directory.no_thread(&e))?;
+        let writing = thread("directory-write", &broken, move || writer.run(&write_jobs)).map_err(|e| directory.no_thread(&e))?;
         locked(&directory.threads).push(writing);
-        let reading = thread("directory-read", move || reader.run(&read_jobs)).map_err(|e| directory.no_thread(&e))?;
+        let reading = thread("directory-read", &broken, move || reader.run(&read_jobs)).map_err(|e| directory.no_thread(&e))?;
         locked(&directory.threads).push(reading);
         Ok(directory)
     }
@@ -147,6 +152,12 @@ impl SqliteDirectory {
     /// process that answers for nothing any more.
     pub fn release(&self) {
         self.locks.release();
+    }
+
+    /// Resolves when one of the directory's threads has broken off, by a panic: nothing that depends on it goes on then, and only
+    /// a restart of the process mends that.
+    pub async fn broken(&self) {
+        self.broken.wait().await;
     }
 
     /// Removes what nobody can need: fenced members and lost groups that are old or too many, with the locations in them,
@@ -241,8 +252,12 @@ impl std::fmt::Debug for SqliteDirectory {
 }
 
 #[allow(clippy::disallowed_methods, reason = "SQLite blocks: its three threads are started here and joined in drop")]
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+fn thread(name: &str, broken: &Broken, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let sentry = broken.sentry();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _sentry = sentry;
+        run();
+    })
 }
 
 /// An error of SQLite that left nothing changed, with the file and what was tried.

@@ -6,6 +6,7 @@
 //!
 //! Invariant: `changes` in the view's own snapshot decides whether a view is told, so none is skipped and none goes back.
 
+use super::broken::Broken;
 use super::busy::locked;
 use super::{SqliteOptions, rows, schema, thread};
 use rusqlite::Connection;
@@ -21,11 +22,12 @@ pub(super) struct Watch {
     path: Arc<Path>,
     options: SqliteOptions,
     pokes: Mutex<Option<SyncSender<()>>>,
+    broken: Broken,
 }
 
 impl Watch {
-    pub(super) fn new(path: Arc<Path>, options: SqliteOptions) -> Watch {
-        Watch { path, options, pokes: Mutex::new(None) }
+    pub(super) fn new(path: Arc<Path>, options: SqliteOptions, broken: Broken) -> Watch {
+        Watch { path, options, pokes: Mutex::new(None), broken }
     }
 
     /// Starts a thread for `watcher`; an earlier one ends.
@@ -33,7 +35,9 @@ impl Watch {
         let (poke, pokes) = sync_channel(1);
         *locked(&self.pokes) = Some(poke);
         let (path, options) = (self.path.clone(), self.options.clone());
-        thread("directory-watch", move || Watching { path, options, watcher, conn: None, seen: Seen::default() }.run(&pokes))
+        thread("directory-watch", &self.broken, move || {
+            Watching { path, options, watcher, conn: None, seen: Seen::default() }.run(&pokes)
+        })
     }
 
     /// Says that members or groups have just changed.
