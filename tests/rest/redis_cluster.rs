@@ -486,3 +486,57 @@ fn every_master_tells_of_its_keys_and_messages_come_once() {
     assert_eq!(listens.say("SET mine 1"), Reply::ok());
     assert_eq!(listens.say("MGET mine other-0"), Reply::Array(vec![Reply::text("1"), Reply::text("1")]));
 }
+
+#[test]
+fn every_master_asks_for_the_password() {
+    let Some(redis) = RedisCluster::start(3, 0, &[]) else { return };
+    // Who is connected before is asked for nothing.
+    let mut masters: Vec<Client> = (0..3).map(|number| redis.client(number)).collect();
+    for master in &mut masters {
+        assert_eq!(master.say("ACL SETUSER shop on >secret-of-shop ~* &* +@all"), Reply::ok());
+        assert_eq!(master.say("CONFIG SET requirepass secret-of-all"), Reply::ok());
+    }
+    let url_of = |who: &str| redis.url().replace("redis+cluster://", &format!("redis+cluster://{who}@"));
+    for (name, who) in [("a", "shop:secret-of-shop"), ("b", ":secret-of-all")] {
+        let mut node = cluster_of_url(&url_of(who)).start(name, &[]);
+        let mut client = node.client();
+        for number in 0..30 {
+            assert_eq!(client.say(&format!("SET {name}-{number} {number}")), Reply::ok());
+            assert_eq!(settled(&mut client, &["HSET", &format!("s:{name}{number}"), "other", "w"]), Reply::Int(1));
+        }
+        let there = ["1", "2", "29"].map(Reply::text).to_vec();
+        assert_eq!(client.say(&format!("MGET {name}-1 {name}-2 {name}-29")), Reply::Array(there));
+        node.ask_drain();
+        assert_eq!(node.wait_exit().code(), Some(0), "{}", node.log_text());
+    }
+    let at_rest: usize = masters.iter_mut().map(|master| master.say("KEYS s:*").texts().len()).sum();
+    assert_eq!(at_rest, 60);
+    let node = cluster_of_url(&url_of("shop:not-the-secret")).start("c", &[]);
+    assert!(node.client().say("GET a-1").error().contains("upstream"));
+    until("the reason in the log", || node.log_text().contains("WRONGPASS").then_some(()));
+    assert!(!node.log_text().contains("not-the-secret"));
+}
+
+#[test]
+fn a_first_look_goes_through_all_masters() {
+    let Some(redis) = RedisCluster::start(3, 0, &[]) else { return };
+    for number in 0..300 {
+        let key = format!("sess:{number:032}");
+        let session = r#"{"cookie":{"originalMaxAge":null,"httpOnly":true,"path":"/"},"user":"u"}"#;
+        assert_eq!(redis.client_of(&key).call(&["SET", &key, session, "EX", "1000"]), Reply::ok());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("wayfarer.toml");
+    let look = |url: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_wayfarer"))
+            .args(["init", "--redis", url, "--out", written.to_str().unwrap()])
+            .output()
+            .unwrap()
+    };
+    let done = look(&redis.url());
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("connect-redis") && said.contains("300"), "{said}");
+    let text = std::fs::read_to_string(&written).unwrap();
+    assert!(text.contains("redis+cluster://") && text.contains(r#"preset = "connect-redis""#), "{text}");
+}

@@ -27,7 +27,7 @@ const SECONDS_MAX: u64 = 3600;
 
 #[derive(Args)]
 pub(super) struct InitArgs {
-    /// The Redis that holds the sessions now: redis://[user:password@]host[:port]
+    /// The Redis that holds the sessions now: redis://[user:password@]host[:port], or rediss, redis-sentinel, redis+cluster
     #[arg(long, value_name = "URL")]
     redis: String,
     /// How many keys to look at
