@@ -3,7 +3,7 @@
 TARGET ?=
 SECONDS ?= 60
 ARGS ?=
-.PHONY: help demo test check bench-compare sim fuzz docs deny deny-advisories clients prepare
+.PHONY: help demo test check bench-compare bench-service sim fuzz docs deny deny-advisories clients prepare
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export PATH := $(CARGO_TARGET_DIR)/tools/bin:$(PATH)
 
@@ -33,6 +33,12 @@ bench-compare: ## beside redis-server on this machine: CPU, throughput, latency,
 	cargo build --release --locked --package wayfarer
 	cargo build --release --locked --manifest-path benches/compare/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/compare
 	$(CARGO_TARGET_DIR)/compare/release/wayfarer-compare --binary $(CARGO_TARGET_DIR)/release/wayfarer $(ARGS)
+
+bench-service: ## one service on plain Redis and with sidecars, 3 instances: what users wait and the machine pays; ARGS="--quick"
+	@scripts/prepare.sh bench
+	cargo build --release --locked --package wayfarer
+	cargo build --release --locked --manifest-path benches/compare/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/compare
+	$(CARGO_TARGET_DIR)/compare/release/wayfarer-compare --only service --binary $(CARGO_TARGET_DIR)/release/wayfarer $(ARGS)
 
 docs: ## the documentation of the code, into target/doc
 	@scripts/test.sh --only docs

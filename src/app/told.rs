@@ -70,7 +70,7 @@ fn rest_settings(settings: &Settings) -> RestSettings {
 pub(super) fn member_draft(settings: &Settings, control: SocketAddr) -> MemberDraft {
     MemberDraft {
         name: settings.cluster.node.clone(),
-        control: control.to_string(),
+        control: settings.cluster.advertise.unwrap_or(control).to_string(),
         zone: String::new(),
         app_name: settings.app.name.clone(),
         app_version: settings.app.version.clone(),

@@ -4,7 +4,7 @@
 //! runs this; `docs/performance.md` says what the figures mean.
 //!
 //! ```text
-//! wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million] [--binary PATH]
+//! wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million,service] [--binary PATH]
 //! ```
 //! | exit code | |
 //! |---|---|
@@ -18,13 +18,16 @@ mod measure;
 mod operations;
 mod report;
 mod servers;
+mod service;
 mod sessions;
 mod wire;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million] [--binary PATH]";
-const PARTS: [&str; 4] = ["operations", "memory", "births", "million"];
+const USAGE: &str =
+    "usage: wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million,service] [--binary PATH]";
+/// The last one only where it is named.
+const PARTS: [&str; 5] = ["operations", "memory", "births", "million", "service"];
 
 /// What is measured, and how long.
 pub struct Plan {
@@ -54,7 +57,7 @@ fn plan(words: &[String]) -> Result<Plan, String> {
         keys: 20_000,
         sessions: 100_000,
         many: 1_000_000,
-        parts: PARTS.map(str::to_owned).to_vec(),
+        parts: PARTS.iter().filter(|part| **part != "service").map(|part| (*part).to_owned()).collect(),
         json: None,
     };
     let mut words = words.iter();
@@ -101,6 +104,9 @@ fn compare(plan: &Plan) -> Result<(), String> {
     }
     if wanted("million") {
         found = found.and_then(|()| sessions::million(plan, &mut report));
+    }
+    if wanted("service") {
+        found = found.and_then(|()| service::compare(plan, &mut report));
     }
     // What was measured before a failure is worth showing.
     let all = report.print();

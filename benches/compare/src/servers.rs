@@ -52,7 +52,7 @@ pub struct Server {
 }
 
 /// A free port of the loopback; whoever asked for it binds it at once.
-fn free_port() -> Result<u16, String> {
+pub fn free_port() -> Result<u16, String> {
     let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| format!("no free port: {e}"))?;
     Ok(address.port())
 }

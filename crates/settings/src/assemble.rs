@@ -201,6 +201,7 @@ fn cluster(read: &mut Reader<'_>, host_name: &str) -> Cluster {
         name: read.text("cluster.name"),
         node,
         control: read.listen("cluster.control"),
+        advertise: read.optional_listen("cluster.advertise"),
         directory: directory.unwrap_or(DirectoryPlace::Sqlite { path: PathBuf::new() }),
         groups: read.count("cluster.groups"),
         lease_ms: read.number("cluster.lease_ms"),

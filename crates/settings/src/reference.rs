@@ -162,6 +162,7 @@ fn toml_example(setting: &Setting) -> String {
         "policy.variable[].on_lost" => "\"error\"",
         "admin.id_key" => "\"000102030405060708090a0b0c0d0e0f\"",
         "probe.listen" => "\"0.0.0.0:7302\"",
+        "cluster.advertise" => "\"127.0.0.1:7310\"",
         "state.keys[].preset" => "\"flask-session\"",
         "state.keys[].pattern" => "\"cart:{session}\"",
         "state.keys[].layout" => "\"key\"",

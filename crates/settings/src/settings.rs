@@ -147,6 +147,8 @@ pub struct Cluster {
     pub node: String,
     /// Loopback; port 0: any free one.
     pub control: SocketAddr,
+    /// Loopback; what other nodes are told instead of where it listens.
+    pub advertise: Option<SocketAddr>,
     pub directory: DirectoryPlace,
     pub groups: usize,
     pub lease_ms: u64,

@@ -332,6 +332,12 @@ pub static TABLE: &[Setting] = &[
         "Where other nodes reach this one. Loopback only in this version.",
     ),
     row(
+        "cluster.advertise",
+        LISTEN_LOOPBACK,
+        None,
+        "What other nodes are told instead, where something stands before control that passes connections on.",
+    ),
+    row(
         "cluster.directory",
         Kind::Directory,
         Some("sqlite:wayfarer-directory.db"),

@@ -51,6 +51,8 @@ struct Fetching {
     sent_us: u64,
     waiters: Vec<Ticket>,
     on_access: bool,
+    /// Its holder is gone: it was looked for at rest.
+    at_rest: bool,
 }
 
 /// One reader and how much it still waits for.
@@ -118,6 +120,25 @@ impl Late {
         }
     }
 
+    /// A variable is to be fetched from a holder, which may be gone. True: it must be asked for now, for nobody has, or not there.
+    fn begin(&mut self, session: &SessionId, id: &VariableId, from: (Incarnation, bool), now_us: u64, patience_us: u64) -> bool {
+        let (holder, is_gone) = from;
+        match self.fetching.entry((session.clone(), id.clone())) {
+            Entry::Vacant(place) => {
+                place.insert(Fetching { holder, sent_us: now_us, waiters: Vec::new(), on_access: false, at_rest: is_gone });
+                true
+            }
+            Entry::Occupied(mut place) => {
+                let fetching = place.get_mut();
+                let again = is_gone && (!fetching.at_rest || fetching.sent_us + patience_us <= now_us);
+                if again {
+                    (fetching.at_rest, fetching.sent_us) = (true, now_us);
+                }
+                again
+            }
+        }
+    }
+
     /// The readers, taken out, that have waited long enough. A holder that is silent has so much time; one that has sent something
     /// else meanwhile lives and is only slow, and its readers are told nothing for [`SLOW_FACTOR`] times as long: a move is no
     /// reason for an error.
@@ -126,7 +147,9 @@ impl Late {
             return Vec::new();
         }
         for fetching in self.fetching.values() {
-            let Some(heard_us) = self.heard.get(&fetching.holder) else { continue };
+            // The upstream is given as much time as a holder that lives.
+            let heard_us = if fetching.at_rest { Some(&now_us) } else { self.heard.get(&fetching.holder) };
+            let Some(heard_us) = heard_us else { continue };
             for ticket in &fetching.waiters {
                 if let Some(reader) = self.readers.get_mut(ticket) {
                     let last_us = reader.since_us.saturating_add(patience_us.saturating_mul(SLOW_FACTOR));
@@ -164,7 +187,7 @@ impl Node {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Full) });
             return;
         }
-        let wanted = self.remote(&session, turn, |id, _| variables.contains(id));
+        let wanted = self.remote(&session, turn, |id, _, _| variables.contains(id));
         if wanted.is_empty() {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Fetched });
             return;
@@ -173,26 +196,37 @@ impl Node {
         self.late.readers.insert(ticket, Reader { left: wanted.len(), since_us: turn.now.boot_us, deadline_us });
         let mut ask = Vec::new();
         for (id, handover, size) in wanted {
-            let holder = handover.origin;
-            let fetching = self.late.fetching.entry((session.clone(), id.clone())).or_insert_with(|| {
+            let asks = self.begin(&session, &id, handover, turn);
+            if let Some(fetching) = self.late.fetching.get_mut(&(session.clone(), id.clone())) {
+                fetching.waiters.push(ticket);
+                fetching.on_access = true;
+            }
+            if asks {
                 ask.push((id, handover, size));
-                Fetching { holder, sent_us: turn.now.boot_us, waiters: Vec::new(), on_access: true }
-            });
-            fetching.waiters.push(ticket);
-            fetching.on_access = true;
+            }
         }
         self.ask(&session, ask, false, turn);
     }
 
-    /// The variables of a session that are elsewhere and that `choose` wants. Those whose holder is gone for good are declared
-    /// lost on the way.
+    fn begin<T: Table>(&mut self, session: &SessionId, id: &VariableId, handover: HandoverId, turn: &Turn<'_, T>) -> bool {
+        let from = (handover.origin, self.is_orphaned(handover));
+        self.late.begin(session, id, from, turn.now.boot_us, self.settings.fetch_us_max)
+    }
+
+    /// Whether the holder of its values is another node, and gone.
+    fn is_orphaned(&self, handover: HandoverId) -> bool {
+        handover.origin != self.me.incarnation && self.is_gone(handover.origin)
+    }
+
+    /// The variables of a session that are elsewhere and that `choose` wants; it is told whether their holder is gone for good.
+    /// Where nothing is at rest such a variable is declared lost on the way.
     fn remote<T: Table>(
         &mut self,
         session: &SessionId,
         turn: &mut Turn<'_, T>,
-        choose: impl Fn(&VariableId, &Remote) -> bool,
+        choose: impl Fn(&VariableId, &Remote, bool) -> bool,
     ) -> Vec<(VariableId, HandoverId, u64)> {
-        let me = self.me.incarnation;
+        let rests = self.settings.rest.is_some();
         let (found, lost) = turn.table.with(session, |slot| {
             let (mut found, mut lost) = (Vec::new(), Vec::new());
             let Some(resident) = slot.as_mut().filter(|r| r.session.missing_count() > 0) else { return (found, 0) };
@@ -202,9 +236,10 @@ impl Node {
                 for (name, variable) in key.variables() {
                     let Content::Elsewhere(remote) = &variable.content else { continue };
                     let id = VariableId { key: key.name.clone(), name: name.clone() };
-                    if remote.handover.origin != me && self.is_gone(remote.handover.origin) {
+                    let gone = self.is_orphaned(remote.handover);
+                    if gone && (frozen || !rests) {
                         lost.extend((!frozen).then_some(id));
-                    } else if choose(&id, remote) {
+                    } else if choose(&id, remote, gone) {
                         found.push((id, remote.handover, remote.size));
                     }
                 }
@@ -215,7 +250,8 @@ impl Node {
         found
     }
 
-    /// Sends fetches, by holder, in pieces that are bounded. What this node holds itself needs no message.
+    /// Sends fetches, by holder, in pieces that are bounded. What this node holds itself needs no message; what was with a node that
+    /// is gone is looked for at rest.
     fn ask<T: Table>(
         &mut self,
         session: &SessionId,
@@ -226,6 +262,9 @@ impl Node {
         // One message must hold the question, and another one the answer.
         let room = frame_room(self.settings.frame_bytes_max).min(FETCH_BYTES_MAX);
         let mut pieces: BTreeMap<HandoverId, Vec<(Vec<VariableId>, u64, u64)>> = BTreeMap::new();
+        let (orphans, variables): (Vec<_>, Vec<_>) =
+            variables.into_iter().partition(|(_, handover, _)| self.is_orphaned(*handover));
+        self.recover(session, orphans.into_iter().map(|(id, ..)| id).collect(), turn);
         for (id, handover, size) in variables {
             let pieces = pieces.entry(handover).or_default();
             let takes = framed(&id, size);
@@ -329,31 +368,42 @@ impl Node {
         }
     }
 
+    /// Whether a reader waits for this variable.
+    pub(super) fn is_read(&self, session: &SessionId, id: &VariableId) -> bool {
+        self.late.fetching.get(&(session.clone(), id.clone())).is_some_and(|fetching| fetching.on_access)
+    }
+
+    /// Nobody needs to wait for this variable any more.
+    pub(super) fn has_come<T: Table>(&mut self, session: &SessionId, id: &VariableId, turn: &mut Turn<'_, T>) {
+        let fetching = self.late.fetching.remove(&(session.clone(), id.clone()));
+        for ticket in fetching.map(|f| f.waiters).unwrap_or_default() {
+            self.reader_has_one(ticket, turn);
+        }
+    }
+
     /// Looks after one session whose record depends on handovers: streams what is due, settles what is complete. False if there
     /// is nothing more to look after.
     pub(super) fn follow<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
         let leaving: BTreeSet<Incarnation> = if self.settings.drain_residuals { self.leaving() } else { BTreeSet::new() };
-        let hurries = |remote: &Remote| remote.class == Class::Streamed || leaving.contains(&remote.handover.origin);
-        let mut due = self.remote(session, turn, |_, remote| hurries(remote));
+        let hurries =
+            |remote: &Remote, gone| gone || remote.class == Class::Streamed || leaving.contains(&remote.handover.origin);
+        let mut due = self.remote(session, turn, |_, remote, gone| hurries(remote, gone));
         let hurried = due.len();
         if self.late.trickle_microbytes > 0 {
-            due.extend(self.remote(session, turn, |_, remote| !hurries(remote)));
+            due.extend(self.remote(session, turn, |_, remote, gone| !hurries(remote, gone)));
         }
         let mut ask = Vec::new();
         let mut bytes = self.late.background_bytes;
         for (at, (id, handover, size)) in due.into_iter().enumerate() {
-            let place = (session.clone(), id.clone());
             let trickles = at >= hurried;
             let must_wait = bytes >= self.settings.stream_bytes_max || (trickles && self.late.trickle_microbytes <= 0);
-            if must_wait || self.late.fetching.contains_key(&place) {
+            if must_wait || !self.begin(session, &id, handover, turn) {
                 continue;
             }
             bytes += size;
             if trickles {
                 self.late.trickle_microbytes = self.late.trickle_microbytes.saturating_sub(microbytes(size));
             }
-            let (holder, sent_us) = (handover.origin, turn.now.boot_us);
-            self.late.fetching.insert(place, Fetching { holder, sent_us, waiters: Vec::new(), on_access: false });
             ask.push((id, handover, size));
         }
         self.ask(session, ask, true, turn);
@@ -367,15 +417,8 @@ impl Node {
         choose: impl Fn(&VariableId) -> bool,
         turn: &mut Turn<'_, T>,
     ) {
-        let mut ask = self.remote(session, turn, |id, _| choose(id));
-        ask.retain(|(id, handover, _)| match self.late.fetching.entry((session.clone(), id.clone())) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                let (holder, sent_us) = (handover.origin, turn.now.boot_us);
-                place.insert(Fetching { holder, sent_us, waiters: Vec::new(), on_access: false });
-                true
-            }
-        });
+        let mut ask = self.remote(session, turn, |id, _, _| choose(id));
+        ask.retain(|(id, handover, _)| self.begin(session, id, *handover, turn));
         self.ask(session, ask, true, turn);
     }
 
@@ -404,13 +447,10 @@ impl Node {
             !fetching.on_access && fetching.sent_us + patience_us * FETCH_LATE_FACTOR > now
         });
         for (session, ids) in again {
-            let wanted = self.remote(&session, turn, |id, _| ids.contains(id));
+            let wanted = self.remote(&session, turn, |id, _, _| ids.contains(id));
             for id in ids.iter().filter(|id| !wanted.iter().any(|(w, ..)| w == *id)) {
                 // It has come by another way, was overwritten, or is lost: its readers look for themselves.
-                let fetching = self.late.fetching.remove(&(session.clone(), id.clone()));
-                for ticket in fetching.map(|f| f.waiters).unwrap_or_default() {
-                    self.reader_has_one(ticket, turn);
-                }
+                self.has_come(&session, id, turn);
             }
             self.ask(&session, wanted, false, turn);
         }

@@ -16,6 +16,7 @@
 //! | `check_out` | sessions that are loaded from the upstream |
 //! | `write_behind` | what goes to the upstream, and when |
 //! | `check_in` | sessions that go to rest |
+//! | `recover` | what only a dead node had, looked for at rest |
 //! | `rename` | keys that become another session's |
 //! | `standing` | its lease, the view, the death of others |
 //! | `modes` | what it does about the cluster's mode |
@@ -36,6 +37,7 @@ mod moves;
 mod outgoing;
 mod payload;
 mod port;
+mod recover;
 pub mod rename;
 mod settling;
 mod standing;
@@ -48,6 +50,7 @@ use crate::ids::{Epoch, GroupId, HandoverId, Incarnation, Now, RequestId, Sessio
 use crate::lease::{Lease, Watchdog};
 use crate::mode::Mode;
 use crate::residence::Table;
+use crate::session::VariableId;
 use std::collections::{BTreeMap, HashMap};
 
 /// Who a node is.
@@ -78,6 +81,7 @@ enum Pending {
     Look(SessionId, Mode),
     Load { session: SessionId, location: Location },
     Reach { session: SessionId, epoch: Epoch, ticket: Ticket },
+    Recover { session: SessionId, epoch: Epoch, variables: Vec<VariableId> },
     Store(SessionId),
     CheckIn(SessionId),
     Rename(SessionId),
@@ -208,6 +212,9 @@ impl Node {
             Input::Loaded { request, loaded } => match self.pending.remove(&request) {
                 Some(Pending::Load { session, location }) => self.loaded(session, location, loaded, &mut turn),
                 Some(Pending::Reach { session, epoch, ticket }) => self.reached(&session, epoch, ticket, loaded, &mut turn),
+                Some(Pending::Recover { session, epoch, variables }) => {
+                    self.recovered(&session, epoch, &variables, loaded, &mut turn);
+                }
                 _ => {}
             },
             Input::Stored { request, stored } => {
@@ -299,7 +306,8 @@ impl Node {
             // The view tells what became of a change of state or mode; a leave is the last thing that a node does.
             Some(Pending::State | Pending::Mode | Pending::Leave | Pending::Locate(_) | Pending::Sweep(_)) | None => {}
             // These are answered by the upstream.
-            Some(Pending::Look(..) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Store(_) | Pending::Rename(_)) => {}
+            Some(Pending::Look(..) | Pending::Load { .. } | Pending::Reach { .. } | Pending::Recover { .. }) => {}
+            Some(Pending::Store(_) | Pending::Rename(_)) => {}
         }
     }
 

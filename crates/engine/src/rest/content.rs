@@ -37,7 +37,8 @@ impl std::fmt::Debug for KeyContent {
 }
 
 impl KeyContent {
-    /// The value of a key, with the parts that are here. A string or a list with a part that is lost has none.
+    /// The value of a key, with the parts that are here. A string with a part that is lost has none; a list has its other elements,
+    /// for what was added to it since must arrive.
     pub(crate) fn of(key: &Key) -> Option<KeyContent> {
         let here = key.variables().filter_map(|(name, v)| match &v.content {
             Content::Here(value) => Some((name, value)),
@@ -58,7 +59,8 @@ impl KeyContent {
             Kind::SortedSet => Some(KeyContent::SortedSet(here.map(|(name, value)| (name.clone(), value.clone())).collect())),
             Kind::List => {
                 let elements: Vec<Bytes> = here.map(|(_, value)| value.clone()).collect();
-                (elements.len() == key.len()).then_some(KeyContent::List(elements))
+                let is_elsewhere = key.variables().any(|(_, v)| matches!(v.content, Content::Elsewhere(_)));
+                (!is_elsewhere && !elements.is_empty()).then_some(KeyContent::List(elements))
             }
         }
     }

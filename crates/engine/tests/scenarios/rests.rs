@@ -2,7 +2,7 @@
 
 use crate::clients::{Seen, long, value};
 use crate::requests::Ask;
-use crate::world::{World, settings};
+use crate::world::{FETCH_US, World, settings};
 use bytes::Bytes;
 use std::sync::Arc;
 use wayfarer_engine::ids::Ticket;
@@ -327,4 +327,53 @@ fn a_session_leaves_while_the_upstream_fails_and_nobody_is_told_that_it_is_writt
     let store = w.asked(b, Ask::Store);
     w.answer(store);
     assert_eq!(w.at_rest("critical"), Some(long('1')), "the new owner owes it");
+}
+
+/// A session of three variables moves; `written`: the upstream has all of it before. Then the former owner dies.
+fn bereft(written: bool) -> (World, wayfarer_engine::ids::Incarnation) {
+    let (mut w, [a, b, c]) = World::start_with(with_rest());
+    w.check_out(a);
+    for (field, letter) in [("carried", 'c'), ("streamed", 's'), ("deferred", 'd')] {
+        w.write(a, field, long(letter));
+    }
+    w.pass(REST.high_us + 10_000);
+    let store = w.asked(a, Ask::Store);
+    w.answer(store);
+    if !written {
+        w.write(a, "deferred", long('D'));
+    }
+    w.hand_over(a, b);
+    w.kill(a);
+    w.bury(c, a);
+    (w, b)
+}
+
+#[test]
+fn what_only_a_dead_node_had_is_taken_from_rest_if_it_is_exactly_that() {
+    let (mut w, b) = bereft(true);
+    let reader = w.need(b, "deferred");
+    assert_eq!((w.verdict(reader), w.read(b, "deferred")), (None, Seen::Elsewhere), "it is being looked for");
+    let load = w.asked(b, Ask::Load);
+    w.lose(load);
+    assert_eq!((w.verdict(reader), w.read(b, "deferred")), (None, Seen::Elsewhere), "not lost: nobody knows");
+    w.pass(FETCH_US + REST.pause_us);
+    let reader = w.need(b, "deferred");
+    w.pass(FETCH_US / 2);
+    while let Some(load) = w.open_request(b, Ask::Load) {
+        w.answer(load);
+    }
+    assert_eq!(w.verdict(reader), Some(Verdict::Fetched));
+    assert_eq!(["carried", "streamed", "deferred"].map(|field| w.read(b, field)), ['c', 's', 'd'].map(value));
+    assert!(!w.life(b).notes.contains(&Note::Lost));
+}
+
+#[test]
+fn an_older_value_at_rest_does_not_take_the_place_of_a_lost_one() {
+    let (mut w, b) = bereft(false);
+    w.pass(FETCH_US);
+    while let Some(load) = w.open_request(b, Ask::Load) {
+        w.answer(load);
+    }
+    assert_eq!((w.read(b, "deferred"), w.read(b, "streamed")), (Seen::Lost, value('s')));
+    assert_eq!(w.at_rest("deferred"), Some(long('d')), "what is there stays");
 }
