@@ -34,6 +34,8 @@ use wayfarer_engine::wire::resp::Protocol;
 
 /// The name of the question to a session's owner, whether it would move the session to whoever asks.
 pub const COME: &[u8] = b"wayfarer:come";
+/// As a node of a cluster says it.
+const CROSS_SLOT: &[u8] = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n";
 /// A move that was asked for may have been declined: so often it is looked whether to ask again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -59,6 +61,10 @@ impl Operations {
         };
         if origin.node().is_some() && self.is_leaving() && !self.store.has(&from.0) {
             return Next::End(Ran::NotHere);
+        }
+        // What is at rest goes over in one step, which a cluster has for one slot alone.
+        if self.rest.as_ref().is_some_and(|rest| !rest.joins(&source.key, &target.key)) {
+            return Next::End(Ran::Reply(Bytes::from_static(CROSS_SLOT)));
         }
         let life = self.store.life();
         if self.store.lease_until_us() == 0 {

@@ -27,7 +27,7 @@ mod databases;
 mod guard;
 mod trouble;
 
-use crate::upstream::Dialer;
+use crate::upstream::{Dialer, slot_of};
 use answers::{read_both, read_count, read_loaded, read_stored};
 use bytes::Bytes;
 use connection::{Connections, Script};
@@ -111,6 +111,11 @@ impl AtRest {
     /// What is wrong with the upstream, as far as the last questions told; `None`: nothing.
     pub fn trouble(&self) -> Option<Trouble> {
         self.troubles.now()
+    }
+
+    /// Whether one step there may concern both of these keys.
+    pub fn joins(&self, one: &[u8], other: &[u8]) -> bool {
+        !self.is_cluster || slot_of(one) == slot_of(other)
     }
 
     /// Whether it lets this node do what sessions need, asked once at the start. What is wrong is said in the log: without an answer

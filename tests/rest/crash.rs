@@ -135,3 +135,43 @@ fn scale_to_zero_and_back() {
         assert_eq!(settled(&mut client, &["HGET", &format!("s:{n}"), "low"]), Reply::text(n.to_string()));
     }
 }
+
+#[test]
+fn what_only_a_killed_node_had_comes_from_the_upstream() {
+    for on_lost in ["error", "absent"] {
+        let Some(redis) = Redis::start() else { return };
+        let on_lost = format!("policy.on_lost={on_lost}");
+        let cluster = cluster(&redis).set(&["policy.class=deferred", "handover.trickle=false", &on_lost]);
+        let mut a = cluster.start("a", &[]);
+        let mut client = a.client();
+        let value = |n: i32, of: &str| format!("{of} {n} {}", of.repeat(100));
+        for n in 0..20 {
+            let (hash, list) = (format!("s:{n}"), format!("lock:{n}"));
+            assert_eq!(settled(&mut client, &["HSET", &hash, "one", &value(n, "one"), "two", &value(n, "two")]), Reply::Int(2));
+            assert_eq!(client.call(&["SET", &format!("j:{n}"), &format!(r#"{{"n":{n},"m":"{}"}}"#, value(n, "m"))]), Reply::ok());
+            assert_eq!(client.call(&["RPUSH", &list, &value(n, "head"), &value(n, "tail")]), Reply::Int(2));
+        }
+        wait_written(&a);
+        let b = cluster.start("b", &[]);
+        b.rebalance();
+        let moved: Vec<i32> = (0..20).filter(|n| b.owns(&format!("{n}"))).collect();
+        assert!(!moved.is_empty());
+        a.kill();
+        let mut client = b.client();
+        for n in 0..20 {
+            // A write must not take along what nobody looked at.
+            assert_eq!(settled(&mut client, &["RPUSHX", &format!("lock:{n}"), "more"]), Reply::Int(3));
+            assert_eq!(settled(&mut client, &["HGET", &format!("s:{n}"), "two"]), Reply::text(value(n, "two")), "{on_lost}");
+            assert_eq!(settled(&mut client, &["HGET", &format!("s:{n}"), "one"]), Reply::text(value(n, "one")), "{on_lost}");
+            let json = format!(r#"{{"n":{n},"m":"{}"}}"#, value(n, "m"));
+            assert_eq!(settled(&mut client, &["GET", &format!("j:{n}")]), Reply::text(json), "{on_lost}");
+        }
+        wait_written(&b);
+        let mut at_rest = redis.client();
+        for n in 0..20 {
+            assert_eq!(at_rest.call(&["HLEN", &format!("s:{n}")]), Reply::Int(2), "{on_lost}");
+            let list = at_rest.call(&["LRANGE", &format!("lock:{n}"), "0", "-1"]).texts();
+            assert_eq!(list, [value(n, "head"), value(n, "tail"), "more".to_owned()], "{on_lost}");
+        }
+    }
+}

@@ -166,6 +166,14 @@ fn what_a_cluster_cannot_do_is_said() {
         assert_eq!(client.say(line), Reply::Error(crossed.into()), "{line}");
     }
     assert_eq!(client.say("SHUTDOWN").error().split(':').next(), Some("ERR wayfarer"));
+    // A key of a session becomes another session's in one step there.
+    for session in ["s:1", "s:{t}1"] {
+        assert_eq!(settled(&mut client, &["HSET", session, "other", "w"]), Reply::Int(1));
+    }
+    assert_eq!(client.say("RENAME s:1 s:2"), Reply::Error(crossed.into()));
+    assert_eq!(settled(&mut client, &["RENAME", "s:{t}1", "s:{t}2"]), Reply::ok());
+    assert_eq!(client.say("HGET s:1 other"), Reply::text("w"));
+    assert_eq!(client.say("HGET s:{t}2 other"), Reply::text("w"));
     // A transaction over slots: as one node of a cluster says it.
     for (lines, said) in [
         (vec!["SET a 1", "SET b 1"], crossed),
