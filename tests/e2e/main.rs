@@ -18,6 +18,8 @@ mod admin;
 mod adopt;
 mod channels;
 mod commands;
+mod forward;
+mod forward_leave;
 mod instance;
 mod lazy;
 mod leave;

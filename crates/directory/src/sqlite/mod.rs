@@ -96,6 +96,7 @@ pub struct SqliteDirectory {
     watch: Arc<Watch>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     made_unix_ms: u64,
+    secret: [u8; schema::SECRET_BYTES],
 }
 
 impl SqliteDirectory {
@@ -112,6 +113,7 @@ impl SqliteDirectory {
         schema::claim(&writing, &path, &options.cluster)?;
         let file = same_file::SameFile::of(&path)?;
         let made_unix_ms = schema::made_unix_ms(&writing).map_err(|e| failed(&path, "read", &e))?;
+        let secret = schema::secret(&writing, &path)?;
         let reading = schema::connect(&path, &options)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(|e| failed(&path, "open", &e))?;
 
@@ -129,6 +131,7 @@ impl SqliteDirectory {
             read: Some(read),
             watch,
             made_unix_ms,
+            secret,
             threads: Mutex::new(Vec::new()),
         };
         let writing = thread("directory-write", move || writer.run(&write_jobs)).map_err(|e| directory.no_thread(&e))?;
@@ -141,6 +144,11 @@ impl SqliteDirectory {
     /// When the file was made, in milliseconds since 1970: epochs of two directories cannot be compared, their ages can.
     pub fn made_unix_ms(&self) -> u64 {
         self.made_unix_ms
+    }
+
+    /// What the members of this directory share and nobody else is told: what one of them signs with it, the others believe.
+    pub fn secret(&self) -> [u8; schema::SECRET_BYTES] {
+        self.secret
     }
 
     /// Lets the locks of everything that was registered here go: the process counts as proven dead from now on. Only for a
