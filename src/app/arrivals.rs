@@ -13,6 +13,7 @@
 //! Invariant: what was forwarded once is not forwarded again, for the face that members come to never asks for a place.
 
 use super::Running;
+use super::reading::Reading;
 use super::traffic::{Task, Tasks};
 use crate::control::Control;
 use crate::driver::clock;
@@ -29,7 +30,7 @@ use wayfarer_engine::ids::{Epoch, Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::node::{Purpose, Verdict};
 use wayfarer_engine::wire::control::ControlMessage;
-use wayfarer_http_face::{Came, Member, Place};
+use wayfarer_http_face::{Came, Ended, Member, Place, Run};
 
 /// The name of the question between members by which one says that it takes no more requests. A member of an older version, which forwards
 /// none, answers with an error.
@@ -48,17 +49,18 @@ pub(super) struct Arrivals {
     /// Requests whose writes are merged, if any are.
     pub(super) flights: Option<Arc<Flights>>,
     pub(super) neighbours: Arc<Neighbours>,
+    pub(super) reading: Reading,
 }
 
 impl wayfarer_http_face::Sessions for Arrivals {
-    fn arriving(&self, session: &[u8], came: Came) {
+    fn arriving(&self, session: &[u8], run: Run<'_>) -> Option<Ended> {
         self.flights.iter().for_each(|flights| flights.begins(session, clock::now().boot_us));
         // Where nobody owns a session there is nobody to ask.
         if !self.operations.passage().is_owners() {
-            return;
+            return None;
         }
         let store = self.operations.store();
-        if let Some(wanted) = store.wanted_early(session) {
+        if let Some(wanted) = store.wanted_early(session, self.reading.needs(run)) {
             if !wanted.is_empty() {
                 let (operations, id) = (self.operations.clone(), SessionId::copy_of(session));
                 self.start(Box::pin(async move {
@@ -66,18 +68,19 @@ impl wayfarer_http_face::Sessions for Arrivals {
                     let _ = operations.driver().need(id, wanted).await;
                 }));
             }
-            return;
+            return self.reading.begins(session, run);
         }
         // The one who sent it is told that the session has left, and sends the next one where it is.
-        if came == Came::Forwarded {
-            return;
+        if run.came == Came::Forwarded {
+            return None;
         }
         let id = SessionId::copy_of(session);
         if let Some(owner) = self.operations.forwards().last_owner(session) {
-            return announce(&self.control, owner, id);
+            announce(&self.control, owner, id);
+            return None;
         }
-        if came == Came::LookedUp {
-            return;
+        if run.came == Came::LookedUp {
+            return None;
         }
         let (operations, control) = (self.operations.clone(), self.control.clone());
         self.start(Box::pin(async move {
@@ -85,6 +88,7 @@ impl wayfarer_http_face::Sessions for Arrivals {
                 announce(&control, owner, id);
             }
         }));
+        None
     }
 
     fn place(&self, session: &[u8]) -> Place {
@@ -123,7 +127,7 @@ impl wayfarer_http_face::Sessions for Arrivals {
     /// The client's next request will name this session. Most are born here, by the instance that has just answered; where
     /// another node has it (its operations are forwarded there), that is looked up now and not when the request has come.
     fn learned(&self, _before: Option<&[u8]>, now: &[u8]) {
-        if self.operations.store().wanted_early(now).is_some() || self.operations.forwards().last_owner(now).is_some() {
+        if self.operations.store().has(now) || self.operations.forwards().last_owner(now).is_some() {
             return;
         }
         let (operations, id) = (self.operations.clone(), SessionId::copy_of(now));

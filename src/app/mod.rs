@@ -18,6 +18,7 @@ mod child;
 mod faces;
 mod leave;
 mod memory;
+mod reading;
 mod resting;
 mod signals;
 mod start;

@@ -10,6 +10,7 @@
 use super::arrivals::Arrivals;
 use super::faces::{Requests, faces_can_listen, open_faces};
 use super::memory::keep_within;
+use super::reading::Reading;
 use super::resting::check_in_unused;
 use super::told::{adoption_rule, member_draft, node_settings};
 use super::upkeep::keep_small;
@@ -25,7 +26,8 @@ use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
 use crate::rest::AtRest;
 use crate::routing::Neighbours;
-use crate::state_face::{Flights, Understanding};
+use crate::routing::learned::Routes;
+use crate::state_face::{Flights, SessionKeys, Understanding};
 use crate::store::Store;
 use crate::telemetry;
 use crate::upstream::Dialer;
@@ -68,6 +70,7 @@ pub(super) async fn start(
     let talk = connect(&settings, &node, &stopping, &mut tasks);
     node.rest.clone().map(|rest| tasks.spawn(async move { rest.try_out().await }));
     let draining = Arc::new(AtomicBool::new(false));
+    let routes = Arc::new(Routes::default());
     let (for_bytes, for_keys) = (node.control.clone(), node.control.clone());
     let admin = Arc::new(Admin {
         node: settings.cluster.node.clone(),
@@ -78,6 +81,7 @@ pub(super) async fn start(
         rebalancer: talk.rebalancer,
         directory: node.directory.clone(),
         operations: talk.operations.clone(),
+        routes: routes.clone(),
         carried_bytes_max: settings.handover.carried_bytes_max,
         kept_outlook: std::sync::Mutex::default(),
         sent: Box::new(move || for_bytes.bytes()),
@@ -89,7 +93,9 @@ pub(super) async fn start(
         drained: watch::Sender::new(None),
     });
     let (operations, control) = (talk.operations.clone(), node.control.clone());
-    let arrivals = Arrivals { operations, control, tasks: talk.work, flights, neighbours: talk.neighbours };
+    let keys = Arc::new(SessionKeys::of_all(&settings.state));
+    let reading = Reading { routes, keys, store: node.store.clone() };
+    let arrivals = Arrivals { operations, control, tasks: talk.work, flights, neighbours: talk.neighbours, reading };
     let requests = requests.map(|listener| Requests { listener, key: PassKey::new(node.directory.secret()) });
     let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
     first_lease(&node.driver).await?;

@@ -1,4 +1,4 @@
-//! Which other members requests may be forwarded to, and which not, or not now.
+//! Which other members requests may be forwarded to, and which not, or not now; and (in `learned`) what the requests of a route need.
 //!
 //! It moves no request and asks nobody: it is shown the members as they were last seen, with the time, and remembers what those who
 //! forward have met. Called by the composition root for each request whose session is elsewhere.
@@ -12,6 +12,9 @@
 //!
 //! What runs here has its operations forwarded, so each of these is right, and only the last one is fast.
 //! Bound: as many as a directory has members, and [`STALE_MAX`] that are gone.
+
+pub mod learned;
+pub mod template;
 
 use dashmap::DashMap;
 use std::collections::BTreeSet;

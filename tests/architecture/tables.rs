@@ -130,7 +130,7 @@ pub const MODULES: &[Module] = &[
     },
     Module {
         name: "admin",
-        may: &["control", "driver", "operations", "rebalance", "store", "telemetry"],
+        may: &["control", "driver", "operations", "rebalance", "routing", "store", "telemetry"],
         because: "arrows point down only",
     },
     Module {

@@ -28,6 +28,7 @@ mod listeners;
 mod memory;
 mod private;
 mod rename;
+mod routes;
 mod scale;
 mod starting;
 mod storm;

@@ -9,6 +9,7 @@
 //! | `/login` | gives the client the session of `X-Login`, and counts there | `NODE N`, `Set-Cookie` |
 //! | `/logout` | `DEL s:SID` | `NODE N` |
 //! | `/echo` | reads the body | `NODE`, then what it got: the header, and how long the body was |
+//! | `/read/NAME` | `HGET s:SID NAME`; with a field `X-Wait` it waits first, as `/wait` | `NODE`, and how long the value was |
 //! | `/wait` | waits until the test lets it go | `NODE` |
 //! | `/socket` | becomes a WebSocket | each byte back |
 
@@ -46,6 +47,14 @@ struct Shared {
     ended: AtomicBool,
     got: Mutex<Vec<Got>>,
     gate: (Mutex<bool>, Condvar),
+}
+
+impl Shared {
+    fn wait(&self) {
+        let (gate, opens) = &self.gate;
+        let is_open = gate.lock().unwrap();
+        drop(opens.wait_while(is_open, |is_open| !*is_open).unwrap());
+    }
 }
 
 /// See the head of this file.
@@ -159,10 +168,18 @@ fn answer(path: &str, got: &Got, shared: &Shared, redis: &mut Client) -> Result<
             ("200 OK", String::new(), format!("{name} {:?}", redis.try_call(&["DEL", &key])?))
         }
         "/wait" => {
-            let (gate, opens) = &shared.gate;
-            let is_open = gate.lock().unwrap();
-            drop(opens.wait_while(is_open, |is_open| !*is_open).unwrap());
+            shared.wait();
             ("200 OK", String::new(), name.clone())
+        }
+        read if read.starts_with("/read/") => {
+            if got.field("x-wait").is_some() {
+                shared.wait();
+            }
+            let key = format!("s:{}", got.sid().unwrap_or("none"));
+            match redis.try_call(&["HGET", &key, read.trim_start_matches("/read/")])? {
+                Reply::Bulk(value) => ("200 OK", String::new(), format!("{name} {}", value.len())),
+                other => ("500 Internal Server Error", String::new(), format!("{name} {other:?}")),
+            }
         }
         _ => {
             let fields: String = got.fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();

@@ -22,7 +22,7 @@ use crate::hint::HintSettings;
 use crate::request::{Announced, Request};
 use crate::settings::{HttpFaceSettings, InstanceAddress};
 use crate::world::{now, random, unix_ms};
-use crate::{Sessions, answer, forwarding, names, trace};
+use crate::{Run, Sessions, answer, forwarding, names, trace};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
@@ -100,10 +100,11 @@ impl Exchange {
     }
 
     /// Says that the session of this request is about to be used here.
-    fn announce(&self, request: &mut Request) {
+    fn announce(&self, header: &RequestHeader, request: &mut Request) {
         let Some(session) = request.session.clone() else { return };
         metrics::counter!(names::ARRIVALS).increment(1);
-        request.announced = Some(Announced::of(self.sessions.clone(), session, request.came));
+        let run = Run { came: request.came, method: header.method.as_str(), path: header.uri.path() };
+        request.announced = Some(Announced::of(self.sessions.clone(), session, run));
     }
 
     /// Says which session the client has from this answer on, if it had another one or none. Frameworks send the cookie with
@@ -196,7 +197,7 @@ impl ProxyHttp for Exchange {
             (request.at, request.came) = self.elsewhere.place(&*self.sessions, named, header).await?;
         }
         if request.at.is_none() {
-            self.announce(request);
+            self.announce(header, request);
         }
         Ok(())
     }
@@ -230,12 +231,12 @@ impl ProxyHttp for Exchange {
         Ok(())
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
         // Nothing of the request has been sent, so it may run here.
         if let Some(member) = request.at.take() {
             elsewhere::count("unreachable");
             self.sessions.unreachable(member);
-            self.announce(request);
+            self.announce(session.req_header(), request);
             error.set_retry(true);
             return error;
         }

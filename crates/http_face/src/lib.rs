@@ -86,6 +86,20 @@ pub enum Came {
     Forwarded,
 }
 
+/// A request that is about to run, beside its session.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// How it has come here.
+    pub came: Came,
+    /// Its method.
+    pub method: &'a str,
+    /// Its path, without the query.
+    pub path: &'a str,
+}
+
+/// What is to be done when a request has ended, however it ends. Cheap, as all that the face calls.
+pub type Ended = Box<dyn FnOnce() + Send + Sync>;
+
 /// Where a request runs.
 pub enum Place {
     /// At the instance of this face.
@@ -102,8 +116,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// of it is sent to the instance, on the task of the connection: it must be cheap and must not block.
     ///
     /// `session` is what the client claims: a signed cookie's signature is the instance's to check, so this may start work
-    /// that is harmless for an id that does not exist, and nothing else.
-    fn arriving(&self, session: &[u8], came: Came);
+    /// that is harmless for an id that does not exist, and nothing else. What it returns is called when the request has ended.
+    fn arriving(&self, session: &[u8], run: Run<'_>) -> Option<Ended>;
 
     /// Where a request of this session runs. Asked before `arriving`, where requests may be forwarded, with the same bounds.
     fn place(&self, _session: &[u8]) -> Place {

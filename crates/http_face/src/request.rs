@@ -4,7 +4,7 @@
 //! announced for a request is told of its end exactly once, however it ends.
 
 use crate::connection::Arrival;
-use crate::{Came, Member, Sessions};
+use crate::{Came, Ended, Member, Run, Sessions};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,19 +50,23 @@ impl Request {
 pub(crate) struct Announced {
     sessions: Arc<dyn Sessions>,
     session: Vec<u8>,
+    ended: Option<Ended>,
     pub(crate) answered: bool,
 }
 
 impl Announced {
     /// Announces it.
-    pub(crate) fn of(sessions: Arc<dyn Sessions>, session: Vec<u8>, came: Came) -> Announced {
-        sessions.arriving(&session, came);
-        Announced { sessions, session, answered: false }
+    pub(crate) fn of(sessions: Arc<dyn Sessions>, session: Vec<u8>, run: Run<'_>) -> Announced {
+        let ended = sessions.arriving(&session, run);
+        Announced { sessions, session, ended, answered: false }
     }
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended();
+        }
         self.sessions.left(&self.session, self.answered);
     }
 }
