@@ -124,6 +124,12 @@ impl wayfarer_http_face::Sessions for Arrivals {
         self.neighbours.refused(Incarnation(Epoch(member.life)), clock::now().boot_us);
     }
 
+    fn is_silent(&self, member: Member) -> bool {
+        let standing = self.operations.driver().standing();
+        let view = standing.borrow().view.clone();
+        self.neighbours.is_silent(&view, Incarnation(Epoch(member.life)), clock::now().boot_us)
+    }
+
     /// The client's next request will name this session. Most are born here, by the instance that has just answered; where
     /// another node has it (its operations are forwarded there), that is looked up now and not when the request has come.
     fn learned(&self, _before: Option<&[u8]>, now: &[u8]) {

@@ -49,6 +49,11 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether it has renewed its lease within the time of one.
+    fn renews(&self, lease_us: u64, now_us: u64) -> bool {
+        now_us.saturating_sub(self.since_us) < lease_us
+    }
+
     /// Whether it has refused no connection of late.
     fn is_open(&self, now_us: u64) -> bool {
         self.refused_us.is_none_or(|at| now_us.saturating_sub(at) >= REFUSED_US)
@@ -81,8 +86,11 @@ impl Neighbours {
         let is_alike = draft.app_name == self.app_name && draft.app_version == self.app_version;
         let address = draft.requests.parse::<SocketAddr>().ok().filter(|address| is_alike && address.ip().is_loopback());
         match address {
-            Some(address) if self.answers(view, member, now_us) => Found::Takes(address),
-            _ => Found::TakesNone,
+            Some(address) => {
+                let seen = self.seen(view, member, now_us);
+                if seen.is_open(now_us) && seen.renews(self.lease_us, now_us) { Found::Takes(address) } else { Found::TakesNone }
+            }
+            None => Found::TakesNone,
         }
     }
 
@@ -106,10 +114,16 @@ impl Neighbours {
         self.closed.read().unwrap_or_else(PoisonError::into_inner).contains(&member)
     }
 
-    /// Whether it has renewed its lease of late, and has not refused a connection. Who is seen for the first time counts as alive.
-    fn answers(&self, view: &View, member: &MemberRecord, now_us: u64) -> bool {
+    /// Whether this member stands still, or is gone: what it was sent may never be answered.
+    pub fn is_silent(&self, view: &View, owner: Incarnation, now_us: u64) -> bool {
+        let member = view.members.get(&owner).filter(|member| member.state != MemberState::Fenced);
+        member.is_none_or(|member| !self.seen(view, member, now_us).renews(self.lease_us, now_us))
+    }
+
+    /// A member as it is seen now. Who is seen for the first time has just renewed its lease.
+    fn seen(&self, view: &View, member: &MemberRecord, now_us: u64) -> Seen {
         if let Some(seen) = self.seen.get(&member.incarnation).filter(|seen| seen.renewals == member.renewals) {
-            return seen.is_open(now_us) && now_us.saturating_sub(seen.since_us) < self.lease_us;
+            return *seen;
         }
         if self.seen.len() >= view.members.len().saturating_add(STALE_MAX) {
             self.seen.retain(|life, _| view.members.contains_key(life));
@@ -117,7 +131,7 @@ impl Neighbours {
         let fresh = Seen { renewals: member.renewals, since_us: now_us, refused_us: None };
         let mut seen = self.seen.entry(member.incarnation).or_insert(fresh);
         (seen.renewals, seen.since_us) = (member.renewals, now_us);
-        seen.is_open(now_us)
+        *seen
     }
 }
 
@@ -180,6 +194,10 @@ mod tests {
         assert_eq!(members.find(&view, owner(1), since + LEASE_US - 1), takes);
         assert_eq!(members.find(&view, owner(1), since + LEASE_US), Found::TakesNone);
         assert_eq!(members.find(&seen(|b| b.renewals = 9), owner(1), since + LEASE_US), takes, "it has renewed");
+        let leaves = seen(|b| (b.renewals, b.state) = (9, MemberState::Draining));
+        assert!(!members.is_silent(&leaves, owner(1), since + LEASE_US), "it leaves, and answers");
+        assert!(members.is_silent(&seen(|b| b.renewals = 9), owner(1), since + 2 * LEASE_US));
+        assert!(members.is_silent(&View::default(), owner(1), since));
         members.closes(owner(1));
         assert_eq!(members.find(&seen(|b| b.renewals = 9), owner(1), since + LEASE_US), Found::Leaves);
     }

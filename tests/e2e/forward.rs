@@ -187,6 +187,11 @@ fn a_request_is_forwarded_once_wherever_its_session_has_gone() {
     // The one session of the cluster goes to C, and A does not hear of it.
     b.node.ask_drain();
     until("the session to leave b", || (a.node.owns("sid") || c.node.owns("sid")).then_some(()));
+    let sees_b = |stand: &Stand| {
+        let members = stand.node.status()["members"].clone();
+        members.as_array().unwrap().iter().any(|member| member["name"] == "b" && member["state"] == "accepting")
+    };
+    until("all to see that b leaves", || (!sees_b(&a) && !sees_b(&c)).then_some(()));
     let (owner, other) = if a.node.owns("sid") { (&a, &c) } else { (&c, &a) };
     assert_eq!(count(other.node.http, "sid"), (owner.node.name.clone(), 4), "b leaves, so its place is asked for");
     assert_eq!(count(owner.node.http, "sid"), (owner.node.name.clone(), 5));

@@ -196,8 +196,12 @@ impl ProxyHttp for Exchange {
         if let Some(named) = &request.session {
             (request.at, request.came) = self.elsewhere.place(&*self.sessions, named, header).await?;
         }
-        if request.at.is_none() {
-            self.announce(header, request);
+        match (request.at, &request.arrival) {
+            (Some(member), Some(arrival)) => {
+                let sessions = self.sessions.clone();
+                arrival.is_forwarded(Box::new(move || sessions.is_silent(member)));
+            }
+            _ => self.announce(header, request),
         }
         Ok(())
     }
@@ -236,6 +240,7 @@ impl ProxyHttp for Exchange {
         if let Some(member) = request.at.take() {
             elsewhere::count("unreachable");
             self.sessions.unreachable(member);
+            request.arrival.iter().for_each(|arrival| arrival.runs_here());
             self.announce(session.req_header(), request);
             error.set_retry(true);
             return error;
@@ -327,7 +332,10 @@ impl ProxyHttp for Exchange {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
-        if error.esource() == &ErrorSource::Upstream {
+        let is_given_up = request.arrival.as_ref().is_some_and(|arrival| request.at.is_some() && arrival.is_given_up());
+        if is_given_up {
+            elsewhere::count("silent");
+        } else if error.esource() == &ErrorSource::Upstream {
             match request.at {
                 Some(_) => elsewhere::count("failed"),
                 None => metrics::counter!(names::INSTANCE_FAILURES).increment(1),
@@ -335,7 +343,8 @@ impl ProxyHttp for Exchange {
             tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
         }
         let mut sent = 0;
-        if let Some(answer) = answer::answer_to(error) {
+        let answer = if is_given_up { Some(answer::MEMBER_SILENT) } else { answer::answer_to(error) };
+        if let Some(answer) = answer {
             if let Some(arrival) = &request.arrival {
                 arrival.has_answer();
             }

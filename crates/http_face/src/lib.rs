@@ -135,6 +135,12 @@ pub trait Sessions: Send + Sync + 'static {
     /// There is no connection to be had to this member.
     fn unreachable(&self, _member: Member) {}
 
+    /// Whether this member stands still, so that what it was sent may never be answered. Asked now and then while a request waits for
+    /// its answer.
+    fn is_silent(&self, _member: Member) -> bool {
+        false
+    }
+
     /// The instance's answer gives the client the session `now`: a new one, or (a login often changes the id) another one than
     /// `before`, which its request named. Called before the client sees the answer, with the same bounds as `arriving`.
     fn learned(&self, before: Option<&[u8]>, now: &[u8]);

@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use support::{ANY_PORT, Counters, Instance, connect, field, http2, instance, mirror, text, until, within};
 use tokio::net::TcpListener;
@@ -21,6 +22,7 @@ struct Told {
     waiting: Mutex<Vec<oneshot::Sender<Option<Member>>>>,
     is_asked: bool,
     is_gone: bool,
+    is_silent: AtomicBool,
     said: Mutex<Vec<String>>,
 }
 
@@ -59,6 +61,10 @@ impl Sessions for Told {
 
     fn unreachable(&self, member: Member) {
         self.say(format!("unreachable {}", member.life));
+    }
+
+    fn is_silent(&self, _member: Member) -> bool {
+        self.is_silent.load(Ordering::SeqCst)
     }
 
     fn learned(&self, _before: Option<&[u8]>, _now: &[u8]) {}
@@ -247,4 +253,43 @@ async fn streams_of_http2_are_forwarded_one_by_one() {
         ready = within("ready", ready.ready()).await.unwrap();
     }
     assert_eq!((here.connections(), a.told.said().len()), (0, 0));
+}
+
+/// Keeps its connection, and answers nothing.
+async fn hold(_client: support::Client) {
+    std::future::pending::<()>().await;
+}
+
+/// As a paused process.
+#[tokio::test]
+async fn a_member_that_stands_still_is_waited_for_in_vain_for_a_while() {
+    let (here, still) = (mirror().await, instance(hold).await);
+    let a = clients(&here, Some(still.address)).await;
+    let post = "POST /cart HTTP/1.1\r\nhost: shop\r\ncookie: sid=s1\r\ncontent-length: 8\r\n\r\nbody";
+    let (mut with_a_body, mut without) = (connect(a.address).await, connect(a.address).await);
+    with_a_body.send(post).await;
+    without.send(ASK).await;
+    let (streams, _connection) = http2(a.address).await;
+    let request = http::Request::get("http://shop/cart").header("cookie", "sid=s1").body(()).unwrap();
+    let (stream, _) = within("ready", streams.ready()).await.unwrap().send_request(request, true).unwrap();
+    until("three requests at the member", || still.connections() == 3).await;
+    a.told.is_silent.store(true, Ordering::SeqCst);
+    for client in [&mut with_a_body, &mut without] {
+        let (status, head, body) = client.answer().await;
+        assert_eq!((status, field(&head, "retry-after")), (503, Some("1")), "{body}");
+        client.closed().await;
+    }
+    assert!(within("the stream", stream).await.is_err());
+    assert_eq!(here.connections(), 0);
+    // What runs here because there was no connection is left alone, however long it takes.
+    let slow = instance(|mut client| async move {
+        client.head().await;
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        client.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    })
+    .await;
+    let closed = TcpListener::bind(ANY_PORT).await.unwrap().local_addr().unwrap();
+    let b = clients(&slow, Some(closed)).await;
+    b.told.is_silent.store(true, Ordering::SeqCst);
+    assert_eq!(connect(b.address).await.ask(ASK).await.0, 200);
 }
