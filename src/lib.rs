@@ -8,7 +8,7 @@
 //! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
 //! [`operations`] is the way of what the store cannot answer · [`passage`] is their way in each mode of the cluster ·
 //! [`driver`] runs the engine · [`control`] talks to other nodes · [`questions`] joins their answers · [`bus`] tells subscribers ·
-//! [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`upstream`] reaches it · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+//! [`routing`] says where requests run · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`upstream`] reaches it · [`admin`] talks to operators · [`telemetry`] · [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -22,6 +22,7 @@ pub mod questions;
 pub mod rebalance;
 mod replies;
 pub mod rest;
+pub mod routing;
 pub mod state_face;
 pub mod store;
 pub mod telemetry;

@@ -11,6 +11,7 @@
 //! | `GET /api/v1/status` | [`view::Status`] |
 //! | `GET /api/v1/sessions?limit=N` | sessions of this node |
 //! | `GET /api/v1/moves?after=SEQ` | the latest moves |
+//! | `GET /api/v1/routes?method=GET&path=/cart/17` | what was learned of routes, and of that one |
 //! | `POST /api/v1/checkin` | every session of this node goes to rest: how many went, how many did not |
 //! | `GET /api/v1/mode` | [`view::ModeStatus`] |
 //! | `POST /api/v1/mode?to=own`, `?to=observe` | orders that mode for the whole cluster: 202, and the status then |
@@ -22,12 +23,14 @@ mod asked;
 mod mode;
 mod outlook;
 mod places;
+mod routes;
 pub mod view;
 
 use crate::control::BytesSent;
 use crate::driver::{Handle, Journal, clock, state_word};
 use crate::operations::Operations;
 use crate::rebalance::Rebalancer;
+use crate::routing::learned::Routes;
 use crate::store::Store;
 use crate::telemetry::names;
 use asked::Asked;
@@ -94,6 +97,8 @@ pub struct Admin {
     pub directory: Arc<dyn Directory>,
     /// What has been seen of sessions while nobody owns them.
     pub operations: Arc<Operations>,
+    /// What requests of each route need.
+    pub routes: Arc<Routes>,
     /// What may be carried of one session while it is paused.
     pub carried_bytes_max: u64,
     /// The last estimate of what owners would do, and when it was made.
@@ -215,6 +220,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/moves", get(moves))
+        .route("/api/v1/routes", get(routes::show))
         .route("/api/v1/rebalance", post(rebalance))
         .route("/api/v1/cordon", post(cordon))
         .route("/api/v1/checkin", post(check_in))

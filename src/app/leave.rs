@@ -12,6 +12,7 @@
 //! It never goes while others may still be sending it operations (see the farewell in `operations/forward.rs`), and never leaves the
 //! directory while operations of its clients are under way to the upstream.
 
+use super::arrivals::no_more_requests;
 use super::child::{Instance, code_when_told, redis_url, watch_instance};
 use super::serve::{Over, broken, serve};
 use super::signals::{Signals, Told};
@@ -84,6 +85,7 @@ pub(super) async fn serve_and_leave(
 
 /// The faces that clients come through, the instance, and all else; the exit code of the instance.
 async fn close(mut running: Running, instance: Option<Instance>, end_by: Signal, mut code: u8, all_left: bool) -> u8 {
+    no_more_requests(&running).await;
     running.stop_http.send_replace(true);
     while running.http_tasks.join_next().await.is_some() {}
     if let Some(instance) = instance {
@@ -162,7 +164,7 @@ fn name_those_left(running: &Running) {
 /// Readiness fails, then every session leaves; false if not all did within the budget, or if some had been lost before.
 async fn drain(running: &Running) -> bool {
     running.draining.store(true, Ordering::Release);
-    if let Some(http) = &running.http_draining {
+    for http in &running.http_draining {
         http.begin();
     }
     let lives_before = running.driver.standing().borrow().lives_lost;

@@ -12,10 +12,13 @@
 //! | 5 start the instance; ready when it accepts connections | 5 the instance ends; the state face closes |
 //! | | 6 farewell: nobody forwards to here any more; the member leaves the directory |
 
+mod arrivals;
 mod channels;
 mod child;
+mod faces;
 mod leave;
 mod memory;
+mod reading;
 mod resting;
 mod serve;
 mod signals;
@@ -78,7 +81,7 @@ struct Running {
     admin: Arc<Admin>,
     draining: Arc<AtomicBool>,
     state_place: Option<ListenAt>,
-    http_draining: Option<http::Draining>,
+    http_draining: Vec<http::Draining>,
     /// Ends the HTTP face, then the state face, then everything else.
     stop_http: watch::Sender<bool>,
     stop_state: watch::Sender<bool>,

@@ -7,9 +7,12 @@
 //! Invariant: whoever is told that this node is ready finds its faces open, and nothing is registered for a node whose ports are
 //! taken.
 
+use super::arrivals::Arrivals;
+use super::faces::{Requests, faces_can_listen, open_faces};
 use super::memory::keep_within;
+use super::reading::Reading;
 use super::resting::check_in_unused;
-use super::told::{adoption_rule, http_settings, member_draft, node_settings};
+use super::told::{adoption_rule, member_draft, node_settings};
 use super::upkeep::keep_small;
 use super::{Running, StartError, cannot, channels, expire, first_lease, live, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
@@ -22,7 +25,9 @@ use crate::passage::direct::Direct;
 use crate::questions::SendTo;
 use crate::rebalance::Rebalancer;
 use crate::rest::AtRest;
-use crate::state_face::{self, Flights, StateFace, Understanding};
+use crate::routing::Neighbours;
+use crate::routing::learned::Routes;
+use crate::state_face::{Flights, SessionKeys, Understanding};
 use crate::store::Store;
 use crate::telemetry;
 use crate::upstream::Dialer;
@@ -37,8 +42,8 @@ use wayfarer_directory::{SqliteDirectory, SqliteOptions};
 use wayfarer_engine::directory::Directory;
 use wayfarer_engine::ids::{Digest, IdKey, Incarnation};
 use wayfarer_engine::mode::{Goal, Phase};
-use wayfarer_http_face as http;
-use wayfarer_settings::{BeginsAs, DirectoryPlace, KeyMatcher, Layout, ListenAt, Settings, State, Word};
+use wayfarer_http_face::PassKey;
+use wayfarer_settings::{BeginsAs, DirectoryPlace, KeyMatcher, Layout, Settings, Word};
 
 /// A forwarded operation may be parked at the owner; so much longer its answer is waited for.
 const FORWARD_SLACK: Duration = Duration::from_millis(500);
@@ -52,17 +57,20 @@ pub(super) async fn start(
     let dialer = settings.state.upstream.as_ref().filter(|_| settings.state.enabled).map(Dialer::new).transpose();
     let dialer = dialer.map_err(cannot("[state] upstream cannot be used"))?;
     let metrics = telemetry::start_metrics().map_err(cannot("the recorder of metrics cannot start"))?;
-    let Listeners { control, admin: admin_listener, probe: probe_listener } = bind(&settings).await?;
+    let Listeners { control, admin: admin_listener, probe: probe_listener, requests } = bind(&settings).await?;
     faces_can_listen(&settings).await?;
     let mut tasks = JoinSet::new();
     dialer.clone().map(|dialer| tasks.spawn(dialer.follow_master()));
     let (stop_all, stopping) = watch::channel(false);
-    let node = join(&settings, Arc::new(control), dialer.clone(), &stopping, &mut tasks).await?;
+    let place = requests.as_ref().map(TcpListener::local_addr).transpose();
+    let place = place.map_err(cannot("[http] forward_listen has no address"))?;
+    let node = join(&settings, Arc::new(control), place, dialer.clone(), &stopping, &mut tasks).await?;
     let flights = settings.state.merge_by.filter(|_| settings.state.enabled).map(|by| Arc::new(Flights::new(by)));
     tasks.spawn(keep_small(metrics.clone(), node.directory.clone(), flights.clone()));
     let talk = connect(&settings, &node, &stopping, &mut tasks);
     node.rest.clone().map(|rest| tasks.spawn(async move { rest.try_out().await }));
     let draining = Arc::new(AtomicBool::new(false));
+    let routes = Arc::new(Routes::default());
     let (for_bytes, for_keys) = (node.control.clone(), node.control.clone());
     let admin = Arc::new(Admin {
         node: settings.cluster.node.clone(),
@@ -73,6 +81,7 @@ pub(super) async fn start(
         rebalancer: talk.rebalancer,
         directory: node.directory.clone(),
         operations: talk.operations.clone(),
+        routes: routes.clone(),
         carried_bytes_max: settings.handover.carried_bytes_max,
         kept_outlook: std::sync::Mutex::default(),
         sent: Box::new(move || for_bytes.bytes()),
@@ -84,10 +93,13 @@ pub(super) async fn start(
         drained: watch::Sender::new(None),
     });
     let (operations, control) = (talk.operations.clone(), node.control.clone());
-    let arrivals = traffic::Arrivals { operations, control, tasks: talk.work, flights };
+    let keys = Arc::new(SessionKeys::of_all(&settings.state));
+    let reading = Reading { routes, keys, store: node.store.clone() };
+    let arrivals = Arrivals { operations, control, tasks: talk.work, flights, neighbours: talk.neighbours, reading };
+    let requests = requests.map(|listener| Requests { listener, key: PassKey::new(node.directory.secret()) });
     let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
     first_lease(&node.driver).await?;
-    let faces = open_faces(&settings, arrivals, dialer, &stop_http, &stop_state).await?;
+    let faces = open_faces(&settings, arrivals, requests, dialer, &stop_http, &stop_state).await?;
     // Only now, so that whoever is told that this node is ready finds its faces open.
     for (listener, router) in
         [(admin_listener, admin::router(admin.clone())), (probe_listener, admin::probe_router(admin.clone()))]
@@ -124,10 +136,12 @@ struct Listeners {
     control: Control,
     admin: Option<TcpListener>,
     probe: Option<TcpListener>,
+    /// For requests of other members.
+    requests: Option<TcpListener>,
 }
 
-async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(cannot(format!("[{setting}] cannot listen on {address}")))
+pub(super) async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(cannot(format!("{setting} cannot listen on {address}")))
 }
 
 /// What is the same in two nodes that take the same keys for those of sessions, in the same way.
@@ -149,28 +163,16 @@ async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
     let control = Control::bind(cluster.control, control)
         .await
         .map_err(cannot(format!("[cluster] control cannot listen on {}", cluster.control)))?;
-    let admin = if settings.admin.enabled { Some(listen(settings.admin.listen, "admin").await?) } else { None };
+    let admin = if settings.admin.enabled { Some(listen(settings.admin.listen, "[admin]").await?) } else { None };
     let probe = match settings.probe.listen {
-        Some(address) => Some(listen(address, "probe").await?),
+        Some(address) => Some(listen(address, "[probe]").await?),
         None => None,
     };
-    Ok(Listeners { control, admin, probe })
-}
-
-/// The faces are bound when the node has its lease; that their ports are taken is found out before it registers.
-async fn faces_can_listen(settings: &Settings) -> Result<(), StartError> {
-    for (setting, place, _) in settings.state.faces().filter(|_| settings.state.enabled) {
-        state_face::can_listen(place).await.map_err(cannot(no_state_face(setting, place)))?;
-    }
-    if settings.http.enabled {
-        drop(listen(settings.http.listen, "http").await?);
-    }
-    Ok(())
-}
-
-/// What cannot be, named by its setting.
-fn no_state_face(setting: &str, place: &ListenAt) -> String {
-    format!("[{}] cannot listen on {place}", setting.strip_suffix(".listen").unwrap_or(setting))
+    let requests = match settings.http.forwards() {
+        true => Some(listen(settings.http.forward_listen, "[http] forward_listen").await?),
+        false => None,
+    };
+    Ok(Listeners { control, admin, probe, requests })
 }
 
 /// Where sessions are at rest, if anywhere.
@@ -216,6 +218,7 @@ async fn can_follow(settings: &Settings, directory: &SqliteDirectory) -> Result<
 async fn join(
     settings: &Settings,
     control: Arc<Control>,
+    requests: Option<SocketAddr>,
     dialer: Option<Arc<Dialer>>,
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
@@ -256,7 +259,7 @@ async fn join(
         rest: rest.clone(),
         passage: passage.clone(),
     };
-    let draft = member_draft(settings, control.local_addr());
+    let draft = member_draft(settings, control.local_addr(), requests);
     let (loop_, driver) = Driver::register(parts, draft, settings.cluster.groups)
         .await
         .map_err(cannot(format!("node {:?} cannot register in the directory", settings.cluster.node)))?;
@@ -292,6 +295,7 @@ struct Talk {
     operations: Arc<Operations>,
     rebalancer: Arc<Rebalancer>,
     work: traffic::Tasks,
+    neighbours: Arc<Neighbours>,
 }
 
 /// Runs the control channel and all that it brings messages to.
@@ -321,12 +325,15 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     let rebalancer = Arc::new(Rebalancer::new(driver.clone(), node.directory.clone(), store.clone(), sender()));
     let (work, working) = traffic::Tasks::new();
     tasks.spawn(working);
+    let app = settings.app.clone();
+    let neighbours = Arc::new(Neighbours::new(app.name, app.version, settings.cluster.lease_ms * 1000));
     let inbound = Arc::new(traffic::Traffic {
         operations: operations.clone(),
         rebalancer: rebalancer.clone(),
         control: node.control.clone(),
         keys: Understanding::new(&settings.state),
         tasks: work.clone(),
+        neighbours: neighbours.clone(),
     });
     tasks.spawn(live(node.control.clone(), inbound, node.lives.clone(), stopping.clone()));
     if settings.rest_upstream().is_some() {
@@ -334,57 +341,7 @@ fn connect(settings: &Settings, node: &Joined, stopping: &watch::Receiver<bool>,
     }
     tasks.spawn(keep_within(store.clone(), driver.clone(), stopping.clone()));
     tasks.spawn(expire(store, driver, stopping.clone()));
-    Talk { operations, rebalancer, work }
-}
-
-/// What clients and instances talk to.
-struct Faces {
-    state_place: Option<ListenAt>,
-    state_tasks: JoinSet<()>,
-    http_draining: Option<http::Draining>,
-    http_tasks: JoinSet<()>,
-}
-
-/// Opens the faces that are enabled, the state face first: what comes through the other one needs it.
-async fn open_faces(
-    settings: &Settings,
-    arrivals: traffic::Arrivals,
-    dialer: Option<Arc<Dialer>>,
-    stop_http: &watch::Sender<bool>,
-    stop_state: &watch::Sender<bool>,
-) -> Result<Faces, StartError> {
-    let (state_tasks, http_tasks) = (JoinSet::new(), JoinSet::new());
-    let mut faces = Faces { state_place: None, state_tasks, http_draining: None, http_tasks };
-    if settings.state.enabled {
-        for (setting, place, keys) in settings.state.faces() {
-            let state = State { listen: place.clone(), keys: keys.clone(), ..settings.state.clone() };
-            let face = StateFace::bind(state, dialer.clone(), arrivals.operations.clone()).await;
-            let face = face.map_err(cannot(no_state_face(setting, place)))?;
-            let face = face.with_bus(arrivals.operations.bus().clone());
-            let place = face.place().map_err(cannot("[state] the listener has no address"))?;
-            faces.state_place.get_or_insert(place);
-            let face = face.with_merging(arrivals.flights.clone());
-            let face = face.with_passage(arrivals.operations.passage().clone());
-            let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
-            let stopping = stop_state.subscribe();
-            faces.state_tasks.spawn(async move { face.run(stopping).await });
-        }
-    }
-    if settings.http.enabled {
-        let face = http::bind(http_settings(settings), Arc::new(arrivals))
-            .await
-            .map_err(cannot(format!("[http] cannot listen on {}", settings.http.listen)))?;
-        tracing::info!(address = %face.local_addr(), app = %settings.app.address, "http face");
-        faces.http_draining = Some(face.draining());
-        let stopping = stop_http.subscribe();
-        faces.http_tasks.spawn(async move {
-            let closed = face.run(stopping).await;
-            if closed.cut_off > 0 {
-                tracing::warn!(connections = closed.cut_off, "requests in flight were cut off");
-            }
-        });
-    }
-    Ok(faces)
+    Talk { operations, rebalancer, work, neighbours }
 }
 
 fn random_key() -> Result<IdKey, StartError> {

@@ -10,8 +10,11 @@ use wayfarer_engine::lease::LeaseTimes;
 use wayfarer_engine::node::NodeSettings;
 use wayfarer_engine::residence::AdoptionRule;
 use wayfarer_engine::rest::RestSettings;
-use wayfarer_http_face as http;
+use wayfarer_http_face::{self as http, PassKey};
 use wayfarer_settings::{HintEncoding, ListenAt, Settings};
+
+/// What a face adds to a header that it forwards: the pass, who the client is, ids of request and trace.
+const PASS_ROOM_BYTES: usize = 8 * 1024;
 
 pub(super) fn adoption_rule(settings: &Settings) -> AdoptionRule {
     AdoptionRule {
@@ -67,7 +70,7 @@ fn rest_settings(settings: &Settings) -> RestSettings {
 }
 
 /// What this node says of itself in the directory.
-pub(super) fn member_draft(settings: &Settings, control: SocketAddr) -> MemberDraft {
+pub(super) fn member_draft(settings: &Settings, control: SocketAddr, requests: Option<SocketAddr>) -> MemberDraft {
     MemberDraft {
         name: settings.cluster.node.clone(),
         control: settings.cluster.advertise.unwrap_or(control).to_string(),
@@ -76,10 +79,12 @@ pub(super) fn member_draft(settings: &Settings, control: SocketAddr) -> MemberDr
         app_version: settings.app.version.clone(),
         role: Role::Owner,
         hint: settings.http.hint_of(&settings.cluster.node).unwrap_or_default(),
+        requests: requests.map(|address| address.to_string()).unwrap_or_default(),
     }
 }
 
-pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
+/// The face that clients come to; with a key it forwards what the sessions of other members are asked.
+pub(super) fn http_settings(settings: &Settings, forwards: Option<PassKey>) -> http::HttpFaceSettings {
     let from = &settings.http;
     let app = match &settings.app.address {
         ListenAt::Tcp(address) => http::InstanceAddress::Tcp(*address),
@@ -103,6 +108,10 @@ pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
         http2: from.http2,
         access_log: from.access_log.clone(),
         app_http2: settings.app.http2,
+        forwards,
+        waiting_max: from.waiting_max,
+        waiting_bytes_max: from.waiting_bytes_max,
+        waiting_ms_max: from.waiting_ms_max,
         hints: http::HintSettings {
             cookie: from.hint_cookie.clone(),
             field: from.hint_header.clone(),
@@ -112,5 +121,23 @@ pub(super) fn http_settings(settings: &Settings) -> http::HttpFaceSettings {
             },
         },
         ..http::HttpFaceSettings::new(from.listen, app)
+    }
+}
+
+/// The face that members come to. What holds for a client's connection is kept where the client is; a pass needs room in the header. The line
+/// in the access log is written there too.
+pub(super) fn requests_settings(settings: &Settings, key: PassKey) -> http::HttpFaceSettings {
+    let public = http_settings(settings, None);
+    http::HttpFaceSettings {
+        takes_passes: Some(key),
+        header_bytes_max: public.header_bytes_max.saturating_add(PASS_ROOM_BYTES),
+        request_ms_max: None,
+        body_bytes_per_s_min: 0,
+        proxy_protocol: false,
+        tls: None,
+        http2: true,
+        access_log: None,
+        hints: http::HintSettings { cookie: None, field: None, encoding: http::HintEncoding::Plain },
+        ..public
     }
 }

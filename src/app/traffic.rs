@@ -1,10 +1,10 @@
-//! Where messages of other nodes and arrivals of requests go: to the driver, the operations, the rebalancer, the store.
+//! Where messages of other nodes go: to the driver, the operations, the rebalancer, the store, and requests of clients (`arrivals`).
 //!
 //! It decides nothing. What may take long runs in a bounded set of tasks, so that one slow operation holds up no other. When the
 //! set is full, an operation is answered so at once: to wait for a place would hold up the messages behind it, and one of those
 //! may be the very commit that the operations in the set wait for. Gifts have places of their own.
 
-use super::{channels, survey};
+use super::{arrivals, channels, survey};
 use crate::bus::question;
 use crate::control::{Control, Inbound, NotSent};
 use crate::driver::{Post, clock};
@@ -12,7 +12,8 @@ use crate::operations::seen;
 use crate::operations::{COME, Operations, Origin, REPLY_TOO_LONG, Ran, TOO_MANY_WAIT, UNANSWERED};
 use crate::questions::Unsent;
 use crate::rebalance::Rebalancer;
-use crate::state_face::{Flights, Sessions as StateSessions, Survey, Understanding};
+use crate::routing::Neighbours;
+use crate::state_face::{Sessions as StateSessions, Survey, Understanding};
 use crate::store::{Call, Tried};
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
@@ -21,10 +22,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
-use wayfarer_engine::directory::{MemberState, View};
+use wayfarer_engine::directory::View;
 use wayfarer_engine::ids::{Incarnation, SessionId};
 use wayfarer_engine::node::message::Message;
-use wayfarer_engine::node::{Purpose, Verdict};
 use wayfarer_engine::wire::control::{ControlMessage, Forwarded};
 use wayfarer_engine::wire::resp::{Answer, Protocol};
 
@@ -58,7 +58,7 @@ async fn work(mut tasks: mpsc::Receiver<Task>, at_once: usize) {
 /// Where tasks are queued, in places for operations and others for gifts.
 #[derive(Clone)]
 pub(super) struct Tasks {
-    operations: mpsc::Sender<Task>,
+    pub(super) operations: mpsc::Sender<Task>,
     gifts: mpsc::Sender<Task>,
 }
 
@@ -114,6 +114,7 @@ pub(super) struct Traffic {
     pub(super) control: Arc<Control>,
     pub(super) keys: Understanding,
     pub(super) tasks: Tasks,
+    pub(super) neighbours: Arc<Neighbours>,
 }
 
 impl Inbound for Traffic {
@@ -179,6 +180,10 @@ impl Traffic {
             // At once, so that what one member publishes is heard in order.
             let answer = self.operations.bus().asked(Some(from), asked);
             return Some(answer.map_or(Forwarded::Failed(Bytes::from_static(UNKNOWN_QUESTION)), Forwarded::Reply));
+        }
+        if arguments.first().is_some_and(|name| name.as_ref() == arrivals::NO_MORE) {
+            self.neighbours.closes(from);
+            return Some(Forwarded::Reply(Bytes::from_static(b"+OK\r\n")));
         }
         if arguments.first().is_some_and(|name| name.as_ref() == seen::NAME) {
             return Some(Forwarded::Reply(seen::here(&self.operations)));
@@ -279,94 +284,6 @@ impl StateSessions for Operations {
 
     async fn survey(self: Arc<Self>, asked: Survey, protocol: Protocol) -> Bytes {
         survey::everywhere(self, asked, protocol).await
-    }
-}
-
-/// Requests that arrive at the HTTP face.
-pub(super) struct Arrivals {
-    pub(super) operations: Arc<Operations>,
-    pub(super) control: Arc<Control>,
-    pub(super) tasks: Tasks,
-    /// Requests whose writes are merged, if any are.
-    pub(super) flights: Option<Arc<Flights>>,
-}
-
-impl wayfarer_http_face::Sessions for Arrivals {
-    fn arriving(&self, session: &[u8]) {
-        self.flights.iter().for_each(|flights| flights.begins(session, clock::now().boot_us));
-        // Where nobody owns a session there is nobody to ask.
-        if !self.operations.passage().is_owners() {
-            return;
-        }
-        let store = self.operations.store();
-        if let Some(wanted) = store.wanted_early(session) {
-            if !wanted.is_empty() {
-                let (operations, id) = (self.operations.clone(), SessionId::copy_of(session));
-                self.start(Box::pin(async move {
-                    // Nobody waits for this fetch: the instance will, when it asks.
-                    let _ = operations.driver().need(id, wanted).await;
-                }));
-            }
-            return;
-        }
-        let id = SessionId::copy_of(session);
-        if let Some(owner) = self.operations.forwards().last_owner(session) {
-            return announce(&self.control, owner, id);
-        }
-        let (operations, control) = (self.operations.clone(), self.control.clone());
-        self.start(Box::pin(async move {
-            if let Ok(Verdict::At(owner)) = operations.driver().locate(id.clone(), Purpose::Read).await {
-                operations.forwards().remember(&id, owner);
-                announce(&control, owner, id);
-            }
-        }));
-    }
-
-    /// The client's next request will name this session. Most are born here, by the instance that has just answered; where
-    /// another node has it (its operations are forwarded there), that is looked up now and not when the request has come.
-    fn learned(&self, _before: Option<&[u8]>, now: &[u8]) {
-        if self.operations.store().wanted_early(now).is_some() || self.operations.forwards().last_owner(now).is_some() {
-            return;
-        }
-        let (operations, id) = (self.operations.clone(), SessionId::copy_of(now));
-        self.start(Box::pin(async move {
-            if let Ok(Verdict::At(owner)) = operations.driver().locate(id.clone(), Purpose::Read).await {
-                operations.forwards().remember(&id, owner);
-            }
-        }));
-    }
-
-    fn owner(&self, session: &[u8], is_new: bool) -> Option<String> {
-        let standing = self.operations.driver().standing();
-        let standing = standing.borrow();
-        let owner = match self.operations.forwards().last_owner(session) {
-            _ if self.operations.store().has(session) => standing.me,
-            Some(owner) => owner,
-            None if is_new => standing.me,
-            None => return None,
-        };
-        let member = standing.view.members.get(&owner).filter(|member| member.state == MemberState::Accepting)?;
-        Some(member.draft.hint.clone()).filter(|hint| !hint.is_empty())
-    }
-
-    fn left(&self, session: &[u8], answered: bool) {
-        self.flights.iter().for_each(|flights| flights.ends(session, answered, clock::now().boot_us));
-    }
-}
-
-impl Arrivals {
-    /// Work ahead is left out when there is too much of it: the operations themselves will do it.
-    fn start(&self, task: Task) {
-        if self.tasks.operations.try_send(task).is_err() {
-            metrics::counter!(crate::telemetry::names::ARRIVALS_SKIPPED).increment(1);
-        }
-    }
-}
-
-/// Tells the owner of a session that it is about to be used here.
-fn announce(control: &Control, owner: Incarnation, session: SessionId) {
-    if let Err(error) = control.send(owner, ControlMessage::Node(Message::Arrival { session })) {
-        tracing::debug!(%error, "an arrival could not be announced");
     }
 }
 

@@ -109,6 +109,7 @@ fn member(me: Incarnation, address: SocketAddr, state: MemberState) -> (Incarnat
         app_version: "1".to_owned(),
         role: Role::Owner,
         hint: String::new(),
+        requests: String::new(),
     };
     (me, MemberRecord { incarnation: me, draft, state, renewals: 0, confirmed: 0 })
 }

@@ -132,7 +132,16 @@ impl Post for NoPost {
 
 fn draft(name: &str) -> MemberDraft {
     let (control, zone, app_name, app_version) = (String::new(), String::new(), String::new(), String::new());
-    MemberDraft { name: name.into(), control, zone, app_name, app_version, role: Role::Owner, hint: String::new() }
+    MemberDraft {
+        name: name.into(),
+        control,
+        zone,
+        app_name,
+        app_version,
+        role: Role::Owner,
+        hint: String::new(),
+        requests: String::new(),
+    }
 }
 
 struct Stage {

@@ -106,6 +106,11 @@ impl Forwards {
         self.hints.get(session).map(|owner| *owner)
     }
 
+    /// A session is not at this node: it is asked for again.
+    pub fn misplaced(&self, session: &[u8], owner: Incarnation) {
+        self.hints.remove_if(session, |_, remembered| *remembered == owner);
+    }
+
     /// Whether to leave a node alone: it has not answered, and somebody tries it already.
     fn is_silent(&self, owner: Incarnation) -> bool {
         let now_us = clock::now().boot_us;

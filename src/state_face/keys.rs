@@ -54,6 +54,12 @@ impl SessionKeys {
         found.and_then(|found| self.matcher.patterns().get(found.pattern)).is_some_and(KeyPattern::merges)
     }
 
+    /// The number of the pattern that takes a key, by its name within its session.
+    pub fn pattern_of(&self, name: &Bytes) -> Option<usize> {
+        let (database, key) = database_of(name);
+        self.classify(database, &key).map(|found| found.pattern)
+    }
+
     /// The number that stands for a database: two numbers may name the same one.
     pub fn canonical(&self, database: u8) -> u8 {
         self.numbering.canonical(database)

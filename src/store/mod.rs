@@ -12,6 +12,7 @@
 //! says nothing about what was read in this one. A reply that was made without a lease is thrown away, and its operator is told
 //! to try again.
 
+mod ahead;
 mod happened;
 mod memory;
 mod schedule;
@@ -30,7 +31,7 @@ use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
 use wayfarer_engine::residence::{AdoptionRule, Came, Gate, Renamed, Resident, Table};
-use wayfarer_engine::session::{Class, Content, Missing, VariableId};
+use wayfarer_engine::session::Missing;
 use wayfarer_engine::wire::resp::{Answer, Protocol};
 
 /// Parts of the table with a lock each: so many that operations on different sessions seldom meet.
@@ -273,29 +274,6 @@ impl Store {
             let resident = &mut held.resident;
             resident.is_open() && resident.arrived(Some(from), Came::Request, now.boot_us, &self.rule)
         })
-    }
-
-    /// The variables of a session here that have not arrived and will be wanted soon: those that stream, and of the others those
-    /// that were read at least half as often as the one that was read most. `None`: the session is not open here.
-    pub fn wanted_early(&self, session: &[u8]) -> Option<Vec<VariableId>> {
-        let held = self.residents.get(session).filter(|held| held.resident.is_open())?;
-        let resident = &held.resident;
-        let mut missing = Vec::new();
-        if resident.session.missing_count() > 0 {
-            let keys = || resident.session.keys().iter();
-            let most = keys().flat_map(|key| key.variables()).map(|(_, variable)| variable.access.reads).max().unwrap_or(0);
-            for key in keys() {
-                for (name, variable) in key.variables() {
-                    let often = variable.access.reads > 0 && variable.access.reads >= most.div_ceil(2);
-                    if let Content::Elsewhere(remote) = &variable.content
-                        && (remote.class == Class::Streamed || often)
-                    {
-                        missing.push(VariableId { key: key.name.clone(), name: name.clone() });
-                    }
-                }
-            }
-        }
-        Some(missing)
     }
 
     /// Removes expired keys of the sessions that are due; those that have ended by it, their gates closed. Touches no other.

@@ -103,6 +103,7 @@ pub const MODULES: &[Module] = &[
     Module { name: "upstream", may: &["replies"], because: "the upstream is reached without a word of who wants it" },
     Module { name: "store", may: &["telemetry"], because: "the store knows only the engine" },
     Module { name: "control", may: &["telemetry"], because: "the control channel does not know what messages mean" },
+    Module { name: "routing", may: &[], because: "where requests may go follows from the members alone" },
     Module { name: "questions", may: &[], because: "questions are joined to answers, whatever is asked" },
     Module { name: "rest", may: &["telemetry", "upstream"], because: "what is at rest is stored as it is told, whoever owns it" },
     Module { name: "passage", may: &["rest", "upstream"], because: "the way is chosen without those who go it" },
@@ -129,7 +130,7 @@ pub const MODULES: &[Module] = &[
     },
     Module {
         name: "admin",
-        may: &["control", "driver", "operations", "rebalance", "store", "telemetry"],
+        may: &["control", "driver", "operations", "rebalance", "routing", "store", "telemetry"],
         because: "arrows point down only",
     },
     Module {
@@ -144,6 +145,7 @@ pub const MODULES: &[Module] = &[
             "questions",
             "rebalance",
             "rest",
+            "routing",
             "state_face",
             "store",
             "telemetry",

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 pub mod http;
+pub mod instance;
 pub mod redis_cluster;
 pub mod redis_server;
 pub mod resp;

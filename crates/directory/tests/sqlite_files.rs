@@ -372,7 +372,8 @@ async fn the_directory_of_another_cluster_is_refused() {
     drop(open(&path));
 }
 
-/// A directory of before members had names for balancers gets the column when one opens it, and its members have none.
+/// A directory of before members had names for balancers, or places for requests, gets the columns when one opens it, and its members
+/// have none.
 #[tokio::test]
 async fn a_directory_without_hints_gets_them() {
     let folder = TempDir::new().unwrap();
@@ -380,12 +381,29 @@ async fn a_directory_without_hints_gets_them() {
     let before = SqliteDirectory::open(&path, SqliteOptions::default()).unwrap();
     let a = before.register(draft("a"), 1).await.unwrap();
     drop(before);
-    Connection::open(&path).unwrap().execute_batch("ALTER TABLE member DROP COLUMN hint;").unwrap();
+    let older = "ALTER TABLE member DROP COLUMN hint; ALTER TABLE member DROP COLUMN requests; DROP TABLE secret;";
+    Connection::open(&path).unwrap().execute_batch(older).unwrap();
     let now = SqliteDirectory::open(&path, SqliteOptions::default()).unwrap();
     let b = now.register(draft("b"), 1).await.unwrap();
     let seen = now.view().await.unwrap();
-    let hints = [a, b].map(|member| seen.members.get(&member.incarnation).unwrap().draft.hint.clone());
+    let hints = [&a, &b].map(|member| seen.members.get(&member.incarnation).unwrap().draft.hint.clone());
     assert_eq!(hints, [String::new(), draft("b").hint]);
+    let requests = [a, b].map(|member| seen.members.get(&member.incarnation).unwrap().draft.requests.clone());
+    assert_eq!(requests, [String::new(), draft("b").requests]);
+}
+
+/// Whoever opens the same file knows the same secret; another file has another one.
+#[tokio::test]
+async fn members_of_one_directory_share_a_secret() {
+    let folder = TempDir::new().unwrap();
+    let open = |name: &str| SqliteDirectory::open(folder.path().join(name), SqliteOptions::default()).unwrap();
+    let (first, second, other) = (open("directory.db"), open("directory.db"), open("other.db"));
+    assert_eq!(first.secret(), second.secret());
+    let before = first.secret();
+    drop((first, second));
+    assert_eq!(open("directory.db").secret(), before, "after a restart too");
+    assert_ne!(other.secret(), before);
+    assert_ne!(before, [0; 32]);
 }
 
 /// A directory of the version before the mode was recorded is brought to the present one: its sessions have owners.
@@ -398,7 +416,8 @@ async fn a_directory_without_a_mode_gets_one() {
     drop(before);
     Connection::open(&path)
         .unwrap()
-        .execute_batch("DROP TABLE mode; ALTER TABLE member DROP COLUMN confirmed; ALTER TABLE member DROP COLUMN hint; PRAGMA user_version = 1;")
+        .execute_batch("DROP TABLE mode; ALTER TABLE member DROP COLUMN confirmed; ALTER TABLE member DROP COLUMN hint; ALTER TABLE member DROP COLUMN requests; \
+             PRAGMA user_version = 1;")
         .unwrap();
     let options = SqliteOptions { begins: wayfarer_engine::mode::Phase::Observe, ..SqliteOptions::default() };
     let now = SqliteDirectory::open(&path, options.clone()).unwrap();

@@ -57,6 +57,8 @@ pub struct MemberDraft {
     pub role: Role,
     /// The name that balancers know it by; empty if they are told nothing.
     pub hint: String,
+    /// Where it takes requests that other members forward, `host:port`; empty: it takes none.
+    pub requests: String,
 }
 
 /// A member as the directory has it.

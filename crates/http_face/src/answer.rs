@@ -9,6 +9,9 @@
 //! | the request is malformed (bad chunk, ambiguous host, …) | 400 |
 //! | the client paused too long within its body | 408 |
 //! | the client is gone | none |
+//! | the member to which it was forwarded stands still | 503, `Retry-After`; of HTTP/2: the stream is reset |
+//! | too much waits until it is known where it runs, or this for too long | 503, `Retry-After` |
+//! | it came where members come, without a right pass | 403 |
 //! | `connections_max` reached | 503, `Retry-After`, before anything is read |
 //! | anything else | 500 |
 //!
@@ -32,6 +35,9 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) reason: &'static str,
 }
+
+/// To a request that another member has, and that stands still.
+pub(crate) const MEMBER_SILENT: Answer = Answer { status: 503, reason: "the node that has the session does not answer" };
 
 /// The answer to a failed exchange; `None` when the client is gone.
 pub(crate) fn answer_to(error: &Error) -> Option<Answer> {

@@ -3,7 +3,8 @@
 //! What it adds to a socket: the bytes that were read to see how it begins; a small buffer, so that header and body of a short
 //! answer are one write; the count of reads that found something, with which the connection tells an idle client from a slow one;
 //! and the end of a WebSocket that its instance knows nothing of: when the connection asks for it, a close frame is put between two
-//! frames, and pingora reads the end. It never looks at a payload. The connection makes it.
+//! frames, and pingora reads the end. In the same way pingora reads the end when the answer of another member is given up; the client is
+//! then told why. It never looks at a payload. The connection makes it.
 //!
 //! ```text
 //! passing ──farewell asked, between two frames──► telling ──frame sent──► waiting ──client closes, LAST_WORD_TIME──► ended
@@ -87,7 +88,10 @@ pub(crate) struct Signals {
     came: Notify,
     is_websocket: AtomicBool,
     farewell: AtomicBool,
-    /// Who reads, to be woken when the farewell can be said.
+    /// Whether the answer comes from another member, so that it may be given up.
+    is_forwarded: AtomicBool,
+    is_given_up: AtomicBool,
+    /// Who reads, to be woken when the farewell can be said, or the answer is given up.
     reader: Mutex<Option<Waker>>,
 }
 
@@ -100,6 +104,17 @@ impl Signals {
     /// Closes the WebSocket with 1012 as soon as no frame is under way.
     pub(crate) fn say_farewell(&self) {
         self.farewell.store(true, Ordering::Release);
+        self.wake_reader();
+    }
+
+    /// The next answer comes from another member; it may be given up.
+    pub(crate) fn is_forwarded(&self, is_forwarded: bool) {
+        self.is_forwarded.store(is_forwarded, Ordering::Release);
+    }
+
+    /// Nobody waits for that answer any more: the client's side reads as closed, though it can still be told so.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
         self.wake_reader();
     }
 
@@ -196,6 +211,12 @@ impl<T: Transport> AsyncRead for ClientStream<T> {
             *self.signals.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
             if !matches!(self.stage, Stage::Passing) || self.can_say_farewell() {
                 return self.poll_farewell(context);
+            }
+        }
+        if self.signals.is_forwarded.load(Ordering::Acquire) {
+            *self.signals.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+            if self.signals.is_given_up.load(Ordering::Acquire) {
+                return Poll::Ready(Ok(()));
             }
         }
         let before = buffer.filled().len();

@@ -22,8 +22,8 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_proxy::HttpProxy;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -38,6 +38,9 @@ const PROBES: TcpKeepalive = TcpKeepalive {
     #[cfg(target_os = "linux")]
     user_timeout: Duration::ZERO,
 };
+
+/// Between looks at a member that has not answered a request yet.
+const MEMBER_LOOK: Duration = Duration::from_millis(250);
 
 /// How long a connection may do what, and how long its headers may be.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +77,12 @@ pub(crate) struct Arrival {
     /// Whether nothing of its body is waited for: it is whole, or the answer has begun and both sides may pause.
     is_taken: AtomicBool,
     is_answered: AtomicBool,
+    /// Tells whether the member to which it was forwarded stands still.
+    member_is_silent: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    was_forwarded: Notify,
+    /// Whether it runs here after all.
+    is_here: AtomicBool,
+    is_given_up: AtomicBool,
 }
 
 impl Arrival {
@@ -88,6 +97,10 @@ impl Arrival {
             pieces: AtomicU64::new(0),
             is_taken: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
+            member_is_silent: OnceLock::new(),
+            was_forwarded: Notify::new(),
+            is_here: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
         })
     }
 
@@ -124,6 +137,41 @@ impl Arrival {
         timeout(request, stalled).await.unwrap_or(names::REQUESTS_OVERDUE)
     }
 
+    /// It goes to another member, which may come to stand still before it answers.
+    pub(crate) fn is_forwarded(&self, member_is_silent: Box<dyn Fn() -> bool + Send + Sync>) {
+        if self.member_is_silent.set(member_is_silent).is_ok() {
+            self.signals.is_forwarded(true);
+            self.was_forwarded.notify_one();
+        }
+    }
+
+    /// It runs here after all.
+    pub(crate) fn runs_here(&self) {
+        self.is_here.store(true, Ordering::Relaxed);
+        self.signals.is_forwarded(false);
+    }
+
+    /// Whether the member that has it stood still, and nobody waits for its answer any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the member that has it stands still before it has begun to answer; never, if that does not happen.
+    pub(crate) async fn member_silent(&self) {
+        self.was_forwarded.notified().await;
+        let flags = [&self.is_answered, &self.is_websocket, &self.is_here];
+        loop {
+            sleep(MEMBER_LOOK).await;
+            if flags.iter().any(|flag| flag.load(Ordering::Relaxed)) {
+                return std::future::pending().await;
+            }
+            if self.member_is_silent.get().is_some_and(|is_silent| is_silent()) {
+                self.is_given_up.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
     /// The header has been read: its deadline is off.
     pub(crate) fn has_header(&self) {
         self.header_whole.notify_one();
@@ -134,6 +182,13 @@ impl Arrival {
         self.signals.becomes_websocket();
         self.is_websocket.store(true, Ordering::Relaxed);
         self.became_websocket.notify_one();
+    }
+
+    /// Gives the answer of a member up that stands still. Never returns: pingora ends the request then.
+    async fn give_up(&self) {
+        self.member_silent().await;
+        self.signals.give_up();
+        std::future::pending().await
     }
 
     /// Closes the WebSocket that this may become some time after the drain has begun: not all of them at once, or all their clients
@@ -234,7 +289,9 @@ pub(crate) async fn serve<T: Transport>(stream: T, first: FirstBytes, service: S
                 return;
             }
             () = arrival.leave(leaving.draining.clone(), leaving.window) => return,
+            () = arrival.give_up() => return,
         };
+        signals.is_forwarded(false);
         let Some((stream, carried)) = done.map(|reused| reused.consume()) else { return };
         session = ServerSession::new_http1(stream);
         if let Some(carried) = carried {

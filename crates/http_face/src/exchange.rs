@@ -2,24 +2,27 @@
 //!
 //! | stage | what is done |
 //! |---|---|
-//! | header read | deadline off; refused if it could be read in two ways; session found and announced; timeouts of the client set |
-//! | connecting | the instance's one address; a change of its state is logged once |
+//! | header read | deadline off; refused if it could be read in two ways; its session found, and where it runs (`elsewhere`); announced if that is here; timeouts of the client set |
+//! | connecting | the owner's face, or the instance's one address; a change of the instance's state is logged once |
 //! | body in | refused if it comes too slowly |
-//! | request out | client's address, trace and request id added; upgrades to WebSockets only |
+//! | request out | client's address, trace and request id added; upgrades to WebSockets only; a pass, if it goes to another member |
 //! | answer in | a new session of the client noted; hint for balancers; hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
 //! | end | counted, and noted in the access log |
 //!
 //! It never changes a body, never retries what may have been executed (pingora retries idempotent requests, and only when a
 //! connection that was used before turns out dead), and never logs a path, header or id. Pingora calls it. Invariant: a
-//! session is announced before the first byte of its request goes to the instance.
+//! session is announced before the first byte of its request goes to the instance, and is not if that goes to another member.
 
 use crate::access::{AccessLog, Line};
 use crate::connection::Arrival;
+use crate::elsewhere::{self, Elsewhere};
 use crate::head::{self, Fault};
 use crate::hint::HintSettings;
+use crate::request::{Announced, Request};
 use crate::settings::{HttpFaceSettings, InstanceAddress};
-use crate::{Sessions, answer, forwarding, names, trace};
+use crate::world::{now, random, unix_ms};
+use crate::{Run, Sessions, answer, forwarding, names, trace};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
@@ -29,10 +32,12 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::any::Any;
+use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use wayfarer_identity::{Asked, Identity, Learned};
 
 /// The proxy from clients to one instance; shared by all connections.
@@ -49,6 +54,7 @@ pub(crate) struct Exchange {
     draining: Arc<AtomicBool>,
     access: Option<AccessLog>,
     hints: Option<HintSettings>,
+    elsewhere: Elsewhere,
 }
 
 /// Requests at once on one connection to an instance that speaks HTTP/2; it may say less.
@@ -56,37 +62,10 @@ const INSTANCE_STREAMS_MAX: usize = 100;
 /// A body may begin as slowly as it likes.
 const BODY_GRACE: Duration = Duration::from_secs(30);
 
-/// Tells of the end of a request that was announced, however it ends.
-struct Announced {
-    sessions: Arc<dyn Sessions>,
-    session: Vec<u8>,
-    answered: bool,
-}
-
-impl Drop for Announced {
-    fn drop(&mut self) {
-        self.sessions.left(&self.session, self.answered);
-    }
-}
-
-/// One request.
-pub(crate) struct Request {
-    arrival: Option<Arc<Arrival>>,
-    begun: Instant,
-    /// The session that it names.
-    session: Option<Vec<u8>>,
-    announced: Option<Announced>,
-    is_learned: bool,
-    /// Bytes of its body so far.
-    body_bytes: u64,
-    is_websocket: bool,
-    /// As the instance got them.
-    ids: Option<(String, String)>,
-}
-
 impl Exchange {
     pub(crate) fn new(
         settings: &HttpFaceSettings,
+        address: SocketAddr,
         sessions: Arc<dyn Sessions>,
         draining: Arc<AtomicBool>,
         access: Option<AccessLog>,
@@ -116,15 +95,16 @@ impl Exchange {
             draining,
             access,
             hints: Some(settings.hints.clone()).filter(|hints| !hints.is_empty()),
+            elsewhere: Elsewhere::new(settings, address),
         })
     }
 
-    /// Says which session is about to be used here.
-    fn announce(&self, request: &RequestHeader) -> Option<Announced> {
-        let session = self.identity.of_request(Asked { target: request.raw_path(), headers: &request.headers })?.into_owned();
+    /// Says that the session of this request is about to be used here.
+    fn announce(&self, header: &RequestHeader, request: &mut Request) {
+        let Some(session) = request.session.clone() else { return };
         metrics::counter!(names::ARRIVALS).increment(1);
-        self.sessions.arriving(&session);
-        Some(Announced { sessions: self.sessions.clone(), session, answered: false })
+        let run = Run { came: request.came, method: header.method.as_str(), path: header.uri.path() };
+        request.announced = Some(Announced::of(self.sessions.clone(), session, run));
     }
 
     /// Says which session the client has from this answer on, if it had another one or none. Frameworks send the cookie with
@@ -170,40 +150,12 @@ impl Exchange {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "lines of the access log have the time of day")]
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0))
-}
-
-/// What new traces are made of. Without random bytes a trace's id would be zero, which nobody takes for one.
-fn random() -> [u8; trace::RANDOM_BYTES] {
-    let mut bytes = [0; trace::RANDOM_BYTES];
-    if getrandom::fill(&mut bytes).is_err() {
-        tracing::error!("the system gives no random bytes");
-    }
-    bytes
-}
-
-#[allow(clippy::disallowed_methods, reason = "durations of requests are measured here and nowhere else in this crate")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 #[async_trait]
 impl ProxyHttp for Exchange {
     type CTX = Request;
 
     fn new_ctx(&self) -> Request {
-        Request {
-            arrival: None,
-            begun: now(),
-            session: None,
-            announced: None,
-            is_learned: false,
-            body_bytes: 0,
-            is_websocket: false,
-            ids: None,
-        }
+        Request::begun(now())
     }
 
     /// Pingora's way to hand the connection's context over; the header has just been read.
@@ -237,17 +189,31 @@ impl ProxyHttp for Exchange {
                 }
             });
         }
-        let header = session.req_header();
-        request.announced = self.announce(header);
-        request.session = request.announced.as_ref().map(|announced| announced.session.clone());
+        let header = session.req_header_mut();
+        self.elsewhere.admit(header, unix_ms())?;
+        let named = self.identity.of_request(Asked { target: header.raw_path(), headers: &header.headers });
+        request.session = named.map(Cow::into_owned);
+        if let Some(named) = &request.session {
+            (request.at, request.came) = self.elsewhere.place(&*self.sessions, named, header).await?;
+        }
+        match (request.at, &request.arrival) {
+            (Some(member), Some(arrival)) => {
+                let sessions = self.sessions.clone();
+                arrival.is_forwarded(Box::new(move || sessions.is_silent(member)));
+            }
+            _ => self.announce(header, request),
+        }
         Ok(())
     }
 
     /// Without pingora's compression module: bodies pass as they are.
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
 
-    async fn upstream_peer(&self, _session: &mut Session, _request: &mut Request) -> Result<Box<HttpPeer>> {
-        Ok(Box::new(self.instance.clone()))
+    async fn upstream_peer(&self, _session: &mut Session, request: &mut Request) -> Result<Box<HttpPeer>> {
+        Ok(match request.at {
+            Some(member) => elsewhere::peer(member, &self.instance),
+            None => Box::new(self.instance.clone()),
+        })
     }
 
     async fn connected_to_upstream(
@@ -257,8 +223,11 @@ impl ProxyHttp for Exchange {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        _request: &mut Request,
+        request: &mut Request,
     ) -> Result<()> {
+        if request.at.is_some() {
+            return Ok(());
+        }
         metrics::counter!(names::INSTANCE_CONNECTIONS, "reused" => if reused { "true" } else { "false" }).increment(1);
         if self.unreachable.swap(false, Ordering::Relaxed) {
             tracing::info!(address = %self.address, "the instance can be reached again");
@@ -266,7 +235,16 @@ impl ProxyHttp for Exchange {
         Ok(())
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, _: &mut Request, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
+        // Nothing of the request has been sent, so it may run here.
+        if let Some(member) = request.at.take() {
+            elsewhere::count("unreachable");
+            self.sessions.unreachable(member);
+            request.arrival.iter().for_each(|arrival| arrival.runs_here());
+            self.announce(session.req_header(), request);
+            error.set_retry(true);
+            return error;
+        }
         if !self.unreachable.swap(true, Ordering::Relaxed) {
             tracing::warn!(address = %self.address, kind = error.etype().as_str(), "the instance cannot be reached; clients get 502");
         }
@@ -281,8 +259,15 @@ impl ProxyHttp for Exchange {
         if session.req_header().version == Version::HTTP_2 {
             forwarding::join_cookies(out)?;
         }
-        trace::follow(out, arrival.peer.is_trusted, random)?;
-        forwarding::name_client(out, arrival.peer)?;
+        // What another member says of the client it has said with its pass.
+        let is_from_member = self.elsewhere.is_for_members();
+        trace::follow(out, is_from_member || arrival.peer.is_trusted, random)?;
+        if !is_from_member {
+            forwarding::name_client(out, arrival.peer)?;
+        }
+        if let Some(member) = request.at {
+            self.elsewhere.sign(member, unix_ms(), out)?;
+        }
         if self.access.is_some() {
             request.ids = Some(trace::ids(out));
         }
@@ -311,6 +296,7 @@ impl ProxyHttp for Exchange {
     }
 
     async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, request: &mut Request) -> Result<()> {
+        self.elsewhere.note_place(&*self.sessions, request.session.as_deref(), request.at, answer)?;
         self.learn(answer, request);
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // A WebSocket may be silent for ever; a client that has vanished is found by the connection's probes.
@@ -329,7 +315,8 @@ impl ProxyHttp for Exchange {
         }
         forwarding::strip_hop_by_hop(answer);
         if let (Some(hints), Some(named)) = (&self.hints, request.session.as_deref())
-            && let Some(owner) = self.sessions.owner(named, request.is_learned)
+            // A new session is most likely where the request ran.
+            && let Some(owner) = self.sessions.owner(named, request.is_learned && request.at.is_none())
         {
             let scheme = request.arrival.as_ref().map_or("", |arrival| arrival.peer.scheme);
             hints.write(&owner, &session.req_header().headers, scheme, answer)?;
@@ -345,12 +332,19 @@ impl ProxyHttp for Exchange {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
-        if error.esource() == &ErrorSource::Upstream {
-            metrics::counter!(names::INSTANCE_FAILURES).increment(1);
+        let is_given_up = request.arrival.as_ref().is_some_and(|arrival| request.at.is_some() && arrival.is_given_up());
+        if is_given_up {
+            elsewhere::count("silent");
+        } else if error.esource() == &ErrorSource::Upstream {
+            match request.at {
+                Some(_) => elsewhere::count("failed"),
+                None => metrics::counter!(names::INSTANCE_FAILURES).increment(1),
+            }
             tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
         }
         let mut sent = 0;
-        if let Some(answer) = answer::answer_to(error) {
+        let answer = if is_given_up { Some(answer::MEMBER_SILENT) } else { answer::answer_to(error) };
+        if let Some(answer) = answer {
             if let Some(arrival) = &request.arrival {
                 arrival.has_answer();
             }
@@ -371,6 +365,9 @@ impl ProxyHttp for Exchange {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
         if let Some(mut announced) = request.announced.take() {
             announced.answered = error.is_none();
+        }
+        if request.at.is_some() && error.is_none() {
+            elsewhere::count("answered");
         }
         self.note(session, request);
         let status = match session.response_written().map(|answer| answer.status.as_u16() / 100) {

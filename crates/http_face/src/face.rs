@@ -81,8 +81,13 @@ pub struct Closed {
 /// Binds a face to `settings.listen`. An error is the system's (address in use, not ours to take), or says what is wrong with the
 /// certificate's files or the path of the instance's socket.
 pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io::Result<HttpFace> {
-    names::describe();
     let listener = TcpListener::bind(settings.listen).await?;
+    bind_to(listener, settings, sessions)
+}
+
+/// The same on a listener that is bound already; `settings.listen` is not looked at.
+pub fn bind_to(listener: TcpListener, settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io::Result<HttpFace> {
+    names::describe();
     let address = listener.local_addr()?;
     let draining = Arc::new(AtomicBool::new(false));
     let (tls, follower) = settings.tls.as_ref().map(|files| tls::of(files, settings.http2)).transpose()?.unzip();
@@ -93,7 +98,7 @@ pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io
         ..ServerConf::default()
     });
     let (access, access_writer) = settings.access_log.as_deref().map(access::log).unzip();
-    let exchange = Exchange::new(&settings, sessions, Arc::clone(&draining), access)?;
+    let exchange = Exchange::new(&settings, address, sessions, Arc::clone(&draining), access)?;
     let proxy = Arc::new(http_proxy(&pingora, exchange));
     Ok(HttpFace {
         listener,

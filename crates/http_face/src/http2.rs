@@ -22,7 +22,7 @@
 
 use crate::client_stream::{ClientStream, FirstBytes, Signals, Transport};
 use crate::connection::{Arrival, Bounds, Leaving, Service};
-use crate::names;
+use crate::{elsewhere, names};
 use bytes::Bytes;
 use h2::Reason;
 use pingora_core::apps::HttpServerApp;
@@ -210,6 +210,10 @@ async fn request(mut session: HttpSession, arrival: Arc<Arrival>, service: Servi
         biased;
         // A stream is never used again.
         _ = service.proxy.process_new_http(ServerSession::new_http2(session), &service.leaving.shutdown) => arrival.is_answered(),
+        () = arrival.member_silent() => {
+            elsewhere::count("silent");
+            true
+        }
         overdue = arrival.overdue_stream(service.bounds) => {
             metrics::counter!(overdue).increment(1);
             // The face gives it up, not the client.

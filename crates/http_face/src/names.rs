@@ -1,7 +1,7 @@
 //! Every metric of the HTTP face: its name, and what it counts.
 //!
 //! Nothing else in this crate writes a metric name. Labels have few fixed values (`status`: `1xx`…`5xx` or `none` when the
-//! client left before an answer; `reused`, `changed`: `true`, `false`; `outcome`: `loaded`, `refused`); invariant: no id,
+//! client left before an answer; `reused`, `changed`: `true`, `false`; `outcome`: `loaded`, `refused`, or what came of a forwarded request; `bound`: which of three); invariant: no id,
 //! address, path or other text of a client is ever a label.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -50,6 +50,14 @@ pub const ACCEPT_FAILURES: &str = "wayfarer_http_accept_failures_total";
 pub const INSTANCE_CONNECTIONS: &str = "wayfarer_http_instance_connections_total";
 /// Requests that the instance did not answer, or not to the end.
 pub const INSTANCE_FAILURES: &str = "wayfarer_http_instance_failures_total";
+/// Requests of sessions that another member has, by what came of it (`outcome`: `answered`, `failed`, `silent`; `unreachable`: it ran here).
+pub const FORWARDED: &str = "wayfarer_http_forwarded_total";
+/// Requests that were refused with 403 because they came where members come, without a pass that is right.
+pub const PASSES_REFUSED: &str = "wayfarer_http_passes_refused_total";
+/// Requests that wait until it is known where their session is.
+pub const WAITING: &str = "wayfarer_http_waiting";
+/// Requests refused with 503 instead of waiting (any longer), by the `bound` that was met: `count`, `bytes`, `time`.
+pub const WAITING_REFUSED: &str = "wayfarer_http_waiting_refused_total";
 
 /// Tells the recorder what each metric means; called once, when a face is bound.
 pub(crate) fn describe() {
@@ -74,5 +82,9 @@ pub(crate) fn describe() {
     describe_counter!(CONNECTIONS_CUT, "Connections with a request in flight cut at the end of a shutdown");
     describe_counter!(ACCEPT_FAILURES, "Failures to accept a connection");
     describe_counter!(INSTANCE_CONNECTIONS, "Connections to the instance taken for a request, new or used again");
+    describe_counter!(FORWARDED, "Requests that were to go to the owner of their session, by what came of it");
+    describe_counter!(PASSES_REFUSED, "Requests at the listener for members without a right pass");
+    describe_gauge!(WAITING, "Requests that wait until it is known where their session is");
+    describe_counter!(WAITING_REFUSED, "Requests refused because too many or too large ones waited, or for too long");
     describe_counter!(INSTANCE_FAILURES, "Requests that the instance did not answer to the end");
 }

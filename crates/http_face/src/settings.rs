@@ -5,6 +5,7 @@
 //! front of a small instance.
 
 use crate::hint::{HintEncoding, HintSettings};
+use crate::pass::PassKey;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -85,6 +86,16 @@ pub struct HttpFaceSettings {
     pub access_log: Option<PathBuf>,
     /// Where answers say which node has the client's session.
     pub hints: HintSettings,
+    /// With what requests are signed that go to the member that has their session; `None`: all run here.
+    pub forwards: Option<PassKey>,
+    /// If set, this is the face that members come to: it takes only what one of them has signed with this, and forwards nothing.
+    pub takes_passes: Option<PassKey>,
+    /// Requests that may wait until it is known where their session is; beyond it the answer is 503.
+    pub waiting_max: usize,
+    /// Bytes of their headers, all together.
+    pub waiting_bytes_max: usize,
+    /// How long each may wait, in milliseconds.
+    pub waiting_ms_max: u64,
 }
 
 impl HttpFaceSettings {
@@ -113,6 +124,11 @@ impl HttpFaceSettings {
             http2: true,
             access_log: None,
             hints: HintSettings { cookie: None, field: None, encoding: HintEncoding::Plain },
+            forwards: None,
+            takes_passes: None,
+            waiting_max: 1024,
+            waiting_bytes_max: 8 << 20,
+            waiting_ms_max: 2_500,
         }
     }
 

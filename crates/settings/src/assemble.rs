@@ -11,7 +11,7 @@ use crate::reader::Reader;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Runtime, Settings, State};
 use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream, UpstreamPlace, UpstreamTls};
-use crate::words::{BeginsAs, HintEncoding, LogFormat, LogLevel};
+use crate::words::{BeginsAs, Forward, HintEncoding, LogFormat, LogLevel};
 use http::header::HeaderName;
 use std::path::PathBuf;
 use wayfarer_certificates::{Files, Which};
@@ -73,6 +73,11 @@ fn http(read: &mut Reader<'_>) -> Http {
         hint_header: read.optional_text("http.hint_header").and_then(|name| HeaderName::try_from(name).ok()),
         hint: read.optional_text("http.hint"),
         hint_encoding: read.choice("http.hint_encoding").unwrap_or(HintEncoding::Plain),
+        forward: read.choice("http.forward").unwrap_or(Forward::Never),
+        forward_listen: read.listen("http.forward_listen"),
+        waiting_max: read.count("http.waiting_max"),
+        waiting_bytes_max: read.count("http.waiting_bytes_max"),
+        waiting_ms_max: read.number("http.waiting_ms_max"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::listen::ListenAt;
 use crate::mistake::Mistake;
 use crate::settings::Settings;
 use crate::upstream::{HostPort, Upstream, UpstreamPlace};
-use crate::words::{BeginsAs, HintEncoding, MergeBy};
+use crate::words::{BeginsAs, Forward, HintEncoding, MergeBy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use wayfarer_identity::{Place, Source};
@@ -173,6 +173,7 @@ fn hints(settings: &Settings, checks: &mut Checks<'_>) {
 fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
     let listeners: Vec<(&str, SocketAddr)> = [
         ("http.listen", settings.http.enabled.then_some(settings.http.listen)),
+        ("http.forward_listen", settings.http.forwards().then_some(settings.http.forward_listen)),
         ("state.listen", settings.state.listen.tcp().filter(|_| settings.state.enabled)),
         ("cluster.control", Some(settings.cluster.control)),
         ("admin.listen", settings.admin.enabled.then_some(settings.admin.listen)),
@@ -332,6 +333,15 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
             "has no meaning: http.session does not say where requests name their session",
             "set http.session, or remove this",
         );
+    }
+    if http.enabled && http.forward == Forward::Owner && http.session.is_empty() {
+        let message = "has no meaning: http.session does not say where requests name their session";
+        warn("http.forward", message, "set http.session, or remove this");
+    }
+    let has_version = fields.get("app.version").is_some_and(|located| located.origin.layer > Layer::Default);
+    if http.forwards() && !has_version {
+        let message = "is not set: while a new version is rolled out, requests are forwarded between the old and the new one";
+        warn("app.version", message, "set it to what changes with each release");
     }
     if http.enabled && http.session.is_empty() {
         let message = "is not set: the HTTP face only proxies, and starts no fetch before the instance asks";

@@ -50,7 +50,7 @@ pub use upstream::{DirectoryPlace, HostPort, Numbering, Sentinels, Upstream, Ups
 pub use wayfarer_engine::plan::{Impact, OnLost, Policy, Rule, Treatment};
 pub use wayfarer_engine::session::{Class, Layout};
 pub use wayfarer_identity::{Identity, PathTemplate, Place, Secrets, Source};
-pub use words::{BeginsAs, Codec, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
+pub use words::{BeginsAs, Codec, Forward, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 
 /// Most mistakes that are named at once; the rest is counted.
 const MISTAKES_MAX: usize = 200;

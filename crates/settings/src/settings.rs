@@ -9,7 +9,7 @@ use crate::listen::ListenAt;
 use crate::presets::IndexKey;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
-use crate::words::{BeginsAs, HintEncoding, ListenerSessions, LogFormat, LogLevel, MergeBy};
+use crate::words::{BeginsAs, Forward, HintEncoding, ListenerSessions, LogFormat, LogLevel, MergeBy};
 use http::header::HeaderName;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -81,9 +81,20 @@ pub struct Http {
     /// The name by which balancers know this node.
     pub hint: Option<String>,
     pub hint_encoding: HintEncoding,
+    pub forward: Forward,
+    /// Loopback; port 0: any free one.
+    pub forward_listen: SocketAddr,
+    pub waiting_max: usize,
+    pub waiting_bytes_max: usize,
+    pub waiting_ms_max: u64,
 }
 
 impl Http {
+    /// Whether requests go to the owners of their sessions, and other members' come here.
+    pub fn forwards(&self) -> bool {
+        self.enabled && self.forward == Forward::Owner && !self.session.is_empty()
+    }
+
     /// The name of the node `node` for balancers; `None`: nobody is told any.
     pub fn hint_of(&self, node: &str) -> Option<String> {
         let is_told = self.enabled && (self.hint_cookie.is_some() || self.hint_header.is_some());

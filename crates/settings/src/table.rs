@@ -11,7 +11,7 @@ pub use crate::later::NOT_YET;
 pub(crate) use crate::lookup::field_of_one;
 pub use crate::lookup::{names_in, setting};
 use crate::rows::{GIB, HOUR_MS, LISTEN, LISTEN_LOOPBACK, MIB, bytes, count, ms, row, text, words};
-use crate::words::{BeginsAs, Codec, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
+use crate::words::{BeginsAs, Codec, Forward, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
 
@@ -118,6 +118,16 @@ pub static TABLE: &[Setting] = &[
         Some("plain"),
         "How the cookie says it: plain, the name itself; envoy, as Envoy's stateful sessions.",
     ),
+    row(
+        "http.forward",
+        words::<Forward>(),
+        Some("never"),
+        "Where requests run whose session is at another member: never, here; owner, there, if app.name and app.version are the same.",
+    ),
+    row("http.forward_listen", LISTEN_LOOPBACK, Some("127.0.0.1:0"), "Where members send those of sessions here. Port 0: any."),
+    row("http.waiting_max", count(1, 1_000_000), Some("1024"), "Requests that wait until it is known where to; else 503."),
+    row("http.waiting_bytes_max", bytes(1024, GIB), Some("8388608"), "Bytes of their headers, all together; beyond it 503."),
+    row("http.waiting_ms_max", ms(1, 60_000), Some("2500"), "How long each may wait; then it is answered 503."),
     row(
         "http.session",
         Kind::Sources,

@@ -688,3 +688,22 @@ fn hints_for_balancers_are_names_that_they_can_use() {
     let said = mistakes("[http]\nhint_cookie = \"sid\"\nsession = { cookie = \"sid\" }");
     assert!(said.contains("hint_cookie") && said.contains("choose another name"), "{said}");
 }
+
+#[test]
+fn requests_are_forwarded_where_their_session_is_known() {
+    let settings = |more: &str| load(&format!("[http]\n{more}")).settings.http;
+    assert!(!settings("session = { cookie = \"sid\" }").forwards(), "unless said");
+    assert!(settings("forward = \"owner\"\nsession = { cookie = \"sid\" }").forwards());
+    assert!(!settings("forward = \"owner\"").forwards());
+    let warned = |text: &str| load(text).warnings.iter().map(ToString::to_string).collect::<String>();
+    assert!(
+        warned("http.forward = \"owner\"").contains("http.forward: has no meaning"),
+        "{}",
+        warned("http.forward = \"owner\"")
+    );
+    let on = "http = { forward = \"owner\", session = { cookie = \"sid\" } }";
+    assert!(warned(on).contains("app.version"));
+    assert!(!warned(&format!("app.version = \"2\"\n{on}")).contains("app.version"));
+    let said = mistakes("http.forward_listen = \"0.0.0.0:7303\"");
+    assert!(said.contains("http.forward_listen") && said.contains("loopback"), "{said}");
+}

@@ -69,6 +69,19 @@ impl Word for BeginsAs {
     const WORDS: &'static [(&'static str, Self)] = &[("own", Self::Own), ("observe", Self::Observe)];
 }
 
+/// Where requests run whose session is at another member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Forward {
+    /// Where they have come.
+    Never,
+    /// At the owner, if its instance is of the same application and version.
+    Owner,
+}
+
+impl Word for Forward {
+    const WORDS: &'static [(&'static str, Self)] = &[("never", Self::Never), ("owner", Self::Owner)];
+}
+
 impl Word for Codec {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("plain", Self::Plain),

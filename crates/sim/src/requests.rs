@@ -115,6 +115,7 @@ impl World {
             app_version: String::new(),
             role: Role::Owner,
             hint: String::new(),
+            requests: String::new(),
         };
         let owners = self.owners();
         let running: BTreeSet<Incarnation> = self.hosts.iter().filter_map(|h| h.process.as_ref()).map(|p| p.me).collect();

@@ -92,6 +92,7 @@ pub fn draft(name: &str) -> MemberDraft {
         app_version: "1.4.2".to_owned(),
         role: Role::Owner,
         hint: format!("{name}:8080"),
+        requests: format!("{name}:8081"),
     }
 }
 

@@ -99,6 +99,7 @@ pub struct SqliteDirectory {
     threads: Mutex<Vec<JoinHandle<()>>>,
     broken: Broken,
     made_unix_ms: u64,
+    secret: [u8; schema::SECRET_BYTES],
 }
 
 impl SqliteDirectory {
@@ -115,6 +116,7 @@ impl SqliteDirectory {
         schema::claim(&writing, &path, &options.cluster)?;
         let file = same_file::SameFile::of(&path)?;
         let made_unix_ms = schema::made_unix_ms(&writing).map_err(|e| failed(&path, "read", &e))?;
+        let secret = schema::secret(&writing, &path)?;
         let reading = schema::connect(&path, &options)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(|e| failed(&path, "open", &e))?;
 
@@ -133,6 +135,7 @@ impl SqliteDirectory {
             read: Some(read),
             watch,
             made_unix_ms,
+            secret,
             threads: Mutex::new(Vec::new()),
             broken: broken.clone(),
         };
@@ -146,6 +149,11 @@ impl SqliteDirectory {
     /// When the file was made, in milliseconds since 1970: epochs of two directories cannot be compared, their ages can.
     pub fn made_unix_ms(&self) -> u64 {
         self.made_unix_ms
+    }
+
+    /// What the members of this directory share and nobody else is told: what one of them signs with it, the others believe.
+    pub fn secret(&self) -> [u8; schema::SECRET_BYTES] {
+        self.secret
     }
 
     /// Lets the locks of everything that was registered here go: the process counts as proven dead from now on. Only for a

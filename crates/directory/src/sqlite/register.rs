@@ -74,7 +74,7 @@ pub(super) fn register(
 }
 
 fn refuse_malformed(draft: &MemberDraft, groups: usize) -> Result<(), Stop> {
-    let texts = [&draft.name, &draft.control, &draft.zone, &draft.app_name, &draft.app_version, &draft.hint];
+    let texts = [&draft.name, &draft.control, &draft.zone, &draft.app_name, &draft.app_version, &draft.hint, &draft.requests];
     if let Some(text) = texts.iter().find(|text| text.len() > TEXT_BYTES_MAX) {
         let len = text.len();
         return Err(Stop::asked(format!(
@@ -108,7 +108,7 @@ fn insert(
     let epoch = counters.next()?;
     // By their names, so that a later version may add columns with defaults while members of this one live.
     const INSERT: &str = "INSERT INTO member (incarnation, name, control, zone, app_name, app_version, role, state, renewals, boot_id, \
-                          token, hint) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)";
+                          token, hint, requests) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12)";
     conn.prepare_cached(INSERT)?.execute((
         epoch.0,
         &draft.name,
@@ -121,6 +121,7 @@ fn insert(
         boot_id,
         token,
         &draft.hint,
+        &draft.requests,
     ))?;
     let mut opened = Vec::with_capacity(groups);
     for _ in 0..groups {

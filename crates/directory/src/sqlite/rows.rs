@@ -81,6 +81,7 @@ fn member_of(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
             app_version: row.get(5)?,
             role,
             hint: row.get(10)?,
+            requests: row.get(11)?,
         },
         state,
         renewals: row.get(8)?,
@@ -141,8 +142,8 @@ pub(super) fn stands_still(conn: &Connection, incarnation: Incarnation, renewals
 
 /// All members and groups. The caller's read transaction makes it one snapshot.
 pub(super) fn view(conn: &Connection) -> rusqlite::Result<View> {
-    let members = "SELECT incarnation, name, control, zone, app_name, app_version, role, state, renewals, confirmed, hint \
-                   FROM member";
+    let members = "SELECT incarnation, name, control, zone, app_name, app_version, role, state, renewals, confirmed, hint, \
+                   requests FROM member";
     let members = all(conn.prepare_cached(members)?, member_of, |m| m.incarnation)?;
     let groups = all(conn.prepare_cached("SELECT id, owner, epoch FROM grp")?, group_of, |g| g.group)?;
     let mode_note = conn.prepare_cached("SELECT note FROM mode")?.query_row([], |row| row.get(0))?;

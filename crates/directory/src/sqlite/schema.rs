@@ -6,9 +6,10 @@
 //! | table | key | columns |
 //! |---|---|---|
 //! | meta | one row | counter (epochs, incarnations, groups), changes (of members and groups), boot id of the last opening |
-//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when, confirmed mode, name for balancers |
+//! | member | incarnation | what it said of itself, role, state, renewals, boot id, token of its lock file, fenced when, confirmed mode, name for balancers, place for requests |
 //! | made | one row | when the file was made, milliseconds since 1970: which of two directories is the later one |
 //! | cluster | one row | whose directory it is; no row: nobody has said so |
+//! | secret | one row | 32 random bytes that the members share: what one of them signs, the others believe |
 //! | grp | id | owner (NULL: lost), epoch, lost when |
 //! | mode | one row | generation, phase, note of the cluster's mode |
 //! | location | SHA-256 of the session's id | grp, epoch, last handover, depends |
@@ -37,12 +38,15 @@ const APPLICATION_ID: i64 = 0x5759_4652;
 pub(super) const RESTART_STEP: u64 = 1 << 32;
 const STATEMENTS_KEPT: usize = 64;
 const PAGE_BYTES: u64 = 4096;
+/// Of the secret that members share.
+pub(super) const SECRET_BYTES: usize = 32;
 
 /// In files of before it was recorded it is the first opening after that.
 const MADE: &str = "
 CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY CHECK (id = 1), unix_ms INTEGER NOT NULL);
 INSERT OR IGNORE INTO made (id, unix_ms) VALUES (1, CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER));
 CREATE TABLE IF NOT EXISTS cluster (id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), bytes BLOB NOT NULL);
 ";
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -51,7 +55,7 @@ CREATE TABLE member (
     incarnation INTEGER PRIMARY KEY, name TEXT NOT NULL, control TEXT NOT NULL, zone TEXT NOT NULL, app_name TEXT NOT NULL,
     app_version TEXT NOT NULL, role INTEGER NOT NULL, state INTEGER NOT NULL, renewals INTEGER NOT NULL,
     boot_id TEXT NOT NULL, token TEXT NOT NULL, fenced_unix_s INTEGER, confirmed INTEGER NOT NULL DEFAULT 0,
-    hint TEXT NOT NULL DEFAULT '');
+    hint TEXT NOT NULL DEFAULT '', requests TEXT NOT NULL DEFAULT '');
 CREATE UNIQUE INDEX member_alive ON member (name) WHERE fenced_unix_s IS NULL;
 CREATE TABLE grp (id INTEGER PRIMARY KEY, owner INTEGER, epoch INTEGER NOT NULL, lost_unix_s INTEGER);
 CREATE INDEX grp_owner ON grp (owner);
@@ -141,6 +145,15 @@ pub(super) fn made_unix_ms(conn: &Connection) -> rusqlite::Result<u64> {
     conn.query_row("SELECT unix_ms FROM made", [], |row| row.get(0))
 }
 
+/// What the members share; made by whoever opens the file first.
+pub(super) fn secret(conn: &Connection, path: &Path) -> Result<[u8; SECRET_BYTES], DirectoryError> {
+    let mut made = [0; SECRET_BYTES];
+    getrandom::fill(&mut made).map_err(|error| DirectoryError::NotAsked(format!("the system gives no random bytes: {error}")))?;
+    conn.execute("INSERT OR IGNORE INTO secret (id, bytes) VALUES (1, ?1)", [made])
+        .and_then(|_| conn.query_row("SELECT bytes FROM secret", [], |row| row.get(0)))
+        .map_err(|e| failed(path, "read the secret of", &e))
+}
+
 fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), DirectoryError> {
     let read = || -> rusqlite::Result<(i64, i64, i64)> {
         // One snapshot: another process may be making the tables just now.
@@ -192,9 +205,11 @@ fn install(conn: &mut Connection, boot_id: &str, begins: Phase) -> rusqlite::Res
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"))?;
         tx.execute("INSERT INTO meta (id, counter, changes, boot_id) VALUES (1, 0, 0, ?1)", [boot_id])?;
     } else if found <= SCHEMA {
-        let columns = "SELECT count(*) FROM pragma_table_info('member') WHERE name = 'hint'";
-        if tx.query_row(columns, [], |row| row.get::<_, i64>(0))? == 0 {
-            tx.execute_batch("ALTER TABLE member ADD COLUMN hint TEXT NOT NULL DEFAULT '';")?;
+        for column in ["hint", "requests"] {
+            let columns = "SELECT count(*) FROM pragma_table_info('member') WHERE name = ?1";
+            if tx.query_row(columns, [column], |row| row.get::<_, i64>(0))? == 0 {
+                tx.execute_batch(&format!("ALTER TABLE member ADD COLUMN {column} TEXT NOT NULL DEFAULT '';"))?;
+            }
         }
         if found == 1 {
             tx.execute_batch("ALTER TABLE member ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0;")?;

@@ -25,7 +25,16 @@ impl Book {
         let incarnation = Incarnation(epoch);
         self.view.groups.insert(group, GroupRecord { group, owner: Some(incarnation), epoch });
         let (control, zone, app_name, app_version) = (String::new(), String::new(), String::new(), String::new());
-        let draft = MemberDraft { name, control, zone, app_name, app_version, role: Role::Owner, hint: String::new() };
+        let draft = MemberDraft {
+            name,
+            control,
+            zone,
+            app_name,
+            app_version,
+            role: Role::Owner,
+            hint: String::new(),
+            requests: String::new(),
+        };
         let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0, confirmed: 0 };
         self.view.members.insert(incarnation, record);
         Registration { incarnation, groups: vec![(group, epoch)] }

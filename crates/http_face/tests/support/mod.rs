@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use wayfarer_http_face::{Closed, Draining, HttpFaceSettings, Identity, Sessions};
+use wayfarer_http_face::{Closed, Draining, Ended, HttpFaceSettings, Identity, Run, Sessions};
 use wayfarer_identity::{Codec, Place, Source};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,8 +45,9 @@ impl Sessions for Announced {
         None
     }
 
-    fn arriving(&self, session: &[u8]) {
+    fn arriving(&self, session: &[u8], _run: Run<'_>) -> Option<Ended> {
         self.0.lock().unwrap().push(String::from_utf8_lossy(session).into_owned());
+        None
     }
 
     fn learned(&self, before: Option<&[u8]>, now: &[u8]) {
