@@ -5,17 +5,9 @@
 // Routes: README.md beside this file.
 "use strict";
 
-const path = require("node:path");
-const { createRequire } = require("node:module");
-
-// The packages are installed under target/, not beside this file: NODE_APP_DIR names the folder that holds node_modules.
-const from = createRequire(path.join(process.env.NODE_APP_DIR || __dirname, "package.json"));
+const { from, hold, allShown, facts, nodeRedis, run, endWith, BODY_BYTES_MAX, COOKIE_AGE_MS } = require("./service.js");
 const express = from("express");
 const session = from("express-session");
-
-const HOLD_MS_MAX = 5_000;
-const BODY_BYTES_MAX = 16 * 1024 * 1024;
-const COOKIE_AGE_MS = 3_600_000;
 
 /** The store of the chosen client, connected. connect-redis 9 speaks only to node-redis; 8 is the last for ioredis. */
 async function connectStore(name, url) {
@@ -27,29 +19,12 @@ async function connectStore(name, url) {
     return new RedisStore({ client });
   }
   if (name !== "node-redis") throw new Error(`CLIENT is ${name}: use node-redis or ioredis`);
-  const client = from("redis").createClient({ url });
-  client.on("error", (error) => console.error("redis:", error.message));
-  await client.connect();
   const { RedisStore } = from("connect-redis");
-  return new RedisStore({ client });
-}
-
-/** Keeps the request in flight for `hold_ms`, between the read of the session and its write. */
-function hold(req) {
-  const asked_ms = Number.parseInt(req.query.hold_ms ?? "0", 10) || 0;
-  return new Promise((done) => setTimeout(done, Math.min(Math.max(asked_ms, 0), HOLD_MS_MAX)));
-}
-
-/** A value of the session so that JSON carries it byte for byte. */
-function shown(value) {
-  if (typeof value === "number") return { number: value };
-  // A Buffer comes back from the JSON of the session as this plain object.
-  if (value?.type === "Buffer") return { base64: Buffer.from(value.data).toString("base64") };
-  return { text: value };
+  return new RedisStore({ client: await nodeRedis(url) });
 }
 
 function answer(req, res, more = {}) {
-  res.json({ instance: process.env.INSTANCE || "", user: req.session?.user ?? null, ...more });
+  res.json(facts(req.session, more));
 }
 
 function loggedIn(req, res, next) {
@@ -95,29 +70,28 @@ function routes(store) {
     const before = variables(req);
     await new Promise((done, fail) => req.session.regenerate((error) => (error ? fail(error) : done())));
     Object.assign(req.session, before, { user: req.query.user });
-    await hold(req);
+    await hold(req.query);
     answer(req, res);
   });
   app.get("/read", loggedIn, async (req, res) => {
-    await hold(req);
-    const list = Object.fromEntries(Object.entries(variables(req)).map(([name, value]) => [name, shown(value)]));
-    answer(req, res, { variables: list });
+    await hold(req.query);
+    answer(req, res, { variables: allShown(variables(req)) });
   });
   app.post("/write", loggedIn, nameIsFree, async (req, res) => {
     // A body is a binary value, byte for byte; the parameter `value` is text.
     const body = Buffer.isBuffer(req.body) && req.body.length > 0 ? req.body.toJSON() : undefined;
     req.session[req.query.name] = body ?? req.query.value;
-    await hold(req);
+    await hold(req.query);
     answer(req, res);
   });
   app.post("/incr", loggedIn, nameIsFree, async (req, res) => {
     const number = (req.session[req.query.name] ?? 0) + 1;
     req.session[req.query.name] = number;
-    await hold(req);
+    await hold(req.query);
     answer(req, res, { number });
   });
   app.post("/logout", async (req, res) => {
-    await hold(req);
+    await hold(req.query);
     await new Promise((done, fail) => req.session.destroy((error) => (error ? fail(error) : done())));
     answer(req, res);
   });
@@ -125,13 +99,8 @@ function routes(store) {
   return app;
 }
 
-async function main() {
+run(async () => {
   const store = await connectStore(process.env.CLIENT || "node-redis", process.env.REDIS_URL);
   const server = routes(store).listen(Number(process.env.PORT), "127.0.0.1");
-  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => server.close(() => process.exit(0)));
-}
-
-main().catch((error) => {
-  console.error(error.message);
-  process.exit(1);
+  endWith((done) => server.close(done));
 });

@@ -9,6 +9,9 @@
 //! | `php_app.php` | phpredis' session handler, several processes | one string of PHP | the same |
 //! | `express_app.js` | express-session, connect-redis, node-redis | one JSON string | the same |
 //! | `express_app.js` | express-session, connect-redis, ioredis | one JSON string | the same |
+//! | `fastify_app.js` | @fastify/session, connect-redis, node-redis | one JSON string | the same |
+//! | `koa_app.js` | koa-session, koa-redis on ioredis | one JSON string under a bare UUID | the same |
+//! | `django_app.py` | Django's cache sessions, on its own RedisCache and on django-redis | one pickle | the same |
 //! | in this process | redis-rs, multiplexed connections | one hash | Redis commands, at the state faces ([`hash`]) |
 //! | `multiplexed.js` | ioredis, node-redis: one connection each | keys and hashes | commands; the owner of one hangs ([`multiplexed`]) |
 //!
@@ -16,7 +19,8 @@
 //! merged ([`merge`]). A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
 //! Three of them also stand, unchanged, before a Redis Cluster.
 //!
-//! Each service moves by rebalance, by arrival and by drain (PHP by arrival and by drain). Without python, node, php or their packages the tests of that service are skipped
+//! Each service moves by rebalance, by arrival and by drain (PHP, Fastify, Koa by two of them; Django by two, and on django-redis by the
+//! third). Without python, node, php or their packages the tests of that service are skipped
 //! with the reason; where `CI` is set they fail. `scripts/clients.sh` installs the packages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -111,6 +115,41 @@ fn express_on_ioredis_by_arrival() {
 #[test]
 fn express_on_ioredis_by_drain() {
     web::sessions_move(Service::IOREDIS, Way::Drain);
+}
+
+#[test]
+fn fastify_by_rebalance() {
+    web::sessions_move(Service::FASTIFY, Way::Rebalance);
+}
+
+#[test]
+fn fastify_by_drain() {
+    web::sessions_move(Service::FASTIFY, Way::Drain);
+}
+
+#[test]
+fn koa_by_arrival() {
+    web::sessions_move(Service::KOA, Way::Arrival);
+}
+
+#[test]
+fn koa_by_drain() {
+    web::sessions_move(Service::KOA, Way::Drain);
+}
+
+#[test]
+fn django_by_rebalance() {
+    web::sessions_move(Service::DJANGO, Way::Rebalance);
+}
+
+#[test]
+fn django_by_arrival() {
+    web::sessions_move(Service::DJANGO, Way::Arrival);
+}
+
+#[test]
+fn django_on_django_redis_by_drain() {
+    web::sessions_move(Service::DJANGO_REDIS, Way::Drain);
 }
 
 #[test]

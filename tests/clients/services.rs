@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Program {
     Flask { refresh: bool, resp: u8 },
+    Django { cache: &'static str },
     Express { client: &'static str },
+    Fastify,
+    Koa,
     Php { handler: &'static str },
 }
 
@@ -60,6 +63,34 @@ impl Service {
         heavy_bytes: 50_000,
     };
     pub const IOREDIS: Service = Service { program: Program::Express { client: "ioredis" }, ..Service::NODE_REDIS };
+    /// Every request writes the session whole, also one that only reads.
+    pub const FASTIFY: Service = Service {
+        program: Program::Fastify,
+        keys: r#"[{ preset = "fastify-session" }]"#,
+        codec: "fastify",
+        reads_keep_writes: false,
+        heavy_bytes: 50_000,
+    };
+    /// Its keys are bare UUIDs.
+    pub const KOA: Service = Service {
+        program: Program::Koa,
+        keys: r#"[{ preset = "koa-session" }]"#,
+        codec: "plain",
+        reads_keep_writes: true,
+        heavy_bytes: 50_000,
+    };
+    pub const DJANGO: Service = Service {
+        program: Program::Django { cache: "django" },
+        keys: r#"[{ preset = "django" }]"#,
+        codec: "django",
+        reads_keep_writes: true,
+        heavy_bytes: 400_000,
+    };
+    pub const DJANGO_REDIS: Service = Service {
+        program: Program::Django { cache: "django-redis" },
+        keys: r#"[{ preset = "django-redis" }]"#,
+        ..Service::DJANGO
+    };
 
     /// What starts an instance, for `wayfarer run -- …`.
     pub fn command(&self) -> Vec<String> {
@@ -72,13 +103,12 @@ impl Service {
                 python().display().to_string(),
                 app("flask_app.py"),
             ],
-            Program::Express { client } => vec![
-                "env".to_owned(),
-                format!("CLIENT={client}"),
-                format!("NODE_APP_DIR={}", installed().join("node").display()),
-                "node".to_owned(),
-                app("express_app.js"),
-            ],
+            Program::Django { cache } => {
+                vec!["env".to_owned(), format!("CACHE={cache}"), python().display().to_string(), app("django_app.py")]
+            }
+            Program::Express { client } => node(Some(client), app("express_app.js")),
+            Program::Fastify => node(None, app("fastify_app.js")),
+            Program::Koa => node(None, app("koa_app.js")),
             Program::Php { handler } => vec!["env".to_owned(), format!("HANDLER={handler}"), app("php_serve.sh")],
         }
     }
@@ -93,7 +123,8 @@ impl Service {
     pub fn session_id(&self, cookie: &str) -> Vec<u8> {
         let value = cookie.strip_prefix("sid=").expect("a cookie named sid");
         match self.program {
-            Program::Flask { .. } | Program::Php { .. } => value.as_bytes().to_vec(),
+            Program::Flask { .. } | Program::Php { .. } | Program::Django { .. } | Program::Koa => value.as_bytes().to_vec(),
+            Program::Fastify => value.rsplit_once('.').expect("a signed cookie").0.as_bytes().to_vec(),
             Program::Express { .. } => {
                 let (id, _signature) = value.strip_prefix("s%3A").expect("a signed cookie").rsplit_once('.').unwrap();
                 id.as_bytes().to_vec()
@@ -110,9 +141,13 @@ impl Service {
     fn missing(&self) -> Option<String> {
         let remedy = "run scripts/clients.sh";
         match self.program {
-            Program::Flask { .. } if !runs(&python()) => Some(format!("{} does not run: {remedy}", python().display())),
-            Program::Express { .. } if !runs(Path::new("node")) => Some(format!("node is not installed: {remedy}")),
-            Program::Express { .. } if !installed().join("node/node_modules").is_dir() => {
+            Program::Flask { .. } | Program::Django { .. } if !runs(&python()) => {
+                Some(format!("{} does not run: {remedy}", python().display()))
+            }
+            Program::Express { .. } | Program::Fastify | Program::Koa if !runs(Path::new("node")) => {
+                Some(format!("node is not installed: {remedy}"))
+            }
+            Program::Express { .. } | Program::Fastify | Program::Koa if !installed().join("node/node_modules").is_dir() => {
                 Some(format!("{} has no packages: {remedy}", installed().join("node").display()))
             }
             Program::Php { .. } if !runs(Path::new("php")) => {
@@ -121,6 +156,14 @@ impl Service {
             _ => None,
         }
     }
+}
+
+/// What starts a service on Node, with the store's client if it has a choice.
+fn node(client: Option<&str>, app: String) -> Vec<String> {
+    let mut command = vec!["env".to_owned()];
+    command.extend(client.map(|client| format!("CLIENT={client}")));
+    command.extend([format!("NODE_APP_DIR={}", installed().join("node").display()), "node".to_owned(), app]);
+    command
 }
 
 /// Says that a test is left out, why, and how many that makes. Returns false: it cannot run.

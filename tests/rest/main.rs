@@ -31,6 +31,7 @@ mod scripts;
 mod sentinel;
 mod stranger;
 mod tls;
+mod traces;
 
 use harness::resp::{Client, Reply};
 use harness::{Cluster, Node, until};

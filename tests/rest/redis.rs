@@ -22,6 +22,10 @@ impl Redis {
         self.0.port
     }
 
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.0.address()
+    }
+
     pub fn client(&self) -> Client {
         Client::to(self.0.address())
     }
