@@ -109,7 +109,7 @@ impl Fleet {
         let mut ticks = 0;
         while let Some(pid) = pids.pop() {
             ticks += ticks_of(pid)?;
-            pids.extend(children_of(pid));
+            pids.extend(children_of(pid)?);
         }
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
@@ -133,11 +133,15 @@ fn ticks_of(pid: u32) -> Result<u64, String> {
     each.into_iter().sum::<Option<u64>>().ok_or_else(|| "an unreadable /proc/PID/stat".to_owned())
 }
 
-/// Processes that it has started, by any of its threads.
-fn children_of(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    texts.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
+/// Processes that it has started, by any of its threads. An error where the kernel does not list them: their CPU would be missing.
+fn children_of(pid: u32) -> Result<Vec<u32>, String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| format!("a process of the fleet is gone: {e}"))?;
+    // A thread may end meanwhile, and the first one stays.
+    let texts: Vec<String> = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
+    if texts.is_empty() {
+        return Err("this kernel does not list the children of a process (CONFIG_PROC_CHILDREN)".to_owned());
+    }
+    Ok(texts.iter().flat_map(|text| text.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect())
 }
 
 /// Whether somebody at this port says what is expected.
