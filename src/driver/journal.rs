@@ -166,7 +166,10 @@ impl Journal {
             }
             Note::Lost => count(&totals.lost, names::VARIABLES_LOST, 1),
             Note::Fenced(who) => {
-                tracing::warn!(incarnation = who.0.0, "a member was declared dead; what only it held is lost");
+                tracing::warn!(
+                    incarnation = who.0.0,
+                    "a member was declared dead; what only it held is lost, but for what is at rest as it was"
+                );
                 metrics::counter!(names::MEMBERS_FENCED).increment(1);
             }
             Note::SessionLost(session) => {
