@@ -91,7 +91,8 @@ cargo_tool() {
     shift 2
     { [[ -x "$tools/bin/$name" ]] || has "$name"; } && return
     say "building $name $version into $tools (once, some minutes)"
-    cargo install --quiet --locked --root "$tools" --version "$version" "$@" "$name" ||
+    # They run for seconds: what optimizing them takes is never earned back.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --root "$tools" --version "$version" "$@" "$name" ||
         fail "$name could not be built" "look at the message above; by hand: cargo install --locked $name --version $version"
 }
 
