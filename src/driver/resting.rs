@@ -27,9 +27,9 @@ impl<P: Post> Driver<P> {
                     Input::Looked { request, found: rest.look(session).await }
                 });
             }
-            Effect::Load { request, session, epoch, keys } => {
+            Effect::Load { request, session, epoch, keys, becomes_ours } => {
                 self.ask_upstream(Input::Loaded { request, loaded: Loaded::Unknown }, move |rest| async move {
-                    Input::Loaded { request, loaded: rest.load(session, epoch, keys).await }
+                    Input::Loaded { request, loaded: rest.load(session, epoch, keys, becomes_ours).await }
                 });
             }
             Effect::Store { request, session, batch } => {

@@ -15,30 +15,31 @@ use wayfarer_engine::command::Op;
 use wayfarer_engine::ids::SessionId;
 use wayfarer_engine::plan::OnLost;
 use wayfarer_engine::residence::Table;
-use wayfarer_engine::session::{Content, Kind};
+use wayfarer_engine::session::{Absent, Key};
 
 impl Operations {
     /// Variables that the operation needs are lost for good: policy says what a reader gets.
-    pub(super) fn lost(&self, session: &SessionId, op: &Op) -> Next {
+    pub(super) async fn lost(&self, session: &SessionId, op: &Op) -> Next {
         let now = clock::now();
-        let removed = self.store.with(session, |slot| {
-            let Some(resident) = slot.as_mut() else { return true };
-            let mut gone = Vec::new();
-            for key in resident.session.keys().iter().filter(|k| op.targets().iter().any(|t| t.key == k.name)) {
-                for (name, _) in key.variables().filter(|(_, v)| v.content == Content::Lost) {
-                    if self.policy.of_variable(key, name).on_lost == OnLost::Absent {
-                        gone.push((key.name.clone(), (key.kind == Kind::Hash).then(|| name.clone())));
-                    }
+        let (mut gone, mut needs) = (false, Vec::new());
+        self.store.with(session, |slot| {
+            // One that has left, or is about to, is asked for anew.
+            let Some(resident) = slot.as_mut().filter(|resident| resident.is_open()) else {
+                gone = true;
+                return;
+            };
+            for target in op.targets() {
+                let is_absent = |key: &Key, name: &[u8]| self.policy.of_variable(key, name).on_lost == OnLost::Absent;
+                match resident.session.remove_lost(&target.key, is_absent, now.unix_ms) {
+                    Absent::Gone => gone = true,
+                    Absent::Needs(variables) => needs.extend(variables),
+                    Absent::Stays => {}
                 }
             }
-            for (key, field) in &gone {
-                match field {
-                    Some(field) => resident.session.remove_field(key, field, now.unix_ms),
-                    None => resident.session.remove(key, now.unix_ms),
-                };
-            }
-            !gone.is_empty()
         });
-        if removed { Next::Again } else { Next::End(failed(replies::LOST)) }
+        if !needs.is_empty() {
+            return self.after_asking(self.driver.need(session.clone(), needs).await);
+        }
+        if gone { Next::Again } else { Next::End(failed(replies::LOST)) }
     }
 }

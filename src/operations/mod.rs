@@ -364,13 +364,8 @@ impl Operations {
                 Err(_) => Next::End(failed(replies::STOPPING)),
             },
             Tried::Full => Next::End(failed(replies::TOO_MUCH_UNWRITTEN)),
-            Tried::Missing(Missing::Fetch(variables)) => match self.driver.need(session.clone(), variables).await {
-                Ok(Verdict::Fetched) => Next::Again,
-                Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),
-                Ok(_) => Next::Later,
-                Err(_) => Next::End(failed(replies::STOPPING)),
-            },
-            Tried::Missing(Missing::Lost) => self.lost(session, op),
+            Tried::Missing(Missing::Fetch(variables)) => self.after_asking(self.driver.need(session.clone(), variables).await),
+            Tried::Missing(Missing::Lost) => self.lost(session, op).await,
             Tried::NoLease => Next::End(failed(replies::NO_LEASE)),
             Tried::Unanswered => Next::End(failed(replies::UNANSWERED)),
             Tried::NotOpen => {

@@ -82,7 +82,7 @@ impl Operations {
             }
             Look::Unknown => return self.look_for(from, source).await,
             Look::Absent => return self.renamed(if_none, None, protocol, life),
-            Look::Missing(Missing::Lost) => return self.lost(from, op),
+            Look::Missing(Missing::Lost) => return self.lost(from, op).await,
             Look::Missing(Missing::Fetch(variables)) => {
                 return self.after_asking(self.driver.need(from.clone(), variables).await);
             }
@@ -177,7 +177,8 @@ impl Operations {
         Next::Again
     }
 
-    fn after_asking(&self, verdict: Result<Verdict, Stopped>) -> Next {
+    /// What follows when the node was asked for what an operation needs.
+    pub(super) fn after_asking(&self, verdict: Result<Verdict, Stopped>) -> Next {
         match verdict {
             Ok(Verdict::Fetched | Verdict::Here) => Next::Again,
             Ok(Verdict::TryAgain(reason)) => Next::End(failed(self.refusal(reason))),

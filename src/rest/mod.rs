@@ -268,10 +268,10 @@ impl AtRest {
     }
 
     /// Guards keys for an epoch and loads them.
-    pub async fn load(&self, session: SessionId, epoch: Epoch, keys: Option<Vec<Target>>) -> Loaded {
+    pub async fn load(&self, session: SessionId, epoch: Epoch, keys: Option<Vec<Target>>, becomes_ours: bool) -> Loaded {
         let place = place_of(&session);
         let targets = keys.unwrap_or_else(|| self.targets(&session));
-        let loads = targets.into_iter().map(|target| self.load_key(place, epoch, target));
+        let loads = targets.into_iter().map(|target| self.load_key(place, epoch, target, becomes_ours));
         let mut found = Vec::new();
         for loaded in join_all(loads).await {
             match loaded {
@@ -287,7 +287,13 @@ impl AtRest {
         Loaded::Keys(found)
     }
 
-    async fn load_key(&self, place: usize, epoch: Epoch, target: Target) -> Result<Result<LoadedKey, Loaded>, RedisError> {
+    async fn load_key(
+        &self,
+        place: usize,
+        epoch: Epoch,
+        target: Target,
+        becomes_ours: bool,
+    ) -> Result<Result<LoadedKey, Loaded>, RedisError> {
         let (database, key) = database_of(&target.key);
         let guard = guard_of(&key, self.is_cluster);
         let arguments = vec![
@@ -296,6 +302,7 @@ impl AtRest {
             number(GUARD_KEPT_MS),
             number(self.value_bytes_max as u64),
             number(PARTS_MAX as u64),
+            number(u64::from(becomes_ours)),
         ];
         let answer = self.connections.run(place, database, Script::Load, &[key, guard], &arguments).await?;
         read_loaded(answer, target).ok_or_else(not_understood)

@@ -149,7 +149,16 @@ fn what_only_a_killed_node_had_comes_from_the_upstream() {
             let (hash, list) = (format!("s:{n}"), format!("lock:{n}"));
             assert_eq!(settled(&mut client, &["HSET", &hash, "one", &value(n, "one"), "two", &value(n, "two")]), Reply::Int(2));
             assert_eq!(client.call(&["SET", &format!("j:{n}"), &format!(r#"{{"n":{n},"m":"{}"}}"#, value(n, "m"))]), Reply::ok());
-            assert_eq!(client.call(&["RPUSH", &list, &value(n, "head"), &value(n, "tail")]), Reply::Int(2));
+            // Lists of the same elements that came about in different ways.
+            let (head, tail) = (value(n, "head"), value(n, "tail"));
+            match n % 3 {
+                0 => assert_eq!(client.call(&["RPUSH", &list, &head, &tail]), Reply::Int(2)),
+                1 => assert_eq!(client.call(&["LPUSH", &list, &tail, &head]), Reply::Int(2)),
+                _ => {
+                    assert_eq!(client.call(&["RPUSH", &list, "gone", &head, "gone", &tail]), Reply::Int(4));
+                    assert_eq!(client.call(&["LREM", &list, "0", "gone"]), Reply::Int(2));
+                }
+            }
         }
         wait_written(&a);
         let b = cluster.start("b", &[]);
@@ -173,5 +182,77 @@ fn what_only_a_killed_node_had_comes_from_the_upstream() {
             let list = at_rest.call(&["LRANGE", &format!("lock:{n}"), "0", "-1"]).texts();
             assert_eq!(list, [value(n, "head"), value(n, "tail"), "more".to_owned()], "{on_lost}");
         }
+    }
+}
+
+#[test]
+fn a_lost_member_of_a_value_is_absent_alone() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = cluster(&redis).set(&["policy.class=deferred", "handover.trickle=false", "policy.on_lost=absent"]);
+    let mut a = cluster.start("a", &[]);
+    let mut client = a.client();
+    let long = |of: &str, n: i32| format!("{of} {n} {}", of.repeat(100));
+    let text = |n: i32, low: &str| format!(r#"{{"auth":"{}","low":"{low}","cart":"{}"}}"#, long("auth", n), long("cart", n));
+    for n in 0..20 {
+        assert_eq!(settled(&mut client, &["SET", &format!("j:{n}"), &text(n, &long("old", n)), "PX", "500000"]), Reply::ok());
+    }
+    wait_written(&a);
+    // What is low waits for half a minute.
+    for n in 0..20 {
+        assert_eq!(client.call(&["SET", &format!("j:{n}"), &text(n, &long("new", n)), "KEEPTTL"]), Reply::ok());
+    }
+    let b = cluster.start("b", &[]);
+    b.rebalance();
+    let moved: Vec<i32> = (0..20).filter(|n| b.owns(&format!("{n}"))).collect();
+    assert!(!moved.is_empty());
+    a.kill();
+    let mut client = b.client();
+    let mut at_rest = redis.client();
+    let left = |n: i32| Reply::text(format!(r#"{{"auth":"{}","cart":"{}"}}"#, long("auth", n), long("cart", n)));
+    for n in &moved {
+        let key = format!("j:{n}");
+        assert_eq!(settled(&mut client, &["GET", &key]), left(*n));
+        let Reply::Int(expiry) = client.call(&["PTTL", &key]) else { panic!("no time to live") };
+        assert!(expiry > 0 && expiry <= 500_000, "its expiry stays");
+    }
+    // It is of impact `low`, and would go up in half a minute.
+    assert_eq!(crate::harness::http::post(b.admin, "/api/v1/checkin").unwrap().status, 200);
+    for n in &moved {
+        assert_eq!(at_rest.call(&["GET", &format!("j:{n}")]), left(*n), "the upstream lacks no more than the owner");
+    }
+}
+
+#[test]
+fn what_comes_from_the_upstream_hides_no_foreign_write() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = cluster(&redis).set(&["policy.class=deferred", "handover.trickle=false"]);
+    let mut a = cluster.start("a", &[]);
+    let mut client = a.client();
+    let value = |n: i32, of: &str| format!("{of} {n} {}", of.repeat(100));
+    for n in 0..20 {
+        let words = ["HSET", &format!("s:{n}"), "one", &value(n, "one"), "two", &value(n, "two")];
+        assert_eq!(settled(&mut client, &words), Reply::Int(2));
+    }
+    wait_written(&a);
+    let b = cluster.start("b", &[]);
+    b.rebalance();
+    let moved: Vec<i32> = (0..20).filter(|n| b.owns(&format!("{n}"))).collect();
+    assert!(!moved.is_empty());
+    let (mut client, mut stranger) = (b.client(), redis.client());
+    for n in &moved {
+        let key = format!("s:{n}");
+        assert_eq!(settled(&mut client, &["HGET", &key, "one"]), Reply::text(value(*n, "one")));
+        assert_eq!(stranger.call(&["HSET", &key, "one", "foreign"]), Reply::Int(0));
+    }
+    a.kill();
+    for n in &moved {
+        let key = format!("s:{n}");
+        assert_eq!(settled(&mut client, &["HGET", &key, "two"]), Reply::text(value(*n, "two")), "from the upstream");
+        assert_eq!(settled(&mut client, &["HSET", &key, "three", "3"]), Reply::Int(1));
+    }
+    wait_written(&b);
+    assert_eq!(b.metric("wayfarer_foreign_writes_total"), moved.len() as f64);
+    for n in &moved {
+        assert_eq!(stranger.call(&["HGET", &format!("s:{n}"), "one"]), Reply::text(value(*n, "one")), "the owner's wins");
     }
 }

@@ -56,7 +56,7 @@ impl Owner {
 
     fn load(&self, epoch: u64) -> Loaded {
         let target = Target { key: self.name(KEY), layout: Layout::Hash, label: Bytes::new() };
-        self.runtime.block_on(self.rest.load(SessionId::copy_of(b"1"), Epoch(epoch), Some(vec![target])))
+        self.runtime.block_on(self.rest.load(SessionId::copy_of(b"1"), Epoch(epoch), Some(vec![target]), true))
     }
 
     fn store_to(&self, key: &str, (epoch, sequence): (u64, u64), change: KeyChange, expires_at_ms: Option<u64>) -> Stored {

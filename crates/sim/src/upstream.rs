@@ -87,7 +87,7 @@ pub enum Ask {
     /// Whether anything is there.
     Look,
     /// Keys, or all of the session, guarded for this epoch.
-    Load(Epoch, Option<Vec<Target>>),
+    Load(Epoch, Option<Vec<Target>>, bool),
     /// A batch.
     Store(Batch),
     /// Two batches of one key each, of two sessions, or neither.
@@ -138,7 +138,7 @@ impl Upstream {
         saw
     }
 
-    fn load(&mut self, id: &SessionId, epoch: Epoch, targets: Vec<Target>) -> Loaded {
+    fn load(&mut self, id: &SessionId, epoch: Epoch, targets: Vec<Target>, becomes_ours: bool) -> Loaded {
         let mut all = Vec::new();
         for target in targets {
             let key = self.keys.entry((id.clone(), target.key.clone())).or_default();
@@ -148,7 +148,7 @@ impl Upstream {
             if key.guard.0 < epoch {
                 key.guard = (epoch, 0);
             }
-            key.left = Some(key.fields.clone());
+            key.left = key.left.take().filter(|_| !becomes_ours).or_else(|| Some(key.fields.clone()));
             let pairs: Vec<(Bytes, Bytes)> = key.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             let content = (!pairs.is_empty()).then_some(KeyContent::Hash(pairs));
             all.push(LoadedKey { target, content, expires_at_ms: None });
@@ -235,9 +235,9 @@ impl World {
         let before = self.upstream.fields(session);
         let answer = match ask {
             Ask::Look => Input::Looked { request, found: Some(!before.is_empty()) },
-            Ask::Load(epoch, targets) => {
+            Ask::Load(epoch, targets, becomes_ours) => {
                 let all = || KEYS[..self.profile.keys].iter().map(|key| target(Bytes::from_static(key))).collect();
-                let loaded = self.upstream.load(session, *epoch, targets.clone().unwrap_or_else(all));
+                let loaded = self.upstream.load(session, *epoch, targets.clone().unwrap_or_else(all), *becomes_ours);
                 let current = self.directory.read(session).location.is_some_and(|l| l.epoch == *epoch);
                 match (&loaded, targets) {
                     (Loaded::Refused, _) => self.coverage.stale_stores += 1,

@@ -345,14 +345,14 @@ impl World {
             Effect::Drained => {
                 self.coverage.drains += 1;
                 self.trace.line(self.now_us, format_args!("{} has drained", me.0.0));
-                if let Some(process) = self.hosts[host].process.as_mut() {
-                    process.leaving = true;
-                }
+                self.hosts[host].process.iter_mut().for_each(|process| process.leaving = true);
                 self.leave(me);
             }
             Effect::Gave { .. } => self.coverage.gifts += 1,
             Effect::Look { request, session } => self.ask_upstream(me, request, session, Ask::Look),
-            Effect::Load { request, session, epoch, keys } => self.ask_upstream(me, request, session, Ask::Load(epoch, keys)),
+            Effect::Load { request, session, epoch, keys, becomes_ours: ours } => {
+                self.ask_upstream(me, request, session, Ask::Load(epoch, keys, ours));
+            }
             Effect::Store { request, session, batch } => self.ask_upstream(me, request, session, Ask::Store(batch)),
             Effect::StoreBoth { request, swap } => self.ask_upstream(me, request, swap.from.clone(), Ask::StoreBoth(swap)),
             Effect::CheckedIn { .. } | Effect::Expired(_) => {}

@@ -53,7 +53,7 @@ impl Node {
     pub(super) fn load<T: Table>(&mut self, session: SessionId, location: Location, turn: &mut Turn<'_, T>) {
         let epoch = location.epoch;
         let request = self.request(Pending::Load { session: session.clone(), location });
-        turn.effects.push(Effect::Load { request, session, epoch, keys: None });
+        turn.effects.push(Effect::Load { request, session, epoch, keys: None, becomes_ours: true });
     }
 
     pub(super) fn loaded<T: Table>(&mut self, session: SessionId, location: Location, loaded: Loaded, turn: &mut Turn<'_, T>) {
@@ -109,7 +109,7 @@ impl Node {
             return;
         }
         let request = self.request(Pending::Reach { session: session.clone(), epoch, ticket });
-        turn.effects.push(Effect::Load { request, session, epoch, keys: Some(keys) });
+        turn.effects.push(Effect::Load { request, session, epoch, keys: Some(keys), becomes_ours: true });
     }
 
     pub(super) fn reached<T: Table>(

@@ -187,7 +187,7 @@ impl Node {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Full) });
             return;
         }
-        let wanted = self.remote(&session, turn, |id, _, _| variables.contains(id));
+        let wanted = self.remote(&session, turn, |id, _| variables.contains(id));
         if wanted.is_empty() {
             turn.effects.push(Effect::Answer { ticket, verdict: Verdict::Fetched });
             return;
@@ -218,13 +218,13 @@ impl Node {
         handover.origin != self.me.incarnation && self.is_gone(handover.origin)
     }
 
-    /// The variables of a session that are elsewhere and that `choose` wants; it is told whether their holder is gone for good.
-    /// Where nothing is at rest such a variable is declared lost on the way.
+    /// The variables of a session that are elsewhere and that `choose` wants. Where nothing is at rest, those whose holder is gone for
+    /// good are declared lost on the way.
     fn remote<T: Table>(
-        &mut self,
+        &self,
         session: &SessionId,
         turn: &mut Turn<'_, T>,
-        choose: impl Fn(&VariableId, &Remote, bool) -> bool,
+        choose: impl Fn(&VariableId, &Remote) -> bool,
     ) -> Vec<(VariableId, HandoverId, u64)> {
         let rests = self.settings.rest.is_some();
         let (found, lost) = turn.table.with(session, |slot| {
@@ -239,7 +239,7 @@ impl Node {
                     let gone = self.is_orphaned(remote.handover);
                     if gone && (frozen || !rests) {
                         lost.extend((!frozen).then_some(id));
-                    } else if choose(&id, remote, gone) {
+                    } else if choose(&id, remote) {
                         found.push((id, remote.handover, remote.size));
                     }
                 }
@@ -385,12 +385,14 @@ impl Node {
     /// is nothing more to look after.
     pub(super) fn follow<T: Table>(&mut self, session: &SessionId, turn: &mut Turn<'_, T>) -> bool {
         let leaving: BTreeSet<Incarnation> = if self.settings.drain_residuals { self.leaving() } else { BTreeSet::new() };
-        let hurries =
-            |remote: &Remote, gone| gone || remote.class == Class::Streamed || leaving.contains(&remote.handover.origin);
-        let mut due = self.remote(session, turn, |_, remote, gone| hurries(remote, gone));
+        let hurries = |remote: &Remote| {
+            let handover = remote.handover;
+            remote.class == Class::Streamed || leaving.contains(&handover.origin) || self.is_orphaned(handover)
+        };
+        let mut due = self.remote(session, turn, |_, remote| hurries(remote));
         let hurried = due.len();
         if self.late.trickle_microbytes > 0 {
-            due.extend(self.remote(session, turn, |_, remote, gone| !hurries(remote, gone)));
+            due.extend(self.remote(session, turn, |_, remote| !hurries(remote)));
         }
         let mut ask = Vec::new();
         let mut bytes = self.late.background_bytes;
@@ -417,7 +419,7 @@ impl Node {
         choose: impl Fn(&VariableId) -> bool,
         turn: &mut Turn<'_, T>,
     ) {
-        let mut ask = self.remote(session, turn, |id, _, _| choose(id));
+        let mut ask = self.remote(session, turn, |id, _| choose(id));
         ask.retain(|(id, handover, _)| self.begin(session, id, *handover, turn));
         self.ask(session, ask, true, turn);
     }
@@ -447,7 +449,7 @@ impl Node {
             !fetching.on_access && fetching.sent_us + patience_us * FETCH_LATE_FACTOR > now
         });
         for (session, ids) in again {
-            let wanted = self.remote(&session, turn, |id, _, _| ids.contains(id));
+            let wanted = self.remote(&session, turn, |id, _| ids.contains(id));
             for id in ids.iter().filter(|id| !wanted.iter().any(|(w, ..)| w == *id)) {
                 // It has come by another way, was overwritten, or is lost: its readers look for themselves.
                 self.has_come(&session, id, turn);

@@ -341,6 +341,9 @@ pub enum Effect {
         epoch: Epoch,
         /// Which keys; `None`: all whose names follow from the session's id.
         keys: Option<Vec<Target>>,
+        /// Whether what is found becomes what the owner has. Else single values of it are looked for, and what others have written to
+        /// the key meanwhile is still foreign.
+        becomes_ours: bool,
     },
     /// Perform it key by key and report `Stored`.
     Store {

@@ -17,9 +17,9 @@ use crate::command::Target;
 use crate::ids::{Digest, Epoch, SessionId};
 use crate::residence::{Gate, Table};
 use crate::rest::change::Loaded;
-use crate::session::{Content, Session, VariableId};
+use crate::session::{Content, Kind, Remote, Session, VariableId};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Loads under way for this, at most: a node that dies may have held something of thousands of sessions.
 const RECOVERIES_MAX: usize = 64;
@@ -28,8 +28,11 @@ impl Node {
     /// Looks at rest for variables whose holder is gone. While the upstream is not asked nothing happens: they are elsewhere still,
     /// and asked for again.
     pub(super) fn recover<T: Table>(&mut self, session: &SessionId, variables: Vec<VariableId>, turn: &mut Turn<'_, T>) {
+        if variables.is_empty() || self.behind.is_paused(turn.now.boot_us) {
+            return;
+        }
         let under_way = self.pending.values().filter(|pending| matches!(pending, Pending::Recover { .. })).count();
-        if variables.is_empty() || under_way >= RECOVERIES_MAX || self.behind.is_paused(turn.now.boot_us) {
+        if under_way >= RECOVERIES_MAX {
             return;
         }
         let names: BTreeSet<_> = variables.iter().map(|id| id.key.clone()).collect();
@@ -45,7 +48,7 @@ impl Node {
         });
         let Some((epoch, keys)) = found else { return };
         let request = self.request(Pending::Recover { session: session.clone(), epoch, variables });
-        turn.effects.push(Effect::Load { request, session: session.clone(), epoch, keys: Some(keys) });
+        turn.effects.push(Effect::Load { request, session: session.clone(), epoch, keys: Some(keys), becomes_ours: false });
     }
 
     /// What was found there.
@@ -64,10 +67,10 @@ impl Node {
             // The session has moved on: its owner looks. Or nobody answers.
             Loaded::Refused | Loaded::Unknown => return,
         };
-        let mut there = Session::default();
+        let mut there = AtRest::default();
         for key in keys {
             if let Some(content) = key.content {
-                content.load(&mut there, &key.target.key, key.target.layout, &key.target.label, None);
+                content.load(&mut there.session, &key.target.key, key.target.layout, &key.target.label, None);
             }
         }
         let notes = turn.table.with(session, |slot| {
@@ -82,11 +85,7 @@ impl Node {
                 if !self.is_gone(remote.handover.origin) {
                     continue;
                 }
-                let is_it = |value: &Bytes| value.len() as u64 == remote.size && Digest::of(value) == remote.digest;
-                let value = there.variable(id).and_then(|variable| match &variable.content {
-                    Content::Here(value) if is_it(value) => Some(value.clone()),
-                    _ => None,
-                });
+                let value = there.value(id, remote);
                 notes.push(match &value {
                     Some(value) => Note::Fetched { bytes: value.len() as u64, on_access: self.is_read(session, id) },
                     None => Note::Lost,
@@ -100,5 +99,29 @@ impl Node {
             self.has_come(session, id, turn);
         }
         self.follow(session, turn);
+    }
+}
+
+/// What was found there, as a session that nobody has.
+#[derive(Default)]
+struct AtRest {
+    session: Session,
+    /// The elements of each list that was asked for.
+    elements: HashMap<Bytes, HashMap<Digest, Bytes>>,
+}
+
+impl AtRest {
+    /// The value of a variable, if it is the one that a manifest describes. Elements of a list are found by their values alone, for
+    /// their names are places among those that the list had when it was made, and a list that is loaded has just been made.
+    fn value(&mut self, id: &VariableId, remote: &Remote) -> Option<Bytes> {
+        let key = self.session.held(&id.key)?;
+        let here = |content: &Content| if let Content::Here(value) = content { Some(value.clone()) } else { None };
+        let found = if key.kind == Kind::List {
+            let digests = || key.variables().filter_map(|(_, v)| here(&v.content)).map(|value| (Digest::of(&value), value));
+            self.elements.entry(id.key.clone()).or_insert_with(|| digests().collect()).get(&remote.digest).cloned()
+        } else {
+            key.variable(&id.name).and_then(|v| here(&v.content)).filter(|value| Digest::of(value) == remote.digest)
+        };
+        found.filter(|value| value.len() as u64 == remote.size)
     }
 }

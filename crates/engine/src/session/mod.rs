@@ -18,6 +18,7 @@
 //! Invariant: *any byte string is a value*: a key reads back as the bytes that were written, and never with a part missing
 //! (a part that is elsewhere makes the read answer [`Missing`] instead).
 
+mod absent;
 pub mod fields;
 mod keys;
 pub mod layout;
@@ -33,6 +34,7 @@ pub use packed::{BYTES_MAX as PACKED_BYTES_MAX, ENTRIES_MAX as PACKED_ENTRIES_MA
 pub use variable::{Access, Class, Content, Kind, Layout, Remote, Variable, VariableId};
 
 use crate::ids::Version;
+pub use absent::Absent;
 use bytes::{Bytes, BytesMut};
 use fields::Fields;
 pub use fields::Shown;

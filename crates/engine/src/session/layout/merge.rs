@@ -1,4 +1,5 @@
-//! Merges a written value with what others have written since the writer read, member by member.
+//! Merges a written value with what others have written since the writer read, member by member; and puts a value together without
+//! members that are lost.
 //!
 //! It never decides whose read a write was based on (its caller was told) and never invents a value: every member of the result
 //! is, byte for byte, one of the written value or one of the present value. Called where a string is written.
@@ -15,7 +16,7 @@
 //!
 //! Invariant: if nobody else wrote since the read, the result is the written value byte for byte.
 
-use super::{Form, HEAD, Layout, MEMBERS_MAX, Split, TAIL, json, msgpack, php, split};
+use super::{Form, HEAD, Layout, MEMBERS_MAX, Piece, Split, TAIL, json, msgpack, php, split};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 
@@ -53,6 +54,36 @@ pub fn merge(layout: Layout, read: &Bytes, written: &Bytes, present: &Bytes) -> 
         return None;
     }
     join(&members, &read, &written, &present)
+}
+
+/// A divided value again, of the pieces that are left of it. `None`: they mean something else without those that are not.
+pub fn joined(layout: Layout, pieces: &[Piece]) -> Option<Bytes> {
+    let members: Vec<&Bytes> = pieces.iter().filter(|(name, _)| !super::is_skeleton(name)).map(|(_, piece)| piece).collect();
+    let bytes = members.iter().try_fold(0_usize, |sum, piece| sum.checked_add(piece.len()))?;
+    let skeleton =
+        |part: Bytes| pieces.iter().find(|(name, _)| *name == part).map(|(_, piece)| piece.clone()).unwrap_or_default();
+    let (head, tail) = match layout {
+        Layout::Json => (json::join(&members), Bytes::new()),
+        Layout::Msgpack => (msgpack::head_with(&skeleton(HEAD), members.len())?, skeleton(TAIL)),
+        Layout::Php => match skeleton(HEAD).first() {
+            None => (Bytes::new(), Bytes::new()),
+            Some(b's') => php::ends_with(Form::PhpWrapped, members.len(), bytes)?,
+            Some(_) => php::ends_with(Form::PhpArray, members.len(), bytes)?,
+        },
+        Layout::Hash | Layout::Key | Layout::Opaque => return None,
+    };
+    let mut out = BytesMut::from(head);
+    if layout != Layout::Json {
+        members.iter().for_each(|piece| out.extend_from_slice(piece));
+    }
+    out.extend_from_slice(&tail);
+    let whole = out.freeze();
+    let names = pieces.iter().map(|(name, _)| name).filter(|name| !super::is_skeleton(name));
+    let reads_as_before = match split(layout, &whole) {
+        Some(split) => split.independent && split.members().map(|(name, _)| name).eq(names),
+        None => members.is_empty(),
+    };
+    reads_as_before.then_some(whole)
 }
 
 impl Split {
