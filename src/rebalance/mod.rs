@@ -3,7 +3,7 @@
 //! The arithmetic is the engine's ([`share::even`]); which sessions go is the giver's choice. It keeps nothing between two calls.
 //! Called by the admin interface; answers come through the control channel.
 
-use crate::driver::Handle;
+use crate::driver::{Handle, clock};
 use crate::questions::{Questions, SendTo};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ const SHOWN_PATIENCE: Duration = Duration::from_millis(500);
 const LOAD_ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a gift may take.
 const GIFT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long this node may be without its lease meanwhile: no handover is committed in a directory that cannot be written.
+const LEASELESS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a rebalancing did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,6 +44,8 @@ pub enum Trouble {
     Silent(String),
     /// The directory does not say who is there; nothing was moved.
     Directory(DirectoryError),
+    /// The directory cannot be written; what was on its way moves, or stays, when it can be.
+    Leaseless,
     /// This node is stopping.
     Stopping,
 }
@@ -51,6 +55,10 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Silent(name) => write!(f, "member {name:?} does not answer; nothing was moved"),
             Trouble::Directory(error) => write!(f, "the directory does not say who is there: {error}; nothing was moved"),
+            Trouble::Leaseless => f.write_str(
+                "this node has no lease: its directory cannot be written (is its disk full?); sessions that were on their way \
+                 move, or stay, when it can be; then ask again",
+            ),
             Trouble::Stopping => f.write_str("this node is stopping"),
         }
     }
@@ -118,12 +126,28 @@ impl Rebalancer {
             giving.spawn(async move { this.have_given(gift).await });
         }
         let mut sum = Rebalanced::default();
-        for given in giving.join_all().await {
+        let given = tokio::select! {
+            given = giving.join_all() => given,
+            () = self.leaseless() => return Err(Trouble::Leaseless),
+        };
+        for given in given {
             let (moved, failed) = given?;
             sum.moved += moved;
             sum.failed += failed;
         }
         Ok(sum)
+    }
+
+    /// Ends when this node has been without its lease for a while.
+    async fn leaseless(&self) {
+        loop {
+            let ends_us = self.store.lease_until_us().saturating_add(LEASELESS_PATIENCE.as_micros() as u64);
+            let left_us = ends_us.saturating_sub(clock::now().boot_us);
+            if left_us == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_micros(left_us)).await;
+        }
     }
 
     async fn have_given(&self, gift: Gift) -> Result<(u64, u64), Trouble> {

@@ -15,6 +15,7 @@
 mod harness;
 
 mod bad_input;
+mod directory_held;
 mod holder_gone;
 mod paused;
 mod restarted;
