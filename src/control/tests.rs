@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use wayfarer_engine::directory::{MemberDraft, MemberRecord, MemberState, Role};
+use wayfarer_engine::directory::{MemberDraft, MemberRecord, MemberState};
 use wayfarer_engine::ids::{Epoch, HandoverId, RequestId, SessionId};
 use wayfarer_engine::node::message::Message;
 use wayfarer_engine::wire::control::{self as wire, Forwarded};
@@ -101,16 +101,7 @@ fn load(id: u64) -> ControlMessage {
 }
 
 fn member(me: Incarnation, address: SocketAddr, state: MemberState) -> (Incarnation, MemberRecord) {
-    let draft = MemberDraft {
-        name: format!("node-{}", me.0.0),
-        control: address.to_string(),
-        zone: String::new(),
-        app_name: "shop".to_owned(),
-        app_version: "1".to_owned(),
-        role: Role::Owner,
-        hint: String::new(),
-        requests: String::new(),
-    };
+    let draft = MemberDraft { name: format!("node-{}", me.0.0), control: address.to_string(), ..MemberDraft::default() };
     (me, MemberRecord { incarnation: me, draft, state, renewals: 0, confirmed: 0 })
 }
 

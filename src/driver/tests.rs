@@ -131,17 +131,7 @@ impl Post for NoPost {
 }
 
 fn draft(name: &str) -> MemberDraft {
-    let (control, zone, app_name, app_version) = (String::new(), String::new(), String::new(), String::new());
-    MemberDraft {
-        name: name.into(),
-        control,
-        zone,
-        app_name,
-        app_version,
-        role: Role::Owner,
-        hint: String::new(),
-        requests: String::new(),
-    }
+    MemberDraft { name: name.into(), ..MemberDraft::default() }
 }
 
 struct Stage {

@@ -138,7 +138,7 @@ impl Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wayfarer_engine::directory::{MemberDraft, Role};
+    use wayfarer_engine::directory::MemberDraft;
     use wayfarer_engine::ids::Epoch;
 
     const LEASE_US: u64 = 2_000_000;
@@ -149,9 +149,8 @@ mod tests {
 
     fn seen(change: impl FnOnce(&mut MemberRecord)) -> View {
         let text = |text: &str| text.to_owned();
-        let (name, control, zone, hint) = (text("b"), text("127.0.0.1:1"), String::new(), String::new());
         let (app_name, app_version, requests) = (text("shop"), text("2"), text("127.0.0.1:4001"));
-        let draft = MemberDraft { name, control, zone, app_name, app_version, role: Role::Owner, hint, requests };
+        let draft = MemberDraft { app_name, app_version, requests, ..MemberDraft::default() };
         let mut member = MemberRecord { incarnation: owner(1), draft, state: MemberState::Accepting, renewals: 7, confirmed: 0 };
         change(&mut member);
         View { members: [(member.incarnation, member)].into(), ..View::default() }

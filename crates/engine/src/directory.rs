@@ -32,16 +32,17 @@ pub enum MemberState {
 }
 
 /// What a member does in the cluster.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Role {
     /// Owns sessions.
+    #[default]
     Owner,
     /// Forwards only (a worker, a cron job); never owns.
     Client,
 }
 
-/// What a member says of itself when it registers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What a member says of itself when it registers. By default an owner that says nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MemberDraft {
     /// The node's name: unique among the living.
     pub name: String,

@@ -19,7 +19,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// What others may claim about where a request came from.
-const CLAIMS: [&str; 7] = [
+pub(crate) const CLAIMS: [&str; 7] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-proto",

@@ -17,6 +17,8 @@
 //! Invariants: clients can neither make nor use one, for the face that they come to takes it away, and the one that members come to
 //! takes nothing without; a request with a pass is never forwarded again.
 
+use crate::forwarding::CLAIMS;
+use crate::trace::REQUEST_ID;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -34,18 +36,6 @@ pub(crate) const ELSEWHERE: HeaderName = HeaderName::from_static("wayfarer-elsew
 
 /// How old a pass may be, and how far the clocks of two members may be apart.
 const AGE_MS_MAX: u64 = 30_000;
-/// The fields that say something of the client; in the order in which they are signed.
-const SIGNED: [&str; 8] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-real-ip",
-    "x-request-id",
-];
-
 /// What the members of a cluster share, and nobody else knows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PassKey([u8; 32]);
@@ -90,7 +80,8 @@ impl PassKey {
         add(&at_ms.to_be_bytes());
         add(request.method.as_str().as_bytes());
         add(request.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
-        for name in SIGNED {
+        // What a proxy says of the client.
+        for name in CLAIMS.into_iter().chain([REQUEST_ID.as_str()]) {
             let values = request.headers.get_all(name);
             add(&u64::try_from(values.iter().count()).unwrap_or(u64::MAX).to_be_bytes());
             values.iter().for_each(|value| add(value.as_bytes()));

@@ -16,7 +16,7 @@ use pingora_http::RequestHeader;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is kept, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;

@@ -107,16 +107,7 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, host: usize) {
-        let draft = MemberDraft {
-            name: format!("n{host}"),
-            control: String::new(),
-            zone: String::new(),
-            app_name: String::new(),
-            app_version: String::new(),
-            role: Role::Owner,
-            hint: String::new(),
-            requests: String::new(),
-        };
+        let draft = MemberDraft { name: format!("n{host}"), ..MemberDraft::default() };
         let owners = self.owners();
         let running: BTreeSet<Incarnation> = self.hosts.iter().filter_map(|h| h.process.as_ref()).map(|p| p.me).collect();
         let Some(registration) = self.directory.register(draft, self.profile.groups, |who| !running.contains(&who)) else {

@@ -7,7 +7,7 @@
 
 use super::relay;
 use crate::clock::{now, pause};
-use crate::servers::{Kind, free_port};
+use crate::servers::{Kind, cpu_s_of, free_port};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,8 +18,6 @@ use std::time::Duration;
 /// How long a process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 const INSTANCES: usize = 3;
-/// Members of `/proc/PID/stat` behind the name of the process: user time, and system time.
-const TIMES: [usize; 2] = [11, 12];
 
 /// See the head of this file.
 pub struct Fleet {
@@ -27,15 +25,18 @@ pub struct Fleet {
     doors: Vec<u16>,
     children: Vec<Child>,
     folder: PathBuf,
+    /// `[http] forward` of its sidecars.
+    forward: &'static str,
 }
 
 impl Fleet {
-    /// Starts a fleet, and waits until all of it answers. `one_way`: what each way to Redis, and between nodes, takes longer.
-    pub fn start(kind: Kind, binary: &str, one_way: Option<Duration>) -> Result<Fleet, String> {
+    /// Starts a fleet, and waits until all of it answers. `forward`: `[http] forward` of its sidecars; `one_way`: what each way to
+    /// Redis, and between nodes, takes longer.
+    pub fn start(kind: Kind, binary: &str, forward: &'static str, one_way: Option<Duration>) -> Result<Fleet, String> {
         let redis = free_port()?;
         let folder = std::env::temp_dir().join(format!("wayfarer-service-{}-{redis}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut fleet = Fleet { kind, doors: Vec::new(), children: Vec::new(), folder };
+        let mut fleet = Fleet { kind, doors: Vec::new(), children: Vec::new(), folder, forward };
         let mut server = Command::new("redis-server");
         server.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &redis.to_string()]);
         fleet.spawn("redis", server)?;
@@ -74,10 +75,11 @@ impl Fleet {
         let (http, control, app, state) = (free_port()?, free_port()?, free_port()?, free_port()?);
         let text = format!(
             "[app]\naddress = \"127.0.0.1:{app}\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             session = {{ cookie = \"sid\", codec = \"plain\" }}\n[state]\nlisten = \"127.0.0.1:{state}\"\n\
+             session = {{ cookie = \"sid\", codec = \"plain\" }}\nforward = \"{}\"\n[state]\nlisten = \"127.0.0.1:{state}\"\n\
              upstream = \"redis://127.0.0.1:{redis}/0\"\nkeys = [{{ pattern = \"shop:{{session}}\", layout = \"hash\" }}]\n\
              [cluster]\nnode = \"{name}\"\ncontrol = \"127.0.0.1:{control}\"\nadvertise = \"127.0.0.1:{}\"\n\
              directory = \"sqlite:{}\"\n[admin]\nenabled = false\n[runtime]\nworkers = 1\n[log]\nlevel = \"warn\"\n",
+            self.forward,
             longer(control)?,
             self.folder.join("directory.db").display(),
         );
@@ -106,12 +108,12 @@ impl Fleet {
     /// CPU seconds of all processes so far, the instances that sidecars have started included.
     pub fn cpu_s(&self) -> Result<f64, String> {
         let mut pids: Vec<u32> = self.children.iter().map(Child::id).collect();
-        let mut ticks = 0;
+        let mut seconds = 0.0;
         while let Some(pid) = pids.pop() {
-            ticks += ticks_of(pid)?;
+            seconds += cpu_s_of(pid)?;
             pids.extend(children_of(pid)?);
         }
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        Ok(seconds)
     }
 }
 
@@ -124,13 +126,6 @@ impl Drop for Fleet {
         }
         drop(fs::remove_dir_all(&self.folder));
     }
-}
-
-fn ticks_of(pid: u32) -> Result<u64, String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| format!("a process of the fleet is gone: {e}"))?;
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let each = TIMES.map(|at| fields.get(at).and_then(|field| field.parse::<u64>().ok()));
-    each.into_iter().sum::<Option<u64>>().ok_or_else(|| "an unreadable /proc/PID/stat".to_owned())
 }
 
 /// Processes that it has started, by any of its threads. An error where the kernel does not list them: their CPU would be missing.

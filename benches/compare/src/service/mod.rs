@@ -11,6 +11,7 @@
 //! | dimension | |
 //! |---|---|
 //! | balancer | round robin: each request at the next instance; sticky: each session at one instance, as a cookie would have it |
+//! | `[http] forward` | `never`: a request runs where it comes; `owner`: sidecars send it to the one that has its session |
 //! | added | 0: no relay; 0.5 ms: each [relay] holds every byte for 0.25 ms on its way, so that a round trip takes so much longer |
 //!
 //! Invariant: within a run both fleets get the same requests at the same due times, and the first is another one each time.
@@ -38,11 +39,14 @@ const LONGER: f64 = 8.0;
 /// Starts each pair of fleets, lets them be visited, and measures.
 pub fn compare(plan: &Plan, report: &mut Report) -> Result<(), String> {
     for (added, one_way) in [("", None), (", +0.5 ms", Some(ONE_WAY))] {
-        for balancer in [Balancer::RoundRobin, Balancer::Sticky] {
-            let test = format!("{}{added}", balancer.name());
+        let ways = [(Balancer::RoundRobin, "never"), (Balancer::RoundRobin, "owner"), (Balancer::Sticky, "never")];
+        // Forwarded requests have a listener of their own, before which no relay stands.
+        for (balancer, forward) in ways.into_iter().filter(|(_, forward)| one_way.is_none() || *forward == "never") {
+            let forwarded = if forward == "owner" { ", forward" } else { "" };
+            let test = format!("{}{forwarded}{added}", balancer.name());
             let mut fleets = Vec::new();
             for kind in [Kind::Redis, Kind::Wayfarer] {
-                let fleet = Fleet::start(kind, &plan.binary, one_way)?;
+                let fleet = Fleet::start(kind, &plan.binary, forward, one_way)?;
                 visitors::log_in(&fleet.doors(), SESSIONS, balancer)?;
                 fleets.push(fleet);
             }

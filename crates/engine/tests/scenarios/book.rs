@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use wayfarer_engine::directory::{
-    Compare, GroupRecord, Location, MemberDraft, MemberRecord, MemberState, NextEpoch, Outcome, Placement, Registration, Role,
+    Compare, GroupRecord, Location, MemberDraft, MemberRecord, MemberState, NextEpoch, Outcome, Placement, Registration,
     Transaction, View, Write,
 };
 use wayfarer_engine::ids::{Epoch, GroupId, Incarnation, SessionId};
@@ -24,17 +24,7 @@ impl Book {
         let (epoch, group) = (Epoch(self.counter - 1), GroupId(self.counter));
         let incarnation = Incarnation(epoch);
         self.view.groups.insert(group, GroupRecord { group, owner: Some(incarnation), epoch });
-        let (control, zone, app_name, app_version) = (String::new(), String::new(), String::new(), String::new());
-        let draft = MemberDraft {
-            name,
-            control,
-            zone,
-            app_name,
-            app_version,
-            role: Role::Owner,
-            hint: String::new(),
-            requests: String::new(),
-        };
+        let draft = MemberDraft { name, ..MemberDraft::default() };
         let record = MemberRecord { incarnation, draft, state: MemberState::Accepting, renewals: 0, confirmed: 0 };
         self.view.members.insert(incarnation, record);
         Registration { incarnation, groups: vec![(group, epoch)] }
