@@ -28,11 +28,13 @@ sim: ## simulate with fresh seeds, or replay one: make sim SEED=123
 fuzz: ## fuzz one parser: make fuzz TARGET=layout_split SECONDS=60 (needs a nightly toolchain); make fuzz lists them
 	@scripts/fuzz.sh '$(TARGET)' '$(SECONDS)'
 
-bench-compare: ## beside redis-server on this machine: CPU, throughput, latency, memory; ARGS="--quick --json FILE"
+bench-compare: ## beside redis-server, nginx, HAProxy and Envoy on this machine: CPU, throughput, latency, memory; ARGS="--quick --json FILE"
 	@scripts/prepare.sh bench
+	@scripts/clients.sh python
 	cargo build --release --locked --package wayfarer
-	cargo build --release --locked --manifest-path benches/compare/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/compare
-	$(CARGO_TARGET_DIR)/compare/release/wayfarer-compare --binary $(CARGO_TARGET_DIR)/release/wayfarer $(ARGS)
+	cargo build --release --locked --workspace --manifest-path benches/compare/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/compare
+	$(CARGO_TARGET_DIR)/compare/release/wayfarer-compare --binary $(CARGO_TARGET_DIR)/release/wayfarer \
+		--envoy $(CARGO_TARGET_DIR)/clients/venv/bin/envoy --bare $(CARGO_TARGET_DIR)/compare/release/wayfarer-compare-bare $(ARGS)
 
 bench-service: ## one service on plain Redis and with sidecars, 3 instances: what users wait and the machine pays; ARGS="--quick"
 	@scripts/prepare.sh bench

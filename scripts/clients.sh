@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the client applications of tests/clients need, at the pinned versions, under target/clients:
 # a Python environment in venv/, the Node packages in node/. Does nothing when both are up to date.
+#   scripts/clients.sh [python]   both, or the Python environment alone
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 apps="$root/tests/clients"
@@ -48,4 +49,4 @@ node_apps() {
 
 mkdir -p "$into"
 python_apps
-node_apps
+[[ "${1:-}" == python ]] || node_apps

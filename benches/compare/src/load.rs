@@ -7,8 +7,7 @@
 //! *Open* (`rate` > 0): requests are due at a steady rate whatever the server does, and the latency counts from when one was due,
 //! so that a server that stalls is not asked less (no coordinated omission).
 //!
-//! A reply is counted by its bytes, which are the same for every request of an operation, and the first byte of each is looked
-//! at. Invariant: an answer that is not the expected one ends the measurement with an error.
+//! A reply is counted by its bytes, which are as many for every request of an operation, and how each begins is looked at. Invariant: an answer that is not the expected one ends the measurement with an error.
 
 use crate::clock::now;
 use crate::wire::{Operation, Plain, number};
@@ -62,7 +61,7 @@ pub fn run(load: &Load) -> Result<serde_json::Value, String> {
     // The reply to the first request of an operation is that to all; for a birth its key is one that is not used again.
     number(&mut first, place, if load.operation == Operation::Birth { 999_999_999_999 } else { 0 });
     let reply = Plain::connect(load.port)?.ask(&first)?;
-    if reply.first() == Some(&b'-') {
+    if reply.first() == Some(&b'-') || (load.operation == Operation::Page && !reply.starts_with(b"HTTP/1.1 200")) {
         return Err(String::from_utf8_lossy(&reply).trim_end().to_owned());
     }
     let seed = 0x9e37_79b9_7f4a_7c15 ^ (u64::from(std::process::id()) << 17);
@@ -169,7 +168,8 @@ impl Run<'_> {
         let seen = total - connection.awaited;
         let first_start = seen.div_ceil(length) * length - seen;
         for start in (first_start..got).step_by(length) {
-            if self.reply.first() != buffer.get(start) {
+            let end = got.min(start + self.load.operation.mark_bytes());
+            if !self.reply.starts_with(&buffer[start..end]) {
                 return Err(format!("unexpected: {}", String::from_utf8_lossy(&buffer[start..got.min(start + 80)])));
             }
         }

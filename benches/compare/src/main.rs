@@ -1,10 +1,12 @@
-//! Wayfarer beside redis-server on this machine, in one call: CPU, throughput, latency, memory, births, misses, and size.
+//! Wayfarer beside redis-server, and beside proxies, on this machine, in one call: CPU, throughput, latency, memory, births, misses,
+//! size, requests.
 //!
 //! It never compares figures of different calls, and leaves nothing behind. `make bench-compare` builds the release binary and
 //! runs this; `docs/performance.md` says what the figures mean.
 //!
 //! ```text
-//! wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million,service] [--binary PATH]
+//! wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million,http,service] [--binary PATH]
+//!                  [--envoy PATH] [--bare PATH]
 //! ```
 //! | exit code | |
 //! |---|---|
@@ -13,6 +15,7 @@
 //! | 2 | wrong arguments, or too few CPUs |
 
 mod clock;
+mod http;
 mod load;
 mod measure;
 mod operations;
@@ -24,15 +27,17 @@ mod wire;
 
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million,service] [--binary PATH]";
+const USAGE: &str = "usage: wayfarer-compare [--quick] [--json FILE] [--only operations,memory,births,million,http,service] [--binary PATH] [--envoy PATH] [--bare PATH]";
 /// The last one only where it is named.
-const PARTS: [&str; 5] = ["operations", "memory", "births", "million", "service"];
+const PARTS: [&str; 6] = ["operations", "memory", "births", "million", "http", "service"];
 
 /// What is measured, and how long.
 pub struct Plan {
     /// The release binary of Wayfarer.
     binary: String,
+    /// The proxies that are compared with and are in no package of Debian.
+    envoy: String,
+    bare: String,
     /// The CPUs that may be used.
     cpus: Vec<String>,
     runs: usize,
@@ -51,6 +56,8 @@ pub struct Plan {
 fn plan(words: &[String]) -> Result<Plan, String> {
     let mut plan = Plan {
         binary: "target/release/wayfarer".to_owned(),
+        envoy: "target/clients/venv/bin/envoy".to_owned(),
+        bare: "target/compare/release/wayfarer-compare-bare".to_owned(),
         cpus: cpus()?,
         runs: 5,
         seconds: 1.0,
@@ -68,16 +75,24 @@ fn plan(words: &[String]) -> Result<Plan, String> {
             "--json" => plan.json = Some(value()?),
             "--only" => plan.parts = value()?.split(',').map(str::to_owned).collect(),
             "--binary" => plan.binary = value()?,
+            "--envoy" => plan.envoy = value()?,
+            "--bare" => plan.bare = value()?,
             other => return Err(format!("what is {other}?\n{USAGE}")),
         }
     }
     if let Some(part) = plan.parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         return Err(format!("there is no part {part}\n{USAGE}"));
     }
-    plan.binary = std::fs::canonicalize(&plan.binary)
-        .map_err(|e| format!("{}: {e}; build it: cargo build --release --package wayfarer", plan.binary))?
-        .to_string_lossy()
-        .into_owned();
+    // Programs run in folders of their own.
+    let whole = |path: &str, remedy: &str| match std::fs::canonicalize(path) {
+        Ok(path) => Ok(path.to_string_lossy().into_owned()),
+        Err(error) => Err(format!("{path}: {error}; {remedy}")),
+    };
+    plan.binary = whole(&plan.binary, "build it: cargo build --release --package wayfarer")?;
+    if plan.parts.iter().any(|part| part == "http") {
+        plan.envoy = whole(&plan.envoy, "make clients installs it")?;
+        plan.bare = whole(&plan.bare, "make bench-compare builds it")?;
+    }
     Ok(plan)
 }
 
@@ -104,6 +119,9 @@ fn compare(plan: &Plan) -> Result<(), String> {
     }
     if wanted("million") {
         found = found.and_then(|()| sessions::million(plan, &mut report));
+    }
+    if wanted("http") {
+        found = found.and_then(|()| http::compare(plan, &mut report));
     }
     if wanted("service") {
         found = found.and_then(|()| service::compare(plan, &mut report));

@@ -3,7 +3,7 @@
 //! It never starts a server. Invariant: the CPU seconds are those of the server between the start and the end of the load alone.
 
 use crate::load::Load;
-use crate::servers::Server;
+use crate::servers::{Process, Server};
 use std::process::{Child, Command, Stdio};
 
 /// What one load found, or the sum of several that ran together.
@@ -19,6 +19,11 @@ pub struct Outcome {
 
 /// Runs loads at the same time on these CPUs, and sums them up: latencies are the worst of them.
 pub fn measure(server: &Server, loads: &[Load], cpus: &str) -> Result<Vec<Outcome>, String> {
+    measure_at(server.process(), loads, cpus).map_err(|error| format!("{}: {error}", server.kind.name()))
+}
+
+/// The same beside any program; the loads know its port.
+pub fn measure_at(server: &Process, loads: &[Load], cpus: &str) -> Result<Vec<Outcome>, String> {
     let before = server.cpu_s()?;
     let started: Result<Vec<Child>, String> = loads.iter().map(|load| start(load, cpus)).collect();
     let mut outcomes = Vec::new();
@@ -26,7 +31,7 @@ pub fn measure(server: &Server, loads: &[Load], cpus: &str) -> Result<Vec<Outcom
         let output = child.wait_with_output().map_err(|e| format!("the load generator is gone: {e}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-            return Err(format!("{}: {said}", server.kind.name()));
+            return Err(said);
         }
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("the load generator: {e}"))?;
         let number = |name: &str| found.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0);

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a goal that was not measured is never shown as met.
 
-use crate::servers::{KINDS, Kind};
+use crate::servers::Kind;
 use std::collections::BTreeMap;
 
 /// What a ratio must be.
@@ -39,8 +39,31 @@ impl Goal {
 struct Row {
     test: String,
     unit: &'static str,
-    goal: Goal,
-    runs: BTreeMap<&'static str, Vec<f64>>,
+    /// Whom the product is compared with, and what the ratio to each must be.
+    goals: Vec<(&'static str, Goal)>,
+    /// What each run found, in the order in which they were first given.
+    runs: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl Row {
+    fn median(&self, name: &str) -> Option<f64> {
+        self.runs.iter().find(|(kind, _)| *kind == name).and_then(|(_, runs)| median(runs))
+    }
+
+    /// The ratios to those it is compared with that were measured.
+    fn ratios(&self) -> Vec<(&'static str, f64, Goal)> {
+        let Some(mine) = self.median(Kind::Wayfarer.name()) else { return Vec::new() };
+        let of = |(peer, goal): &(&'static str, Goal)| {
+            self.median(peer).filter(|theirs| *theirs > 0.0).map(|theirs| (*peer, mine / theirs, *goal))
+        };
+        self.goals.iter().filter_map(of).collect()
+    }
+
+    fn goal_text(&self) -> String {
+        let mut texts: Vec<String> = self.goals.iter().map(|(_, goal)| goal.text()).filter(|text| !text.is_empty()).collect();
+        texts.dedup();
+        texts.join(", ")
+    }
 }
 
 /// All of them, in the order in which they were first given.
@@ -58,46 +81,47 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl Report {
-    /// Adds what one run found.
+    /// Adds what one run found; the goal is that beside Redis, with either setting, and beside a smaller size.
     pub fn add(&mut self, test: &str, unit: &'static str, goal: Goal, kind: &'static str, value: f64) {
-        let at = self.rows.iter().position(|row| row.test == test && row.unit == unit).unwrap_or_else(|| {
-            self.rows.push(Row { test: test.to_owned(), unit, goal, runs: BTreeMap::new() });
-            self.rows.len() - 1
-        });
-        self.rows[at].runs.entry(kind).or_default().push(value);
+        let peers = [Kind::Redis.name(), Kind::RedisListpack.name(), LESS];
+        self.add_beside(test, unit, &peers.map(|peer| (peer, goal)), kind, value);
     }
 
-    /// The ratios of one row to the two settings of Redis, or of the second of two figures to the first.
-    fn ratios(row: &Row) -> Vec<(&'static str, f64)> {
-        let of = |name: &str| row.runs.get(name).and_then(|runs| median(runs));
-        let mut ratios = Vec::new();
-        if let Some(mine) = of(Kind::Wayfarer.name()) {
-            for peer in [Kind::Redis, Kind::RedisListpack] {
-                ratios.extend(of(peer.name()).filter(|v| *v > 0.0).map(|theirs| (peer.name(), mine / theirs)));
-            }
-            ratios.extend(of(LESS).filter(|v| *v > 0.0).map(|less| (LESS, mine / less)));
+    /// Adds what one run found, with a goal beside each of those that are compared with.
+    pub fn add_beside(&mut self, test: &str, unit: &'static str, goals: &[(&'static str, Goal)], kind: &'static str, value: f64) {
+        let at = self.rows.iter().position(|row| row.test == test && row.unit == unit).unwrap_or_else(|| {
+            self.rows.push(Row { test: test.to_owned(), unit, goals: goals.to_vec(), runs: Vec::new() });
+            self.rows.len() - 1
+        });
+        let runs = &mut self.rows[at].runs;
+        match runs.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, found)) => found.push(value),
+            None => runs.push((kind, vec![value])),
         }
-        ratios
     }
 
     /// Prints the table; true if every goal that was measured is met.
     pub fn print(&self) -> bool {
-        println!("\n{:<26} {:<11} {:>12} {:>15} {:>10}   ratios", "test", "unit", "redis", "redis-listpack", "wayfarer");
-        let mut all = true;
+        let (mut all, mut shown) = (true, Vec::new());
         for row in &self.rows {
-            let [redis, listpack, mine] = KINDS.map(|kind| {
-                let found = row.runs.get(kind.name()).and_then(|runs| median(runs));
-                found.map_or("-".to_owned(), |value| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") })
-            });
+            let mut kinds: Vec<&str> = row.runs.iter().map(|(kind, _)| *kind).collect();
+            // The product is the last column, whoever had the first turn.
+            kinds.sort_by_key(|kind| *kind == Kind::Wayfarer.name());
+            if kinds != shown {
+                let heads: String = kinds.iter().map(|kind| format!(" {kind:>14}")).collect();
+                println!("\n{:<28} {:<11}{heads}   ratios", "test", "unit");
+                shown = kinds;
+            }
+            let figure = |value: f64| if value >= 100.0 { format!(" {value:>14.0}") } else { format!(" {value:>14.2}") };
+            let figures: String = shown.iter().filter_map(|kind| row.median(kind)).map(figure).collect();
             let mut text = Vec::new();
-            for (_, ratio) in Self::ratios(row) {
-                let met = row.goal.is_met(ratio);
+            for (_, ratio, goal) in row.ratios() {
+                let met = goal.is_met(ratio);
                 all &= met != Some(false);
                 let mark = met.map_or("", |met| if met { " met" } else { " NOT MET" });
                 text.push(format!("{ratio:.2}{mark}"));
             }
-            let goal = row.goal.text();
-            println!("{:<26} {:<11} {redis:>12} {listpack:>15} {mine:>10}   {}  {goal}", row.test, row.unit, text.join(", "));
+            println!("{:<28} {:<11}{figures}   {}  {}", row.test, row.unit, text.join(", "), row.goal_text());
         }
         all
     }
@@ -106,11 +130,13 @@ impl Report {
     pub fn json(&self) -> serde_json::Value {
         let rows = self.rows.iter().map(|row| {
             let medians: BTreeMap<_, _> = row.runs.iter().map(|(kind, runs)| (kind, median(runs))).collect();
-            let ratios: Vec<_> = Self::ratios(row)
+            let runs: BTreeMap<_, _> = row.runs.iter().map(|(kind, runs)| (kind, runs)).collect();
+            let ratios: Vec<_> = row
+                .ratios()
                 .into_iter()
-                .map(|(peer, ratio)| serde_json::json!({"to": peer, "ratio": ratio, "met": row.goal.is_met(ratio)}))
+                .map(|(peer, ratio, goal)| serde_json::json!({"to": peer, "ratio": ratio, "goal": goal.text(), "met": goal.is_met(ratio)}))
                 .collect();
-            serde_json::json!({"test": row.test, "unit": row.unit, "goal": row.goal.text(), "medians": medians, "runs": row.runs,
+            serde_json::json!({"test": row.test, "unit": row.unit, "goal": row.goal_text(), "medians": medians, "runs": runs,
                 "ratios": ratios})
         });
         serde_json::Value::Array(rows.collect())

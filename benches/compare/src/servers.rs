@@ -1,13 +1,13 @@
 //! The servers under measurement: started on free ports of the loopback, pinned, accounted for, and ended with their owner.
 //!
-//! It never sends load. `operations` and `sessions` start what they compare.
+//! It never sends load. `operations`, `sessions` and `http` start what they compare.
 //!
 //! | figure | from |
 //! |---|---|
 //! | CPU seconds | `/proc/PID/stat`: user and system time of all threads of the process, as the kernel counts them |
 //! | bytes of RSS | `/proc/PID/statm` |
 //!
-//! Invariant: a server ends, and its folder goes, when its [`Server`] is dropped, also after an error.
+//! Invariant: a server ends, and its folder goes, when its [`Process`] is dropped, also after an error.
 
 use crate::clock::{now, pause};
 use crate::wire::{Plain, encode};
@@ -43,12 +43,18 @@ impl Kind {
     }
 }
 
-/// A running server.
+/// A running program with a folder of its own.
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    folder: PathBuf,
+}
+
+/// A running server of RESP.
 pub struct Server {
     pub kind: Kind,
     pub port: u16,
-    child: Child,
-    folder: PathBuf,
+    process: Process,
 }
 
 /// A free port of the loopback; whoever asked for it binds it at once.
@@ -57,23 +63,82 @@ pub fn free_port() -> Result<u16, String> {
     Ok(address.port())
 }
 
+/// CPU seconds that all threads of a process have used so far.
+pub fn cpu_s_of(pid: u32) -> Result<f64, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| format!("a process is gone: {e}"))?;
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).ok_or("an unreadable /proc/PID/stat");
+    Ok((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// A new folder for a server at this port.
+pub fn folder_of(port: u16) -> Result<PathBuf, String> {
+    let folder = std::env::temp_dir().join(format!("wayfarer-compare-{}-{port}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(|e| format!("no folder for a server: {e}"))?;
+    Ok(folder)
+}
+
+impl Process {
+    /// Starts a program on these CPUs (`0` or `0,1`) in its folder, and waits until it answers as it should.
+    pub fn start(
+        name: &'static str,
+        words: &[&str],
+        cpus: &str,
+        folder: PathBuf,
+        answers: impl Fn() -> bool,
+    ) -> Result<Process, String> {
+        let failed = |e: std::io::Error| format!("cannot start {name}: {e}");
+        let log = File::create(folder.join("log")).map_err(failed)?;
+        let errors = log.try_clone().map_err(failed)?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", cpus]).args(words).current_dir(&folder);
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().map_err(failed)?;
+        let mut process = Process { name, child, folder };
+        let end = now() + PATIENCE;
+        while !answers() {
+            if matches!(process.child.try_wait(), Ok(Some(_))) || now() > end {
+                let log = fs::read_to_string(process.folder.join("log")).unwrap_or_default();
+                return Err(format!("{name} does not answer:\n{log}"));
+            }
+            pause(Duration::from_millis(50));
+        }
+        Ok(process)
+    }
+
+    /// CPU seconds that it has used so far.
+    pub fn cpu_s(&self) -> Result<f64, String> {
+        cpu_s_of(self.child.id()).map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// Bytes of its memory that are resident.
+    pub fn rss_bytes(&self) -> Result<u64, String> {
+        let file = format!("/proc/{}/statm", self.child.id());
+        let text = fs::read_to_string(file).map_err(|e| format!("{} is gone: {e}", self.name))?;
+        let pages: u64 = text.split_whitespace().nth(1).and_then(|f| f.parse().ok()).ok_or("an unreadable /proc/PID/statm")?;
+        Ok(pages * rustix::param::page_size() as u64)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing of it is to be kept, so it need not end in order; one that has ended already is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
 impl Server {
     /// Starts a server on these CPUs (`0` or `0,1`), with a worker on each, empty.
     pub fn start(kind: Kind, binary: &str, cpus: &str) -> Result<Server, String> {
         let port = free_port()?;
-        let folder = std::env::temp_dir().join(format!("wayfarer-compare-{}-{port}", std::process::id()));
-        let failed = |e: std::io::Error| format!("cannot start {}: {e}", kind.name());
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", cpus]);
-        match kind {
-            Kind::Redis | Kind::RedisListpack => {
-                command.args(["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-                command.args(["--port", &port.to_string()]);
-                if kind == Kind::RedisListpack {
-                    command.args(["--hash-max-listpack-value", "128"]);
-                }
-            }
+        let folder = folder_of(port)?;
+        let port_word = port.to_string();
+        let redis = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port_word];
+        let config = folder.join("wayfarer.toml").to_string_lossy().into_owned();
+        let words = match kind {
+            Kind::Redis => redis.to_vec(),
+            Kind::RedisListpack => [redis.as_slice(), &["--hash-max-listpack-value", "128"]].concat(),
             Kind::Wayfarer => {
                 let text = format!(
                     "[http]\nenabled = false\n[state]\nlisten = \"127.0.0.1:{port}\"\n\
@@ -84,59 +149,21 @@ impl Server {
                     folder.join("directory.db").display(),
                     cpus.split(',').count(),
                 );
-                let config = folder.join("wayfarer.toml");
-                fs::write(&config, text).map_err(failed)?;
-                command.args([binary, "run", "-c", &config.to_string_lossy()]);
+                fs::write(&config, text).map_err(|e| format!("cannot configure {}: {e}", kind.name()))?;
+                vec![binary, "run", "-c", &config]
             }
-        }
-        let log = File::create(folder.join("log")).map_err(failed)?;
-        let errors = log.try_clone().map_err(failed)?;
-        let child = command.current_dir(&folder).stdin(Stdio::null()).stdout(log).stderr(errors).spawn().map_err(failed)?;
-        let mut server = Server { kind, port, child, folder };
-        server.wait_until_it_writes()?;
-        Ok(server)
+        };
+        let process = Process::start(kind.name(), &words, cpus, folder, || writes(port))?;
+        Ok(Server { kind, port, process })
     }
 
-    fn wait_until_it_writes(&mut self) -> Result<(), String> {
-        let end = now() + PATIENCE;
-        let probe = encode(&["SET", "sess:probe", "1"]);
-        loop {
-            if matches!(self.child.try_wait(), Ok(Some(_))) || now() > end {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                return Err(format!("{} does not answer:\n{log}", self.kind.name()));
-            }
-            if Plain::connect(self.port).and_then(|mut client| client.ask(&probe)).is_ok_and(|reply| reply == b"+OK\r\n") {
-                return Ok(());
-            }
-            pause(Duration::from_millis(50));
-        }
-    }
-
-    /// CPU seconds that the process has used so far.
-    pub fn cpu_s(&self) -> Result<f64, String> {
-        let text = self.proc("stat")?;
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).ok_or("an unreadable /proc/PID/stat");
-        Ok((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
-    }
-
-    /// Bytes of its memory that are resident.
-    pub fn rss_bytes(&self) -> Result<u64, String> {
-        let text = self.proc("statm")?;
-        let pages: u64 = text.split_whitespace().nth(1).and_then(|f| f.parse().ok()).ok_or("an unreadable /proc/PID/statm")?;
-        Ok(pages * rustix::param::page_size() as u64)
-    }
-
-    fn proc(&self, file: &str) -> Result<String, String> {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).map_err(|e| format!("{} is gone: {e}", self.kind.name()))
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Nothing of it is to be kept, so it need not end in order; one that has ended already is as good.
-        drop(self.child.kill());
-        drop(self.child.wait());
-        drop(fs::remove_dir_all(&self.folder));
-    }
+/// Whether the server at this port takes writes to sessions.
+pub fn writes(port: u16) -> bool {
+    let probe = encode(&["SET", "sess:probe", "1"]);
+    Plain::connect(port).and_then(|mut client| client.ask(&probe)).is_ok_and(|reply| reply == b"+OK\r\n")
 }

@@ -26,10 +26,10 @@ const EXPIRING: u64 = 5_000;
 pub fn memory(plan: &Plan, report: &mut Report) -> Result<(), String> {
     for kind in KINDS {
         let server = Server::start(kind, &plan.binary, &plan.cpus[0])?;
-        let before = server.rss_bytes()?;
+        let before = server.process().rss_bytes()?;
         Plain::connect(server.port)?.load_hashes(0..plan.sessions)?;
         pause(Duration::from_secs(2));
-        let bytes = (server.rss_bytes()?.saturating_sub(before)) as f64 / plan.sessions as f64;
+        let bytes = (server.process().rss_bytes()?.saturating_sub(before)) as f64 / plan.sessions as f64;
         report.add("session of 10 x 100 B", "RSS bytes", Goal::None, kind.name(), bytes);
         if kind == Kind::Wayfarer {
             report.add("session, beside 1371 B", "RSS bytes", Goal::AtMost(1.0), kind.name(), bytes);
@@ -44,10 +44,10 @@ pub fn memory(plan: &Plan, report: &mut Report) -> Result<(), String> {
 fn beside_values(plan: &Plan, report: &mut Report) -> Result<(), String> {
     for (fields, bytes) in SHAPES {
         let server = Server::start(Kind::Wayfarer, &plan.binary, &plan.cpus[0])?;
-        let (before, sessions) = (server.rss_bytes()?, plan.sessions / 5);
+        let (before, sessions) = (server.process().rss_bytes()?, plan.sessions / 5);
         Plain::connect(server.port)?.load_hashes_of(0..sessions, fields, bytes)?;
         pause(Duration::from_secs(2));
-        let each = (server.rss_bytes()?.saturating_sub(before)) as f64 / sessions as f64 - (fields * bytes) as f64;
+        let each = (server.process().rss_bytes()?.saturating_sub(before)) as f64 / sessions as f64 - (fields * bytes) as f64;
         report.add(&format!("beside {fields} x {bytes} B"), "RSS bytes", Goal::None, Kind::Wayfarer.name(), each);
         eprintln!("memory: {fields} x {bytes} B");
     }
@@ -103,9 +103,15 @@ pub fn million(plan: &Plan, report: &mut Report) -> Result<(), String> {
             report.add(&format!("{} of {}: HGET", plan.many, part), "CPU s/Mop", goal, name, cpu);
             report.add(&format!("{} of {}: HGET", plan.many, part), "p99 us", goal, name, p99);
         }
-        let idle = server.cpu_s()?;
+        let idle = server.process().cpu_s()?;
         pause(Duration::from_secs(5));
-        report.add(&format!("{} of {}: idle", plan.many, part), "CPU ms/s", Goal::None, name, (server.cpu_s()? - idle) * 200.0);
+        report.add(
+            &format!("{} of {}: idle", plan.many, part),
+            "CPU ms/s",
+            Goal::None,
+            name,
+            (server.process().cpu_s()? - idle) * 200.0,
+        );
         eprintln!("{size} sessions: measured");
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! | HGETALL | all of them | the same |
 //! | birth | HSET of one field into a session that never was | none |
 //! | miss | GET of a session that never was | none |
+//! | page | HTTP GET with the cookie of a session | hashes, where there are sessions |
 //!
 //! Invariant: every request of an operation has the same bytes but for the digits of its key, and so has every reply.
 
@@ -22,6 +23,8 @@ pub const DIGITS: usize = 12;
 pub const FIELDS: usize = 10;
 pub const FIELD_BYTES: usize = 100;
 const STRING_BYTES: usize = 512;
+/// The cookie of a page's session, whose hash is `sess:` and its value.
+pub const COOKIE: &str = "sid";
 /// Requests that are sent before their replies are read, while data is loaded.
 const LOAD_BATCH: u64 = 200;
 
@@ -35,12 +38,12 @@ pub enum Operation {
     Hgetall,
     Birth,
     Miss,
+    Page,
 }
 
 /// The operations whose cost is compared.
 pub const COMPARED: [Operation; 5] = [Operation::Get, Operation::Set, Operation::Hget, Operation::Hset, Operation::Hgetall];
-const ALL: [Operation; 7] =
-    [Operation::Get, Operation::Set, Operation::Hget, Operation::Hset, Operation::Hgetall, Operation::Birth, Operation::Miss];
+const OTHERS: [Operation; 3] = [Operation::Birth, Operation::Miss, Operation::Page];
 
 impl Operation {
     pub fn name(self) -> &'static str {
@@ -52,25 +55,37 @@ impl Operation {
             Operation::Hgetall => "HGETALL",
             Operation::Birth => "birth",
             Operation::Miss => "miss",
+            Operation::Page => "page",
         }
     }
 
     pub fn named(name: &str) -> Option<Operation> {
-        ALL.into_iter().find(|operation| operation.name() == name)
+        COMPARED.into_iter().chain(OTHERS).find(|operation| operation.name() == name)
+    }
+
+    /// The first bytes of a reply that say whether it is the right one: a type of RESP, or an HTTP status.
+    pub fn mark_bytes(self) -> usize {
+        if self == Operation::Page { "HTTP/1.1 200".len() } else { 1 }
     }
 
     /// The request for key 0 of a space, and where the digits of its number are.
     pub fn request(self, space: u64) -> (Vec<u8>, usize) {
+        if self == Operation::Page {
+            let id = format!("h{:0width$}", 0, width = DIGITS);
+            let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {COOKIE}={id}\r\n\r\n").into_bytes();
+            let place = find(&request, id.as_bytes()) + 1;
+            return (request, place);
+        }
         let prefix = match self {
             Operation::Get | Operation::Set => "sess:s",
             Operation::Hget | Operation::Hset | Operation::Hgetall => "sess:h",
             Operation::Birth => &format!("sess:b{space}-"),
-            Operation::Miss => "sess:never",
+            Operation::Miss | Operation::Page => "sess:never",
         };
         let key = format!("{prefix}{:0width$}", 0, width = DIGITS);
         let (string, field) = ("s".repeat(STRING_BYTES), "v".repeat(FIELD_BYTES));
         let words: Vec<&str> = match self {
-            Operation::Get | Operation::Miss => vec!["GET", &key],
+            Operation::Get | Operation::Miss | Operation::Page => vec!["GET", &key],
             Operation::Set => vec!["SET", &key, &string],
             Operation::Hget => vec!["HGET", &key, "field5"],
             Operation::Hset => vec!["HSET", &key, "field5", &field],
@@ -119,12 +134,32 @@ impl Plain {
         self.0.get_mut().write_all(bytes).map_err(|e| format!("a server takes no more: {e}"))
     }
 
-    /// Sends a request and reads its whole reply, of any type but nested lists.
+    /// Sends a request and reads its whole reply: of RESP any type but nested lists, of HTTP a body with its length.
     pub fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, String> {
         self.send(request)?;
         let mut reply = Vec::new();
         self.element(&mut reply)?;
+        if reply.starts_with(b"HTTP/") {
+            self.page(&mut reply)?;
+        }
         Ok(reply)
+    }
+
+    /// What follows an HTTP status.
+    fn page(&mut self, reply: &mut Vec<u8>) -> Result<(), String> {
+        let mut length = None;
+        loop {
+            let at = reply.len();
+            self.0.read_until(b'\n', reply).map_err(|e| format!("half a header: {e}"))?;
+            let line = String::from_utf8_lossy(&reply[at..]).trim_end().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            length = line.strip_prefix("content-length:").and_then(|n| n.trim().parse::<usize>().ok()).or(length);
+        }
+        let start = reply.len();
+        reply.resize(start + length.ok_or("an answer without its length")?, 0);
+        self.0.read_exact(&mut reply[start..]).map_err(|e| format!("half an answer: {e}"))
     }
 
     fn element(&mut self, reply: &mut Vec<u8>) -> Result<(), String> {

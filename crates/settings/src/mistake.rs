@@ -73,18 +73,24 @@ pub(crate) fn plain(text: &str) -> String {
     short
 }
 
-/// The candidate that `name` was most likely meant to be, if one is near enough (a third of its letters may differ).
+/// The candidate that `name` was most likely meant to be, if one is near enough (a third of its letters may differ) or is the same word
+/// cut short or with more behind it.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > NEAREST_BYTES_MAX {
         return None;
     }
-    let name = name.to_ascii_lowercase().replace('-', "_");
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.replace('-', "_")), candidate))
-        .filter(|(distance, candidate)| *distance <= (name.len().min(candidate.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
+    let name = plain(name);
+    let rank = |candidate: &str| {
+        let candidate = plain(candidate);
+        let distance = strsim::damerau_levenshtein(&name, &candidate);
+        if distance <= (name.len().min(candidate.len()) / 3).max(1) {
+            return Some((0, distance));
+        }
+        let begins = name.len().min(candidate.len()) > 1 && (candidate.starts_with(&name) || name.starts_with(&candidate));
+        (begins || candidate.split('_').any(|word| word == name)).then_some((1, distance))
+    };
+    candidates.into_iter().filter_map(|one| Some((rank(one)?, one))).min_by_key(|(rank, _)| *rank).map(|(_, one)| one)
 }
 
 /// The remedy for a word that is not among `words`: the nearest, or all of them.
@@ -104,6 +110,10 @@ mod tests {
         assert_eq!(nearest("lisen", ["listen", "upstream"]), Some("listen"));
         assert_eq!(nearest("Up-Stream", ["listen", "upstream"]), Some("upstream"));
         assert_eq!(nearest("banana", ["listen", "upstream"]), None);
+        assert_eq!(nearest("flask", ["express-session", "flask-session", "flask-caching-session"]), Some("flask-session"));
+        assert_eq!(nearest("redis", ["connect-redis", "koa-session"]), Some("connect-redis"));
+        assert_eq!(nearest("hi", ["critical", "high", "medium", "low"]), Some("high"));
+        assert_eq!(nearest("x", ["xyz"]), None);
         assert_eq!(nearest(&"listen".repeat(1_000), ["listen"]), None);
     }
 
