@@ -64,9 +64,11 @@ pub(super) async fn serve(
 /// Resolves when a part of the sidecar has broken off, with its name. One connection, one request or one operation of another node is
 /// no such part: it harms itself alone.
 pub(super) async fn broken(running: &mut Running) -> String {
-    let Running { tasks, driver, directory, .. } = running;
+    let Running { tasks, http_tasks, state_tasks, driver, directory, .. } = running;
     tokio::select! {
         error = panicked(tasks) => error,
+        error = panicked(http_tasks) => format!("the HTTP face: {error}"),
+        error = panicked(state_tasks) => format!("the state face: {error}"),
         () = driver.gone() => "the driver".to_owned(),
         () = directory.broken() => "a thread of the directory".to_owned(),
     }

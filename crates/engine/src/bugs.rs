@@ -32,6 +32,24 @@ pub enum Bug {
     RenameInHalves,
 }
 
+impl Bug {
+    /// Every one.
+    pub const ALL: [Bug; 12] = [
+        Bug::AskInsteadOfFence,
+        Bug::SkipGroupCondition,
+        Bug::AnswerWhileFrozen,
+        Bug::ReuseEpochs,
+        Bug::LeaseFromReceipt,
+        Bug::GuardIgnored,
+        Bug::CheckInBeforeFlush,
+        Bug::OutcomesOfOtherKeys,
+        Bug::ClaimInAnyMode,
+        Bug::ConfirmUnderWay,
+        Bug::ConfirmUnsettled,
+        Bug::RenameInHalves,
+    ];
+}
+
 #[cfg(any(test, feature = "bugs"))]
 thread_local! {
     static PRESENT: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };

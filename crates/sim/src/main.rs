@@ -16,7 +16,8 @@ const USAGE: &str = "usage: wayfarer-sim [--seed N] [--seeds COUNT] [--steps N] 
   --steps N      at most so many events a seed
   --seconds S    stop after so many seconds (30)
   --bug NAME     switch a deliberate bug on: ask-instead-of-fence, skip-group-condition, answer-while-frozen, reuse-epochs,
-                 lease-from-receipt, guard-ignored, check-in-before-flush, outcomes-of-other-keys
+                 lease-from-receipt, guard-ignored, check-in-before-flush, outcomes-of-other-keys, claim-in-any-mode,
+                 confirm-under-way, confirm-unsettled, rename-in-halves
   --trace        print the whole log of each seed";
 /// Lines of the log that are shown with a failure.
 const TAIL_LINES: usize = 120;
@@ -54,18 +55,10 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     Ok(options)
 }
 
+/// A bug by its name, as the usage writes it.
 fn bug(name: &str) -> Option<Bug> {
-    Some(match name {
-        "ask-instead-of-fence" => Bug::AskInsteadOfFence,
-        "skip-group-condition" => Bug::SkipGroupCondition,
-        "answer-while-frozen" => Bug::AnswerWhileFrozen,
-        "reuse-epochs" => Bug::ReuseEpochs,
-        "lease-from-receipt" => Bug::LeaseFromReceipt,
-        "guard-ignored" => Bug::GuardIgnored,
-        "check-in-before-flush" => Bug::CheckInBeforeFlush,
-        "outcomes-of-other-keys" => Bug::OutcomesOfOtherKeys,
-        _ => return None,
-    })
+    let plain = |text: &str| text.replace('-', "").to_ascii_lowercase();
+    Bug::ALL.into_iter().find(|bug| name.contains('-') && plain(&format!("{bug:?}")) == plain(name))
 }
 
 #[allow(clippy::disallowed_methods, reason = "the program bounds its own running time; no run looks at a clock")]

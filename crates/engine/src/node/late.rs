@@ -141,8 +141,8 @@ impl Late {
 
     /// The readers, taken out, that have waited long enough. A holder that is silent has so much time; one that has sent something
     /// else meanwhile lives and is only slow, and its readers are told nothing for [`SLOW_FACTOR`] times as long: a move is no
-    /// reason for an error.
-    fn out_of_patience(&mut self, now_us: u64, patience_us: u64) -> Vec<Ticket> {
+    /// reason for an error. With each, who has not answered.
+    fn out_of_patience(&mut self, now_us: u64, patience_us: u64) -> Vec<(Ticket, Reason)> {
         if self.readers.values().all(|reader| reader.deadline_us > now_us) {
             return Vec::new();
         }
@@ -157,9 +157,10 @@ impl Late {
                 }
             }
         }
-        let late: Vec<Ticket> = self.readers.iter().filter(|(_, r)| r.deadline_us <= now_us).map(|(t, _)| *t).collect();
-        self.readers.retain(|_, reader| reader.deadline_us > now_us);
-        late
+        let at_rest: HashSet<Ticket> =
+            self.fetching.values().filter(|f| f.at_rest).flat_map(|f| f.waiters.iter().copied()).collect();
+        let late = self.readers.extract_if(.., |_, reader| reader.deadline_us <= now_us).map(|(ticket, _)| ticket);
+        late.map(|t| (t, if at_rest.contains(&t) { Reason::Upstream } else { Reason::Holder })).collect()
     }
 
     pub(super) fn give_up(&mut self, inputs: &mut Vec<Input>) {
@@ -470,8 +471,8 @@ impl Node {
             reader.deadline_us += overslept_us.min(now.saturating_sub(reader.since_us));
         }
         let patience_us = self.settings.fetch_us_max;
-        for ticket in self.late.out_of_patience(now, patience_us) {
-            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(Reason::Holder) });
+        for (ticket, reason) in self.late.out_of_patience(now, patience_us) {
+            turn.effects.push(Effect::Answer { ticket, verdict: Verdict::TryAgain(reason) });
         }
         self.fetch_again(turn);
         let background = &mut self.late.background_bytes;

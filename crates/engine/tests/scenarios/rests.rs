@@ -368,6 +368,19 @@ fn what_only_a_dead_node_had_is_taken_from_rest_if_it_is_exactly_that() {
 }
 
 #[test]
+fn who_waits_for_what_only_the_upstream_has_hears_that_it_is_silent() {
+    let (mut w, b) = bereft(true);
+    let reader = w.need(b, "deferred");
+    for _ in 0..20 {
+        w.pass(FETCH_US);
+        while let Some(load) = w.open_request(b, Ask::Load) {
+            w.lose(load);
+        }
+    }
+    assert_eq!(w.verdict(reader), Some(Verdict::TryAgain(Reason::Upstream)));
+}
+
+#[test]
 fn an_older_value_at_rest_does_not_take_the_place_of_a_lost_one() {
     let (mut w, b) = bereft(false);
     w.pass(FETCH_US);
