@@ -267,6 +267,21 @@ mod tests {
         assert_eq!(load(&format!("{sentinels}upstream_port = 7000")).unwrap().redirected_upstream_port(), Some(7000));
     }
 
+    /// What stands in the docs and in the manifest is used as it stands.
+    #[test]
+    fn the_examples_load() {
+        let manifest = include_str!("../../../deploy/kubernetes/transparent.yaml");
+        let (_, block) = manifest.split_once("wayfarer.toml: |\n").unwrap();
+        let (block, _) = block.split_once("\n---").unwrap();
+        let of_manifest: String = block.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap())).collect();
+        let docs = include_str!("../../../docs/transparent.md");
+        let (of_docs, _) = docs.split_once("```toml\n").unwrap().1.split_once("```").unwrap();
+        for text in [&of_manifest, of_docs] {
+            let redirect = load(text).unwrap().redirect;
+            assert!(redirect.outbound && redirect.inbound && redirect.sidecar_user.as_deref() == Some("10001"));
+        }
+    }
+
     #[test]
     fn nonsense_is_named_with_line_and_remedy() {
         let of = |from: &str, to: &str| load(&SOUND.replace(from, to)).unwrap_err();
