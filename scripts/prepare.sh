@@ -59,6 +59,10 @@ needs_of_test() {
     # Certificates of the tests of TLS.
     need openssl has openssl
     need util-linux has setsid
+    # Transparent mode: namespaces, and rules of either kind in them.
+    need iproute2 has ip
+    need nftables test -x /usr/sbin/nft
+    need iptables test -x /usr/sbin/iptables
     # The PHP service of the client tests.
     need php-cli has php
     # The balancers in front of three instances.

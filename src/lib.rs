@@ -8,7 +8,8 @@
 //! In reading order: [`app`] puts everything together · [`state_face`] speaks RESP · [`store`] holds the sessions of this node ·
 //! [`operations`] is the way of what the store cannot answer · [`passage`] is their way in each mode of the cluster ·
 //! [`driver`] runs the engine · [`control`] talks to other nodes · [`questions`] joins their answers · [`bus`] tells subscribers ·
-//! [`routing`] says where requests run · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`upstream`] reaches it · [`admin`] talks to operators · [`telemetry`] · [`cli`].
+//! [`routing`] says where requests run · [`rebalance`] evens out · [`rest`] keeps sessions in the upstream · [`upstream`] reaches it · [`redirect`] takes what
+//! rules have redirected · [`admin`] talks to operators · [`telemetry`] · [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -20,6 +21,7 @@ pub mod operations;
 pub mod passage;
 pub mod questions;
 pub mod rebalance;
+pub mod redirect;
 mod replies;
 pub mod rest;
 pub mod routing;

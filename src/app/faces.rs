@@ -4,9 +4,11 @@
 //! Invariant: the state face is open before the HTTP face, for what comes through that one needs it.
 
 use super::arrivals::Arrivals;
+use super::redirected::{Redirected, open_inbound, open_outbound};
 use super::start::listen;
 use super::told::{http_settings, requests_settings};
 use super::{StartError, cannot};
+use crate::operations::Operations;
 use crate::state_face::{self, StateFace};
 use crate::upstream::Dialer;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ pub(super) async fn open_faces(
     settings: &Settings,
     arrivals: Arrivals,
     requests: Option<Requests>,
+    mut redirected: Redirected,
     dialer: Option<Arc<Dialer>>,
     stop_http: &watch::Sender<bool>,
     stop_state: &watch::Sender<bool>,
@@ -63,15 +66,13 @@ pub(super) async fn open_faces(
             let state = State { listen: place.clone(), keys: keys.clone(), ..settings.state.clone() };
             let face = StateFace::bind(state, dialer.clone(), arrivals.operations.clone()).await;
             let face = face.map_err(cannot(no_state_face(setting, place)))?;
-            let face = face.with_bus(arrivals.operations.bus().clone());
             let place = face.place().map_err(cannot("[state] the listener has no address"))?;
             faces.state_place.get_or_insert(place);
-            let face = face.with_merging(arrivals.flights.clone());
-            let face = face.with_passage(arrivals.operations.passage().clone());
-            let face = if arrivals.operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face };
+            let face = furnished(face, &arrivals);
             let stopping = stop_state.subscribe();
             faces.state_tasks.spawn(async move { face.run(stopping).await });
         }
+        open_outbound(&mut faces, &mut redirected, settings, &arrivals, dialer.as_ref(), stop_state)?;
     }
     if settings.http.enabled {
         let arrivals = Arc::new(arrivals);
@@ -81,6 +82,8 @@ pub(super) async fn open_faces(
             .map_err(cannot(format!("[http] cannot listen on {}", settings.http.listen)))?;
         tracing::info!(address = %face.local_addr(), app = %settings.app.address, "http face");
         faces.run(face, stop_http);
+        let key = requests.as_ref().map(|requests| requests.key.clone());
+        open_inbound(&mut faces, &mut redirected, settings, &arrivals, key, stop_http)?;
         if let Some(Requests { listener, key }) = requests {
             let face = http::bind_to(listener, requests_settings(settings, key), arrivals);
             let face = face.map_err(cannot("[http] forward_listen cannot be served"))?;
@@ -91,8 +94,16 @@ pub(super) async fn open_faces(
     Ok(faces)
 }
 
+/// What each state face is told beside its settings.
+pub(super) fn furnished(face: StateFace<Operations>, arrivals: &Arrivals) -> StateFace<Operations> {
+    let operations = &arrivals.operations;
+    let face = face.with_bus(operations.bus().clone()).with_merging(arrivals.flights.clone());
+    let face = face.with_passage(operations.passage().clone());
+    if operations.at_rest().is_some() { face.with_hidden(crate::rest::PREFIX) } else { face }
+}
+
 impl Faces {
-    fn run(&mut self, face: http::HttpFace, stop: &watch::Sender<bool>) {
+    pub(super) fn run(&mut self, face: http::HttpFace, stop: &watch::Sender<bool>) {
         self.http_draining.push(face.draining());
         let stopping = stop.subscribe();
         self.http_tasks.spawn(async move {

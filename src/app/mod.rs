@@ -19,6 +19,7 @@ mod faces;
 mod leave;
 mod memory;
 mod reading;
+mod redirected;
 mod resting;
 mod serve;
 mod signals;

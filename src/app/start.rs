@@ -14,7 +14,7 @@ use super::reading::Reading;
 use super::resting::check_in_unused;
 use super::told::{adoption_rule, member_draft, node_settings};
 use super::upkeep::keep_small;
-use super::{Running, StartError, cannot, channels, expire, first_lease, live, serve_admin, traffic};
+use super::{Running, StartError, cannot, channels, expire, first_lease, live, redirected, serve_admin, traffic};
 use crate::admin::{self, Admin, InstanceState};
 use crate::bus::{Bus, Sieve};
 use crate::control::{Control, ControlSettings};
@@ -59,6 +59,7 @@ pub(super) async fn start(
     let metrics = telemetry::start_metrics().map_err(cannot("the recorder of metrics cannot start"))?;
     let Listeners { control, admin: admin_listener, probe: probe_listener, requests } = bind(&settings).await?;
     faces_can_listen(&settings).await?;
+    let redirected = redirected::bind(&settings)?;
     let mut tasks = JoinSet::new();
     dialer.clone().map(|dialer| tasks.spawn(dialer.follow_master()));
     let (stop_all, stopping) = watch::channel(false);
@@ -99,7 +100,7 @@ pub(super) async fn start(
     let requests = requests.map(|listener| Requests { listener, key: PassKey::new(node.directory.secret()) });
     let (stop_http, stop_state) = (watch::Sender::new(false), watch::Sender::new(false));
     first_lease(&node.driver).await?;
-    let faces = open_faces(&settings, arrivals, requests, dialer, &stop_http, &stop_state).await?;
+    let faces = open_faces(&settings, arrivals, requests, redirected, dialer, &stop_http, &stop_state).await?;
     // Only now, so that whoever is told that this node is ready finds its faces open.
     for (listener, router) in
         [(admin_listener, admin::router(admin.clone())), (probe_listener, admin::probe_router(admin.clone()))]

@@ -23,6 +23,7 @@ mod init;
 mod instance;
 mod mode;
 mod named;
+mod redirect;
 mod taken;
 
 use clap::{Args, Parser, Subcommand};
@@ -82,6 +83,8 @@ enum Command {
     Cordon(ask::CordonArgs),
     /// Give every session away and end
     Drain(ask::DrainArgs),
+    /// The rules that bring a service's connections here though it is not configured: print, apply or remove them
+    Redirect(redirect::RedirectArgs),
     /// The example shop of the demo
     #[command(hide = true)]
     Shop,
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Checkin(args) => wait_for(ask::check_in(args)),
         Command::Mode(args) => wait_for(mode::mode(args)),
         Command::Cordon(args) => wait_for(ask::cordon(args)),
+        Command::Redirect(args) => redirect::redirect(&args),
         Command::Drain(args) => wait_for(ask::drain(args)),
     }
 }

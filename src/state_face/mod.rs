@@ -77,11 +77,13 @@ use metrics::{Counter, Gauge};
 use output::Total;
 use socket::{Listener, Socket};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use wayfarer_engine::command::Op;
 use wayfarer_engine::command::events::Classes;
@@ -95,6 +97,9 @@ const STALL: Duration = Duration::from_secs(10);
 const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system has refused to accept a connection, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The user of who names none.
+const DEFAULT_USER: &str = "default";
 
 /// Where operations on sessions are executed.
 pub trait Sessions: Send + Sync + 'static {
@@ -157,6 +162,8 @@ struct Face<S> {
     passage: Arc<Passage>,
     /// Names in the upstream that begin with this are not shown.
     hidden: Option<&'static [u8]>,
+    /// Who may sign in, with the password.
+    user: String,
     port: u16,
     started: Instant,
     clients: AtomicUsize,
@@ -196,10 +203,10 @@ impl<S> Face<S> {
         self.state.upstream.as_ref().map_or(16, Upstream::databases)
     }
 
-    /// Compares in constant time; there is one user, as in a Redis without ACLs.
+    /// Compares in constant time; there is one user.
     fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
         let expected = self.state.password.as_ref().map(|p| p.expose().as_bytes());
-        user == b"default" && expected.is_some_and(|expected| bool::from(expected.ct_eq(password)))
+        user == self.user.as_bytes() && expected.is_some_and(|expected| bool::from(expected.ct_eq(password)))
     }
 }
 
@@ -226,9 +233,24 @@ pub async fn can_listen(at: &ListenAt) -> io::Result<()> {
 
 impl<S: Sessions> StateFace<S> {
     /// Listens where the settings say; `dialer` reaches the upstream. The recorder of metrics must have been installed before.
-    #[allow(clippy::disallowed_methods, reason = "only for the uptime that INFO shows")]
     pub async fn bind(state: State, dialer: Option<Arc<Dialer>>, sessions: Arc<S>) -> io::Result<StateFace<S>> {
         let listener = Listener::bind(&state.listen, state.socket_mode).await?;
+        StateFace::on(listener, state, dialer, sessions)
+    }
+
+    /// The same for connections to this address that somebody else accepts and hands over, with who has made them.
+    pub fn handed(
+        address: SocketAddr,
+        handed: mpsc::Receiver<(TcpStream, SocketAddr)>,
+        state: State,
+        dialer: Option<Arc<Dialer>>,
+        sessions: Arc<S>,
+    ) -> io::Result<StateFace<S>> {
+        StateFace::on(Listener::Handed(address, Mutex::new(handed)), state, dialer, sessions)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "only for the uptime that INFO shows")]
+    fn on(listener: Listener, state: State, dialer: Option<Arc<Dialer>>, sessions: Arc<S>) -> io::Result<StateFace<S>> {
         // Redis says 0 as well where it does not listen on TCP.
         let port = listener.place()?.tcp().map_or(0, |address| address.port());
         let understanding = Understanding::new(&state);
@@ -244,6 +266,7 @@ impl<S: Sessions> StateFace<S> {
             stall: STALL,
             passage: Arc::default(),
             hidden: None,
+            user: DEFAULT_USER.to_owned(),
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),
@@ -258,6 +281,14 @@ impl<S: Sessions> StateFace<S> {
     /// Where it listens.
     pub fn place(&self) -> io::Result<ListenAt> {
         self.listener.place()
+    }
+
+    /// Its clients sign in as this user. Without it they do as in a Redis without ACLs.
+    pub fn with_user(mut self, user: Option<&str>) -> StateFace<S> {
+        if let Some((face, user)) = Arc::get_mut(&mut self.face).zip(user) {
+            face.user = user.to_owned();
+        }
+        self
     }
 
     /// Names of the upstream's keys that begin with this are its own, and not shown.

@@ -17,6 +17,7 @@
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -24,6 +25,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream, tcp, unix};
+use tokio::sync::{Mutex, mpsc};
 use wayfarer_settings::ListenAt;
 
 /// Connections that wait to be accepted, as many as the standard library has for TCP.
@@ -36,6 +38,8 @@ const LOCK_AGAIN: Duration = Duration::from_millis(5);
 /// A bound listener.
 pub(super) enum Listener {
     Tcp(TcpListener),
+    /// Somebody else accepts, and hands connections over that were to go to this address.
+    Handed(SocketAddr, Mutex<mpsc::Receiver<(TcpStream, SocketAddr)>>),
     Unix {
         /// First, so that the file goes before the listener does.
         file: SocketFile,
@@ -55,6 +59,7 @@ impl Listener {
     pub(super) fn place(&self) -> io::Result<ListenAt> {
         Ok(match self {
             Listener::Tcp(listener) => ListenAt::Tcp(listener.local_addr()?),
+            Listener::Handed(address, _) => ListenAt::Tcp(*address),
             Listener::Unix { file, .. } => ListenAt::Unix(file.path.clone()),
         })
     }
@@ -62,6 +67,11 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
             Listener::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
+            Listener::Handed(_, handed) => match handed.lock().await.recv().await {
+                Some((stream, _)) => Socket::Tcp(stream),
+                // Whoever accepts has ended; the face will be told to.
+                None => std::future::pending().await,
+            },
             Listener::Unix { listener, .. } => Socket::Unix(listener.accept().await?.0),
         })
     }

@@ -120,5 +120,11 @@ pub const SUBSCRIPTIONS: &str = "wayfarer_subscriptions";
 pub const SUBSCRIBERS_OVERFLOWED: &str = "wayfarer_subscribers_overflowed_total";
 /// Events of session keys from the upstream that were not passed on, by `reason`: `owned`, `flushed`, `unknown`.
 pub const EVENTS_WITHHELD: &str = "wayfarer_upstream_events_withheld_total";
+/// Connections at the listeners of `[redirect]`, by `direction`: `outbound`, `inbound`; and by `outcome`: `taken` by a face, `passed`
+/// through to another server, `direct`: refused, nothing had redirected them; `unknown`: closed, it could not be found out where the
+/// upstream is; `full`: closed, there were too many.
+pub const REDIRECT_CONNECTIONS: &str = "wayfarer_redirect_connections_total";
+/// Connections that are passed through now.
+pub const REDIRECT_PASSED: &str = "wayfarer_redirect_passed_connections";
 /// Clients that were disconnected because what they sent is not RESP or beyond the limits.
 pub const STATE_PROTOCOL_ERRORS: &str = "wayfarer_state_protocol_errors_total";

@@ -59,6 +59,11 @@ impl Master {
         self.0.send_replace(Some(word.clone()));
     }
 
+    /// The place of the latest word.
+    pub(super) fn place(&self) -> Option<HostPort> {
+        self.0.borrow().as_ref().map(|word| word.place.clone())
+    }
+
     /// Ready when another server than this one is the master.
     pub(super) fn retires(&self, place: &HostPort) -> Retired {
         let (mut known, place) = (self.0.subscribe(), place.clone());

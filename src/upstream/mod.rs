@@ -81,6 +81,15 @@ impl Dialer {
         &self.upstream
     }
 
+    /// Where the one server is to which commands go now, as far as that is known without asking anybody.
+    pub fn place(&self) -> Option<HostPort> {
+        match &self.upstream.place {
+            UpstreamPlace::Server(at) => Some(at.clone()),
+            UpstreamPlace::Sentinels(_) => self.master.place(),
+            UpstreamPlace::Cluster(_) => None,
+        }
+    }
+
     /// Connects; nothing of Redis has been said.
     pub async fn connect(self: &Arc<Self>) -> io::Result<Wire> {
         self.in_time(self.reach()).await

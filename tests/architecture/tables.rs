@@ -101,6 +101,11 @@ pub const MODULES: &[Module] = &[
     Module { name: "telemetry", may: &[], because: "it is used by all and knows none of them" },
     Module { name: "replies", may: &[], because: "replies are put in order, whoever says them" },
     Module { name: "upstream", may: &["replies"], because: "the upstream is reached without a word of who wants it" },
+    Module {
+        name: "redirect",
+        may: &["telemetry", "upstream"],
+        because: "who gets a redirected connection follows from where it wanted to go",
+    },
     Module { name: "store", may: &["telemetry"], because: "the store knows only the engine" },
     Module { name: "control", may: &["telemetry"], because: "the control channel does not know what messages mean" },
     Module { name: "routing", may: &[], because: "where requests may go follows from the members alone" },
@@ -144,6 +149,7 @@ pub const MODULES: &[Module] = &[
             "passage",
             "questions",
             "rebalance",
+            "redirect",
             "rest",
             "routing",
             "state_face",
@@ -155,7 +161,7 @@ pub const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        may: &["admin", "app", "driver", "upstream"],
+        may: &["admin", "app", "driver", "redirect", "upstream"],
         because: "a command starts the product, or asks one that runs",
     },
 ];

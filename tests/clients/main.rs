@@ -17,7 +17,8 @@
 //!
 //! [`balancers`] puts a real HAProxy, nginx and Envoy in front. Each that writes its sessions whole also shows what two slow requests at a time lose, and that nothing is lost where writes are
 //! merged ([`merge`]). A fleet of each is also rolled from plain Redis to sidecars in `observe`, to `own`, and back to plain Redis ([`roll`]).
-//! Three of them also stand, unchanged, before a Redis Cluster.
+//! Three of them also stand, unchanged, before a Redis Cluster, and two are brought to their sidecars by rules of the kernel without being
+//! told anything ([`transparent`]).
 //!
 //! Each service moves by rebalance, by arrival and by drain (PHP, Fastify, Koa by two of them; Django by two, and on django-redis by the
 //! third). Without python, node, php or their packages the tests of that service are skipped
@@ -35,6 +36,7 @@ mod multiplexed;
 mod roll;
 mod services;
 mod stage;
+mod transparent;
 mod unix;
 mod web;
 
@@ -165,6 +167,16 @@ fn hash_on_redis_rs_by_arrival() {
 #[test]
 fn hash_on_redis_rs_by_drain() {
     hash::sessions_move(Way::Drain);
+}
+
+#[test]
+fn flask_that_was_told_nothing() {
+    transparent::is_served(Service::FLASK);
+}
+
+#[test]
+fn node_redis_that_was_told_nothing() {
+    transparent::is_served(Service::NODE_REDIS);
 }
 
 #[test]

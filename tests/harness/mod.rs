@@ -7,6 +7,7 @@
 
 pub mod http;
 pub mod instance;
+pub mod network;
 pub mod redis_cluster;
 pub mod redis_server;
 pub mod resp;
@@ -75,6 +76,8 @@ pub struct Cluster {
     pub set: Vec<String>,
     /// How the session's cookie is written: `plain` or `express`.
     pub codec: &'static str,
+    /// The user as whom the nodes run that start from now on; `None`: who runs the test.
+    pub user: Option<u32>,
 }
 
 impl Cluster {
@@ -85,6 +88,7 @@ impl Cluster {
             more: String::new(),
             set: Vec::new(),
             codec: "plain",
+            user: None,
         }
     }
 
@@ -97,6 +101,23 @@ impl Cluster {
     pub fn set(mut self, settings: &[&str]) -> Cluster {
         self.set.extend(settings.iter().map(|s| (*s).to_owned()));
         self
+    }
+
+    /// Its nodes run as this user, who may write to its folder and run the program from there, wherever that was built.
+    pub fn run_by(mut self, user: u32) -> Cluster {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(self.folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let (built, here) = (env!("CARGO_BIN_EXE_wayfarer"), self.program());
+        if std::fs::hard_link(built, &here).is_err() {
+            std::fs::copy(built, &here).unwrap();
+        }
+        self.user = Some(user);
+        self
+    }
+
+    /// Where the program is for who may not go where it was built.
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("wayfarer")
     }
 
     /// Writes the configuration of a node and starts it, with an instance if there is a command. Returns when it is ready.
@@ -124,7 +145,14 @@ impl Cluster {
         let config = self.folder.path().join(format!("{name}-{admin}.toml"));
         std::fs::write(&config, text).unwrap();
         let log = config.with_extension("log");
-        let mut start = Command::new(env!("CARGO_BIN_EXE_wayfarer"));
+        let mut start = match self.user {
+            None => Command::new(env!("CARGO_BIN_EXE_wayfarer")),
+            Some(user) => {
+                let mut start = Command::new(self.program());
+                std::os::unix::process::CommandExt::uid(&mut start, user);
+                start
+            }
+        };
         start.arg("run").arg("-c").arg(&config);
         for setting in &self.set {
             start.arg("--set").arg(setting);

@@ -32,6 +32,7 @@ mod sentinel;
 mod stranger;
 mod tls;
 mod traces;
+mod transparent;
 
 use harness::resp::{Client, Reply};
 use harness::{Cluster, Node, until};
@@ -83,6 +84,7 @@ fn cluster_in(cluster: &Cluster) -> Cluster {
         more: cluster.more.clone(),
         set: cluster.set.clone(),
         codec: cluster.codec,
+        user: cluster.user,
     }
 }
 

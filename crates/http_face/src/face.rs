@@ -1,6 +1,6 @@
 //! The listener: accepts clients' connections up to a bound, drains, and shuts down in order.
 //!
-//! It never reads a byte of a client. The sidecar's composition root binds and runs it; each connection is a task of its own.
+//! It never reads a byte of a client. Where somebody else accepts ([`handed`]), it takes what it is given. The sidecar's composition root binds and runs it; each connection is a task of its own.
 //!
 //! | stage | accepts | idle connections | answers | requests in flight |
 //! |---|---|---|---|---|
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -45,7 +45,7 @@ const TRIES_MAX: usize = 4;
 
 /// A bound HTTP face, not yet running: clients that connect wait in the listener's queue.
 pub struct HttpFace {
-    listener: TcpListener,
+    accepts: Accepts,
     address: SocketAddr,
     settings: HttpFaceSettings,
     proxy: Arc<HttpProxy<Exchange>>,
@@ -53,6 +53,26 @@ pub struct HttpFace {
     access_writer: Option<access::Writer>,
     spoken: greeting::Spoken,
     follower: Option<tls::Follower>,
+}
+
+/// Where connections come from, each with who has made it.
+enum Accepts {
+    Here(TcpListener),
+    /// Somebody else accepts, and hands them over.
+    Elsewhere(Mutex<mpsc::Receiver<(TcpStream, SocketAddr)>>),
+}
+
+impl Accepts {
+    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Accepts::Here(listener) => listener.accept().await,
+            Accepts::Elsewhere(handed) => match handed.lock().await.recv().await {
+                Some(handed) => Ok(handed),
+                // Whoever accepts has ended; the face will be told to.
+                None => std::future::pending().await,
+            },
+        }
+    }
 }
 
 /// Turns draining on; cloned to whoever decides it.
@@ -87,8 +107,22 @@ pub async fn bind(settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io
 
 /// The same on a listener that is bound already; `settings.listen` is not looked at.
 pub fn bind_to(listener: TcpListener, settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io::Result<HttpFace> {
-    names::describe();
     let address = listener.local_addr()?;
+    face(Accepts::Here(listener), address, settings, sessions)
+}
+
+/// The same for connections to `settings.listen` that somebody else accepts and hands over, with who has made them.
+pub fn handed(
+    handed: mpsc::Receiver<(TcpStream, SocketAddr)>,
+    settings: HttpFaceSettings,
+    sessions: Arc<dyn Sessions>,
+) -> io::Result<HttpFace> {
+    let address = settings.listen;
+    face(Accepts::Elsewhere(Mutex::new(handed)), address, settings, sessions)
+}
+
+fn face(accepts: Accepts, address: SocketAddr, settings: HttpFaceSettings, sessions: Arc<dyn Sessions>) -> io::Result<HttpFace> {
+    names::describe();
     let draining = Arc::new(AtomicBool::new(false));
     let (tls, follower) = settings.tls.as_ref().map(|files| tls::of(files, settings.http2)).transpose()?.unzip();
     let spoken = greeting::Spoken { tls, http2: settings.http2 };
@@ -101,7 +135,7 @@ pub fn bind_to(listener: TcpListener, settings: HttpFaceSettings, sessions: Arc<
     let exchange = Exchange::new(&settings, address, sessions, Arc::clone(&draining), access)?;
     let proxy = Arc::new(http_proxy(&pingora, exchange));
     Ok(HttpFace {
-        listener,
+        accepts,
         address,
         settings,
         proxy,
@@ -136,7 +170,7 @@ impl HttpFace {
         let mut connections = JoinSet::new();
         let mut refusals = JoinSet::new();
         self.serve(&mut shutdown, &mut connections, &mut refusals).await;
-        drop(self.listener);
+        drop(self.accepts);
         self.draining.begin();
         self.proxy.http_cleanup().await;
         let close_time_max = Duration::from_millis(self.settings.close_ms_max);
@@ -195,7 +229,7 @@ impl HttpFace {
     /// The next connection. A failure to accept ends nothing: it is counted, and tried again after a pause.
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
-            match self.listener.accept().await {
+            match self.accepts.next().await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
                     metrics::counter!(names::ACCEPT_FAILURES).increment(1);

@@ -55,7 +55,7 @@ mod waiting;
 mod websocket;
 mod world;
 
-pub use face::{Closed, Draining, HttpFace, bind, bind_to};
+pub use face::{Closed, Draining, HttpFace, bind, bind_to, handed};
 pub use hint::{HintEncoding, HintSettings, NAME_BYTES_MAX};
 pub use pass::PassKey;
 pub use settings::{HttpFaceSettings, InstanceAddress};

@@ -8,6 +8,7 @@ use crate::gather::{Item, Layer, Origin, Raw};
 use crate::key_entries;
 use crate::mistake::{Complaint, Mistake};
 use crate::reader::Reader;
+use crate::redirect;
 use crate::settings::{Admin, App, Child, Cluster, Drain, Handover, Http, Log, Probe, Rest, Runtime, Settings, State};
 use crate::sources;
 use crate::upstream::{DirectoryPlace, Upstream, UpstreamPlace, UpstreamTls};
@@ -41,6 +42,7 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
         policy: policy(read),
         admin: Admin { enabled: read.flag("admin.enabled"), listen: read.listen("admin.listen"), id_key: read.id_key() },
         probe: Probe { listen: read.optional_listen("probe.listen") },
+        redirect: redirect::redirect(read),
         runtime: Runtime { workers: read.optional_number("runtime.workers").and_then(|workers| usize::try_from(workers).ok()) },
         log: Log {
             format: read.choice("log.format").unwrap_or(LogFormat::Text),

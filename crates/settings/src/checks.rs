@@ -7,11 +7,12 @@ use crate::gather::{Fields, Layer, Origin};
 use crate::keys::KeyPattern;
 use crate::listen::ListenAt;
 use crate::mistake::Mistake;
+use crate::redirect;
 use crate::settings::Settings;
 use crate::upstream::{HostPort, Upstream, UpstreamPlace};
 use crate::words::{BeginsAs, Forward, HintEncoding, MergeBy};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use wayfarer_identity::{Place, Source};
 
 /// Room that a value needs around it in a frame, in bytes.
@@ -37,11 +38,12 @@ pub(crate) fn mistakes(settings: &Settings, fields: &Fields, wrong: &BTreeSet<&'
     databases(settings, &mut checks);
     merging(settings, &mut checks);
     hints(settings, &mut checks);
+    redirect::mistakes(settings, &mut checks);
     checks.found
 }
 
 /// What is found, and where.
-struct Checks<'a> {
+pub(crate) struct Checks<'a> {
     fields: &'a Fields,
     wrong: &'a BTreeSet<&'static str>,
     found: Vec<Mistake>,
@@ -49,7 +51,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     /// Reports at the first of `keys` that a person wrote, unless one of them is wrong by itself.
-    fn report(&mut self, keys: &[&str], message: String, remedy: impl Into<String>) {
+    pub(crate) fn report(&mut self, keys: &[&str], message: String, remedy: impl Into<String>) {
         if keys.iter().any(|key| self.wrong.contains(key)) {
             return;
         }
@@ -171,6 +173,7 @@ fn hints(settings: &Settings, checks: &mut Checks<'_>) {
 
 /// Two listeners on one address, and faces that would talk to themselves.
 fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
+    let redirect = &settings.redirect;
     let listeners: Vec<(&str, SocketAddr)> = [
         ("http.listen", settings.http.enabled.then_some(settings.http.listen)),
         ("http.forward_listen", settings.http.forwards().then_some(settings.http.forward_listen)),
@@ -178,6 +181,8 @@ fn addresses(settings: &Settings, checks: &mut Checks<'_>) {
         ("cluster.control", Some(settings.cluster.control)),
         ("admin.listen", settings.admin.enabled.then_some(settings.admin.listen)),
         ("probe.listen", settings.probe.listen),
+        ("redirect.outbound_port", redirect.outbound.then_some((Ipv4Addr::LOCALHOST, redirect.outbound_port).into())),
+        ("redirect.inbound_port", redirect.inbound.then_some((Ipv4Addr::UNSPECIFIED, redirect.inbound_port).into())),
     ]
     .into_iter()
     .chain(settings.state.listeners.iter().filter(|_| settings.state.enabled).map(|more| ("state.listener", more.listen.tcp())))
@@ -355,6 +360,10 @@ pub(crate) fn warnings(settings: &Settings, fields: &Fields) -> Vec<Mistake> {
     if settings.admin.enabled && settings.admin.id_key.is_none() {
         let message = "is not set: each process shows the same session under another hash, and a new one after a restart";
         warn("admin.id_key", message, "set it, or admin.id_key_file, to the same 32 hexadecimal digits on all nodes");
+    }
+    if !settings.redirect.is_on() && settings.redirect.sidecar_user.is_some() {
+        let message = "has no meaning: nothing is redirected";
+        warn("redirect.sidecar_user", message, "set redirect.outbound or redirect.inbound, or remove this");
     }
     if !settings.admin.enabled {
         let message = "is false: no status, no drain by command, no metrics but on probe.listen";

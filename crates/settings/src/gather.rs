@@ -313,7 +313,7 @@ impl Walk<'_> {
             DeValue::Integer(number) => Raw::Integer { digits: number.as_str().to_owned(), radix: number.radix() },
             DeValue::Boolean(flag) => Raw::Flag(*flag),
             DeValue::Array(entries) if kind.is_list() => Raw::Items(self.items(entries.iter(), key, line)),
-            DeValue::Array(entries) if matches!(kind, Kind::Secrets | Kind::Networks) && entries.len() <= ENTRIES_MAX => {
+            DeValue::Array(entries) if kind.may_be_texts() && entries.len() <= ENTRIES_MAX => {
                 let texts = entries.iter().map(|entry| entry.get_ref().as_str().map(str::to_owned));
                 texts.collect::<Option<Vec<String>>>().map_or(Raw::Other("a list with other things than text"), Raw::Texts)
             }

@@ -110,6 +110,8 @@ pub enum Kind {
     Secrets,
     /// Networks as CIDR: a list of texts, or one text with commas.
     Networks,
+    /// Users by name or number: a list of texts, or one text with commas.
+    Users,
 }
 
 /// One row.
@@ -126,6 +128,11 @@ pub struct Setting {
 }
 
 impl Kind {
+    /// Whether it may be written as a list of texts.
+    pub(crate) fn may_be_texts(self) -> bool {
+        matches!(self, Kind::Secrets | Kind::Networks | Kind::Users)
+    }
+
     /// Whether it is a list of tables.
     pub fn is_list(self) -> bool {
         matches!(self, Kind::List | Kind::Sources)

@@ -183,6 +183,12 @@ impl<'a> Reader<'a> {
         self.required(key, read, Vec::new())
     }
 
+    /// Users; none, if it is not set.
+    pub(crate) fn users(&mut self, key: &'static str) -> Vec<String> {
+        let read = |raw: &Raw, kind| matches!(kind, Kind::Users).then(|| values::users(raw));
+        self.optional(key, read).unwrap_or_default()
+    }
+
     pub(crate) fn instance(&mut self, key: &'static str) -> ListenAt {
         let read = |raw: &Raw, kind| matches!(kind, Kind::Instance).then(|| values::instance(raw));
         self.required(key, read, ListenAt::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))

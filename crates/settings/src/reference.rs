@@ -37,6 +37,7 @@ fn bounds(kind: Kind) -> String {
         Kind::List => "list of tables".to_owned(),
         Kind::Sources => "a table, or a list of tables".to_owned(),
         Kind::Networks => "a list of CIDR networks".to_owned(),
+        Kind::Users => "a list of users".to_owned(),
         Kind::Secrets => "text, or a list of texts; never shown".to_owned(),
     }
 }
@@ -153,6 +154,9 @@ fn toml_example(setting: &Setting) -> String {
         "state.upstream_server_name" => "\"redis.internal\"",
         "state.upstream_cert_file" => "\"/etc/wayfarer/client.pem\"",
         "state.upstream_key_file" => "\"/etc/wayfarer/client.key\"",
+        "redirect.upstream_port" => "6379",
+        "redirect.service_users" => "[\"app\"]",
+        "redirect.sidecar_user" => "\"10001\"",
         "cluster.node" => "\"a\"",
         "cluster.lost_after_ms" => "60000",
         "runtime.workers" => "2",

@@ -5,6 +5,18 @@
 use crate::kind::{Kind, Setting, Shape, Unit};
 use crate::words::Word;
 
+/// Parts of the table as one. `N` is their length together.
+#[allow(clippy::indexing_slicing, reason = "a place that is not there ends the compilation")]
+pub(crate) const fn joined<const N: usize>(first: &[Setting], second: &[Setting]) -> [Setting; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
 pub(crate) const fn row(key: &'static str, kind: Kind, default: Option<&'static str>, meaning: &'static str) -> Setting {
     Setting { key, kind, default, meaning }
 }

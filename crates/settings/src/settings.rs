@@ -7,6 +7,7 @@
 use crate::keys::KeyMatcher;
 use crate::listen::ListenAt;
 use crate::presets::IndexKey;
+use crate::redirect::Redirect;
 use crate::secret::{IdKey, Secret};
 use crate::upstream::{DirectoryPlace, Upstream};
 use crate::words::{BeginsAs, Forward, HintEncoding, ListenerSessions, LogFormat, LogLevel, MergeBy};
@@ -34,6 +35,7 @@ pub struct Settings {
     pub policy: Policy,
     pub admin: Admin,
     pub probe: Probe,
+    pub redirect: Redirect,
     pub runtime: Runtime,
     pub log: Log,
 }

@@ -10,7 +10,8 @@ pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
 pub(crate) use crate::lookup::field_of_one;
 pub use crate::lookup::{names_in, setting};
-use crate::rows::{GIB, HOUR_MS, LISTEN, LISTEN_LOOPBACK, MIB, bytes, count, ms, row, text, words};
+use crate::redirect;
+use crate::rows::{GIB, HOUR_MS, LISTEN, LISTEN_LOOPBACK, MIB, bytes, count, joined, ms, row, text, words};
 use crate::words::{BeginsAs, Codec, Forward, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
 use wayfarer_engine::session::{Class, Layout};
@@ -20,7 +21,10 @@ const OPTION: Kind = text(Shape::Line, 128);
 const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
 
 /// The table.
-pub static TABLE: &[Setting] = &[
+pub static TABLE: &[Setting] = &joined::<{ OWN.len() + redirect::ROWS.len() }>(OWN, &redirect::ROWS);
+
+/// What is not said in the file of its section.
+const OWN: &[Setting] = &[
     row("app.name", text(Shape::Name, 64), Some("app"), "Name of the service that this sidecar stands beside."),
     row("app.version", text(Shape::Name, 64), Some("0"), "Its version, for the directory."),
     row("app.address", Kind::Instance, Some("127.0.0.1:3000"), "Where the instance answers HTTP: IP:PORT, or unix:PATH."),

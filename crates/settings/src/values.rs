@@ -6,6 +6,7 @@
 use crate::gather::Raw;
 use crate::listen::{ListenAt, PATH_BYTES_MAX};
 use crate::mistake::{Complaint, choose_from, shown};
+use crate::redirect::{USER_BYTES_MAX, USERS_MAX};
 use crate::table::{Shape, Unit};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -143,6 +144,27 @@ pub(crate) fn networks(raw: &Raw) -> Result<Vec<IpNet>, Complaint> {
     let read = |text: &str| {
         let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
         network.ok_or_else(|| Complaint::new(format!("{} is no network", shown(text)), "write [\"10.0.0.0/8\", \"fd00::/8\"]"))
+    };
+    texts.into_iter().map(read).collect()
+}
+
+/// Users, by name or number.
+pub(crate) fn users(raw: &Raw) -> Result<Vec<String>, Complaint> {
+    let texts: Vec<&str> = match raw {
+        Raw::Texts(texts) => texts.iter().map(String::as_str).collect(),
+        raw => text(raw)?.split(',').map(str::trim).collect(),
+    };
+    if texts.is_empty() || texts.len() > USERS_MAX {
+        return Err(Complaint::new(format!("has {} users", texts.len()), format!("write 1 to {USERS_MAX}, or remove it")));
+    }
+    let is_user = |text: &str| {
+        let fits = (1..=USER_BYTES_MAX).contains(&text.len());
+        fits && !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    let read = |text: &str| {
+        let no_user =
+            || Complaint::new(format!("{} is no user", shown(text)), "write names or numbers, as in [\"app\", \"1000\"]");
+        is_user(text).then(|| text.to_owned()).ok_or_else(no_user)
     };
     texts.into_iter().map(read).collect()
 }
