@@ -10,7 +10,7 @@
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
 //! | end | counted, and noted in the access log |
 //!
-//! It never changes a body, never retries what may have been executed (pingora retries idempotent requests, and only when a
+//! It never changes what a body says, never retries what may have been executed (pingora retries idempotent requests, and only when a
 //! connection that was used before turns out dead), and never logs a path, header or id. Pingora calls it. Invariant: a
 //! session is announced before the first byte of its request goes to the instance, and is not if that goes to another member.
 
@@ -291,6 +291,11 @@ impl ProxyHttp for Exchange {
         if !end && !request.is_websocket && taken > BODY_GRACE && request.body_bytes < due {
             metrics::counter!(names::BODIES_TOO_SLOW).increment(1);
             return Err(Error::new_down(ErrorType::ReadTimedout));
+        }
+        if end && bytes == 0 {
+            // Pingora writes an empty last piece (of HTTP/2: an empty frame that ends the stream) as the chunk that ends the body, and then
+            // that chunk once more for the end: whoever reads it takes the second one for the beginning of the next request.
+            *body = None;
         }
         Ok(())
     }
