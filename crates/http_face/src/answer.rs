@@ -39,6 +39,9 @@ pub(crate) struct Answer {
 /// To a request that another member has, and that stands still.
 pub(crate) const MEMBER_SILENT: Answer = Answer { status: 503, reason: "the node that has the session does not answer" };
 
+/// To a request whose body could be read in two ways.
+pub(crate) const MALFORMED: Answer = Answer { status: 400, reason: "the request is malformed" };
+
 /// The answer to a failed exchange; `None` when the client is gone.
 pub(crate) fn answer_to(error: &Error) -> Option<Answer> {
     use ErrorType::{ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout};
@@ -48,7 +51,7 @@ pub(crate) fn answer_to(error: &Error) -> Option<Answer> {
         (ErrorSource::Upstream, _) => (502, "the instance closed the connection before it had answered"),
         (ErrorSource::Downstream, ConnectionClosed | ReadError | WriteError | WriteTimedout) => return None,
         (ErrorSource::Downstream, ReadTimedout) => (408, "the request was not sent in time"),
-        (ErrorSource::Downstream, _) => (400, "the request is malformed"),
+        (ErrorSource::Downstream, _) => (MALFORMED.status, MALFORMED.reason),
         (ErrorSource::Internal | ErrorSource::Unset, _) => (500, "the request failed in the sidecar"),
     };
     Some(Answer { status, reason })

@@ -10,6 +10,8 @@
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
 //! | end | counted, and noted in the access log |
 //!
+//! Longer than 400 lines because the callbacks of one request are read in one piece, in their order.
+//!
 //! It never changes what a body says, never retries what may have been executed (pingora retries idempotent requests, and only when a
 //! connection that was used before turns out dead), and never logs a path, header or id. Pingora calls it. Invariant: a
 //! session is announced before the first byte of its request goes to the instance, and is not if that goes to another member.
@@ -170,25 +172,28 @@ impl ProxyHttp for Exchange {
         session.set_read_timeout(Some(self.stalled_time_max));
         session.set_write_timeout(Some(self.stalled_time_max));
         let checked = match session.as_downstream().as_http1() {
-            Some(http1) => head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max),
+            // What is wrong with the beginning of its body may be known already; nothing of it goes to the instance then.
+            Some(_) => request.arrival.as_ref().and_then(|arrival| arrival.fault()).map_or(Ok(()), Err),
             None => {
                 request.arrival = session.req_header().extensions.get::<Arc<Arrival>>().cloned();
                 if let Some(arrival) = request.arrival.as_ref().filter(|_| session.is_body_empty()) {
                     arrival.has_piece(true);
                 }
-                head::check_fields(session.req_header(), self.header_bytes_max)
+                head::check_fields(session.req_header(), self.header_bytes_max).map_err(|fault| (fault, true))
             }
         };
-        if let Err(fault) = checked {
-            metrics::counter!(names::HEADERS_REFUSED).increment(1);
+        if let Err((fault, in_header)) = checked {
+            metrics::counter!(if in_header { names::HEADERS_REFUSED } else { names::BODIES_REFUSED }).increment(1);
             return Err(match fault {
                 Fault::TooLarge => Error::new_down(ErrorType::HTTPStatus(431)),
+                Fault::Tunnel => Error::new_down(ErrorType::HTTPStatus(405)),
                 Fault::Malformed(why) => {
-                    tracing::debug!(why, "a header was refused");
+                    tracing::debug!(why, "a request was refused");
                     Error::new_down(ErrorType::InvalidHTTPHeader)
                 }
             });
         }
+        request.is_admitted = true;
         let header = session.req_header_mut();
         self.elsewhere.admit(header, unix_ms())?;
         let named = self.identity.of_request(Asked { target: header.raw_path(), headers: &header.headers });
@@ -348,7 +353,15 @@ impl ProxyHttp for Exchange {
             tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
         }
         let mut sent = 0;
-        let answer = if is_given_up { Some(answer::MEMBER_SILENT) } else { answer::answer_to(error) };
+        let answer = if is_given_up {
+            Some(answer::MEMBER_SILENT)
+        } else if request.is_admitted && request.arrival.as_ref().is_some_and(|arrival| arrival.fault().is_some()) {
+            // The error is that of a read, as of a client that is gone.
+            metrics::counter!(names::BODIES_REFUSED).increment(1);
+            Some(answer::MALFORMED)
+        } else {
+            answer::answer_to(error)
+        };
         if let Some(answer) = answer {
             if let Some(arrival) = &request.arrival {
                 arrival.has_answer();

@@ -13,6 +13,8 @@ pub(crate) struct Request {
     /// Of its connection.
     pub(crate) arrival: Option<Arc<Arrival>>,
     pub(crate) begun: Instant,
+    /// Whether nothing was wrong with its header.
+    pub(crate) is_admitted: bool,
     /// The session that it names.
     pub(crate) session: Option<Vec<u8>>,
     pub(crate) announced: Option<Announced>,
@@ -34,6 +36,7 @@ impl Request {
         Request {
             arrival: None,
             begun,
+            is_admitted: false,
             session: None,
             announced: None,
             came: Came::Directly,
