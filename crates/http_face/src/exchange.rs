@@ -363,9 +363,6 @@ impl ProxyHttp for Exchange {
             answer::answer_to(error)
         };
         if let Some(answer) = answer {
-            if let Some(arrival) = &request.arrival {
-                arrival.has_answer();
-            }
             let head = session.req_header().method == Method::HEAD;
             let written = match answer.into_response(head) {
                 // Sends nothing when an answer has begun already; the connection is cut then, so that the client sees it.
@@ -373,7 +370,11 @@ impl ProxyHttp for Exchange {
                 Err(error) => Err(error),
             };
             match written {
-                Ok(()) => sent = answer.status,
+                Ok(()) => {
+                    // Not before: who has given its request up has had none.
+                    request.arrival.iter().for_each(|arrival| arrival.has_answer());
+                    sent = answer.status;
+                }
                 Err(error) => tracing::debug!(kind = error.etype().as_str(), "a client left before it got its error"),
             }
         }
