@@ -306,6 +306,12 @@ impl ProxyHttp for Exchange {
     }
 
     async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, request: &mut Request) -> Result<()> {
+        if let Some(member) = request.at.filter(|_| elsewhere::is_given_back(answer)) {
+            elsewhere::count("given_back");
+            self.sessions.unreachable(member);
+            request.is_given_back = true;
+            return Err(Error::new_in(ErrorType::HTTPStatus(503)));
+        }
         self.elsewhere.note_place(&*self.sessions, request.session.as_deref(), request.at, answer)?;
         self.learn(answer, request);
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -341,6 +347,31 @@ impl ProxyHttp for Exchange {
         Ok(())
     }
 
+    /// What a member gives back runs here, if all of its body so far is kept; else as pingora does by itself.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        request: &mut Request,
+        reused: bool,
+    ) -> Box<Error> {
+        let is_kept = !session.as_ref().retry_buffer_truncated();
+        if std::mem::take(&mut request.is_given_back) {
+            if is_kept {
+                request.at = None;
+                request.arrival.iter().for_each(|arrival| arrival.runs_here());
+                self.announce(session.req_header(), request);
+            }
+            error.set_retry(is_kept);
+        } else if session.req_header().method.is_idempotent() && is_kept {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
         let is_given_up = request.arrival.as_ref().is_some_and(|arrival| request.at.is_some() && arrival.is_given_up());
         if is_given_up {
@@ -359,12 +390,21 @@ impl ProxyHttp for Exchange {
             // The error is that of a read, as of a client that is gone.
             metrics::counter!(names::BODIES_REFUSED).increment(1);
             Some(answer::MALFORMED)
+        } else if request.at.is_some() && error.esource() == &ErrorSource::Upstream {
+            Some(answer::MEMBER_GONE)
         } else {
             answer::answer_to(error)
         };
         if let Some(answer) = answer {
             let head = session.req_header().method == Method::HEAD;
-            let written = match answer.into_response(head) {
+            let is_untouched = error.esource() == &ErrorSource::Upstream && answer::is_connect(error.etype());
+            let response = answer.into_response(head).and_then(|(mut header, body)| {
+                if is_untouched {
+                    self.elsewhere.give_back(&mut header)?;
+                }
+                Ok((header, body))
+            });
+            let written = match response {
                 // Sends nothing when an answer has begun already; the connection is cut then, so that the client sees it.
                 Ok((header, body)) => session.write_error_response(header, body).await,
                 Err(error) => Err(error),

@@ -52,7 +52,7 @@ pub const ACCEPT_FAILURES: &str = "wayfarer_http_accept_failures_total";
 pub const INSTANCE_CONNECTIONS: &str = "wayfarer_http_instance_connections_total";
 /// Requests that the instance did not answer, or not to the end.
 pub const INSTANCE_FAILURES: &str = "wayfarer_http_instance_failures_total";
-/// Requests of sessions that another member has, by what came of it (`outcome`: `answered`, `failed`, `silent`; `unreachable`: it ran here).
+/// Requests of sessions that another member has, by what came of it (`outcome`: `answered`, `failed`, `silent`; `unreachable`, `given_back`: it ran here).
 pub const FORWARDED: &str = "wayfarer_http_forwarded_total";
 /// Requests that were refused with 403 because they came where members come, without a pass that is right.
 pub const PASSES_REFUSED: &str = "wayfarer_http_passes_refused_total";

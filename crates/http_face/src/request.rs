@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) came: Came,
     /// The member that it goes to, instead of to the instance.
     pub(crate) at: Option<Member>,
+    /// Whether that member has given it back: nothing of it has come to an instance.
+    pub(crate) is_given_back: bool,
     /// Whether its session is one that its answer has given.
     pub(crate) is_learned: bool,
     /// Bytes of its body so far.
@@ -41,6 +43,7 @@ impl Request {
             announced: None,
             came: Came::Directly,
             at: None,
+            is_given_back: false,
             is_learned: false,
             body_bytes: 0,
             is_websocket: false,
