@@ -270,6 +270,7 @@ impl ProxyHttp for Exchange {
         if !is_from_member {
             forwarding::name_client(out, arrival.peer)?;
         }
+        forwarding::name_host(out)?;
         if let Some(member) = request.at {
             self.elsewhere.sign(member, unix_ms(), out)?;
         }

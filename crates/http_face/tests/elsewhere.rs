@@ -219,6 +219,22 @@ async fn what_a_member_cannot_hand_to_its_instance_runs_where_it_came() {
     assert_eq!(here.connections(), 1);
 }
 
+/// HTTP/1.0 allows it; what goes on is of HTTP/1.1, which does not.
+#[tokio::test]
+async fn a_request_without_a_host_is_answered_the_same_either_way() {
+    let (here, there) = (mirror().await, mirror().await);
+    let b = members(&there, false).await;
+    let (direct, forwarding) = (clients(&here, None).await, clients(&here, Some(b.address)).await);
+    let mut seen = Vec::new();
+    for face in [&direct, &forwarding] {
+        let (status, _, body) = connect(face.address).await.ask("GET /10 HTTP/1.0\r\ncookie: sid=s1\r\n\r\n").await;
+        assert_eq!((status, field(&body, "host"), field(&body, "x-forwarded-host")), (200, Some("localhost"), None), "{body}");
+        seen.push(body.lines().next().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["GET /10 HTTP/1.1", "GET /10 HTTP/1.1"]);
+    assert_eq!((here.connections(), there.connections()), (1, 1));
+}
+
 #[tokio::test]
 async fn nothing_without_a_pass_comes_in_where_members_come() {
     let counters = Counters::default();
