@@ -261,6 +261,7 @@ impl ProxyHttp for Exchange {
             return Error::e_explain(ErrorType::InternalError, "a request without a connection");
         };
         forwarding::upgrade_to_websocket_only(out);
+        request.asks_for_websocket = forwarding::asks_for_websocket(out);
         if session.req_header().version == Version::HTTP_2 {
             forwarding::join_cookies(out)?;
         }
@@ -316,6 +317,10 @@ impl ProxyHttp for Exchange {
         self.elsewhere.note_place(&*self.sessions, request.session.as_deref(), request.at, answer)?;
         self.learn(answer, request);
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            if !request.asks_for_websocket {
+                // What follows would pass unseen, both ways.
+                return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+            }
             // A WebSocket may be silent for ever; a client that has vanished is found by the connection's probes.
             session.set_read_timeout(None);
             request.is_websocket = true;

@@ -111,6 +111,11 @@ pub(crate) fn upgrade_to_websocket_only(request: &mut RequestHeader) {
     }
 }
 
+/// Whether the instance may answer it with 101.
+pub(crate) fn asks_for_websocket(request: &RequestHeader) -> bool {
+    request.headers.contains_key(&UPGRADE)
+}
+
 /// Takes out of an answer what was meant for the connection between instance and face only. Not for an answer 101, whose
 /// upgrade fields are the handshake.
 pub(crate) fn strip_hop_by_hop(answer: &mut ResponseHeader) {

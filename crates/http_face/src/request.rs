@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) at: Option<Member>,
     /// Whether that member has given it back: nothing of it has come to an instance.
     pub(crate) is_given_back: bool,
+    /// Whether it may become a WebSocket.
+    pub(crate) asks_for_websocket: bool,
     /// Whether its session is one that its answer has given.
     pub(crate) is_learned: bool,
     /// Bytes of its body so far.
@@ -44,6 +46,7 @@ impl Request {
             came: Came::Directly,
             at: None,
             is_given_back: false,
+            asks_for_websocket: false,
             is_learned: false,
             body_bytes: 0,
             is_websocket: false,

@@ -256,6 +256,33 @@ async fn a_premature_upgrade_is_no_tunnel() {
     }
 }
 
+/// Nobody has asked for a tunnel, so there is none, whatever the instance says.
+#[tokio::test]
+async fn an_upgrade_that_nobody_asked_for_is_no_tunnel() {
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&came);
+    let app = instance(move |mut client| {
+        let noted = Arc::clone(&noted);
+        async move {
+            client.head().await;
+            client.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nfrom behind").await;
+            let rest = client.rest().await;
+            noted.lock().unwrap().push(rest);
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
+        let mut client = connect(face.address).await;
+        client.send(&format!("GET / HTTP/1.1\r\nHost: h\r\n{upgrade}\r\n")).await;
+        assert_eq!(status(&client.head().await), 502, "{upgrade}");
+        client.try_send(b"into the tunnel").await;
+        assert!(!client.rest().await.contains("from behind"));
+    }
+    until("both are closed", || came.lock().unwrap().len() == 2).await;
+    assert_eq!(*came.lock().unwrap(), ["", ""], "something came through");
+}
+
 #[tokio::test]
 async fn a_header_that_is_too_long_is_refused_before_the_instance() {
     let (app, _) = recorder().await;
