@@ -46,6 +46,7 @@ pub struct App {
     pub version: String,
     pub address: ListenAt,
     pub http2: bool,
+    pub probe_ms: u64,
 }
 
 /// `[http]`: the HTTP face.
