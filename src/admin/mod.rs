@@ -60,7 +60,7 @@ const MOVES_SHOWN_MAX: usize = 10_000;
 /// How the instance is, seen from its port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InstanceState {
-    /// Not looked at: this process has not started it, or no client reaches it through here.
+    /// Not looked at: no client reaches it through here, or it is not to be.
     Unwatched,
     /// It has not accepted a connection yet.
     Starting,

@@ -5,10 +5,8 @@
 //!
 //! The group is the child's own, so that nobody else is in it. With a terminal as its input the child stays in the sidecar's group:
 //! the terminal gives its keys and its input to one group alone. So Ctrl-C reaches everybody there, and nothing is swept up.
-//! Whether it accepts connections is looked at as a client
-//! would: by connecting. Called by the composition root.
+//! Whether it accepts connections is for `probe` to see. Called by the composition root.
 
-use crate::admin::InstanceState;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process_group, waitpgid};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -17,44 +15,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 use wayfarer_settings::ListenAt;
 
-/// How often an instance that has not accepted a connection yet is looked at.
-const FIRST_LOOKS: Duration = Duration::from_millis(50);
-/// The same once it has, for the status.
-const LATER_LOOKS: Duration = Duration::from_secs(1);
 /// How often what the child has left behind is looked at.
 const GROUP_LOOKS: Duration = Duration::from_millis(20);
-/// How long one connection may take.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Looks again and again whether the instance accepts connections, and says so.
-pub(super) async fn watch_instance(address: ListenAt, state: watch::Sender<InstanceState>) {
-    loop {
-        let accepts = matches!(tokio::time::timeout(LOOK_PATIENCE, connects(&address)).await, Ok(Ok(())));
-        state.send_if_modified(|state| {
-            let next = match (*state, accepts) {
-                (_, true) => InstanceState::Accepting,
-                (InstanceState::Accepting, false) => InstanceState::Silent,
-                (before, false) => before,
-            };
-            std::mem::replace(state, next) != next
-        });
-        let is_starting = *state.borrow() == InstanceState::Starting;
-        tokio::time::sleep(if is_starting { FIRST_LOOKS } else { LATER_LOOKS }).await;
-    }
-}
-
-async fn connects(address: &ListenAt) -> std::io::Result<()> {
-    match address {
-        ListenAt::Tcp(address) => TcpStream::connect(address).await.map(drop),
-        ListenAt::Unix(path) => UnixStream::connect(path).await.map(drop),
-    }
-}
-
 /// The URL of the state face for the instance: by loopback where it listens on every address, with the password that it wants.
 pub(super) fn redis_url(listens: &ListenAt, password: Option<&str>) -> String {
     let login = password.map(|password| format!(":{}@", percent_encoded(password))).unwrap_or_default();

@@ -13,7 +13,8 @@
 //! directory while operations of its clients are under way to the upstream.
 
 use super::arrivals::no_more_requests;
-use super::child::{Instance, code_when_told, redis_url, watch_instance};
+use super::child::{Instance, code_when_told, redis_url};
+use super::probe::watch_instance;
 use super::serve::{Over, broken, serve};
 use super::signals::{Signals, Told};
 use super::{Running, StartError, cannot};
@@ -62,9 +63,11 @@ pub(super) async fn serve_and_leave(
         let redis = running.state_place.as_ref().map(|listens| redis_url(listens, password));
         let started = Instance::start(&command, running.settings.app.address.tcp().map(|address| address.port()), redis);
         instance = Some(started.map_err(cannot("the instance cannot be started"))?);
-        if *state.borrow() != InstanceState::Unwatched {
-            running.tasks.spawn(watch_instance(running.settings.app.address.clone(), state));
-        }
+    }
+    let period = Some(running.settings.app.probe_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+    let is_waited_for = *state.borrow() == InstanceState::Starting;
+    if running.settings.http.enabled && (is_waited_for || period.is_some()) {
+        running.tasks.spawn(watch_instance(running.settings.app.address.clone(), period, state));
     }
     let mut told = Told { signals, by: None };
     let over = serve(&mut told, &mut drain_asked, &mut instance, broken(&mut running)).await;

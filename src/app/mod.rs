@@ -18,6 +18,7 @@ mod child;
 mod faces;
 mod leave;
 mod memory;
+mod probe;
 mod reading;
 mod redirected;
 mod resting;
@@ -100,8 +101,8 @@ pub async fn run(settings: Settings, command: Vec<OsString>) -> Result<u8, Start
     let mut signals = signals::Signals::new().map_err(cannot("signals cannot be received"))?;
     let (drain, drain_asked) = watch::channel(false);
     // Without the HTTP face nobody reaches the instance through here, and it need not listen.
-    let is_watched = !command.is_empty() && settings.http.enabled;
-    let state = if is_watched { InstanceState::Starting } else { InstanceState::Unwatched };
+    let is_waited_for = !command.is_empty() && settings.http.enabled;
+    let state = if is_waited_for { InstanceState::Starting } else { InstanceState::Unwatched };
     let (instance, instance_seen) = watch::channel(state);
     let running = tokio::select! {
         running = start::start(settings, drain, instance_seen) => running?,

@@ -165,6 +165,10 @@ pub(super) async fn status(args: AskArgs) -> ExitCode {
             s.state,
             if s.ready { "ready" } else { "NOT READY" }
         );
+        // An older sidecar does not say it.
+        if !s.instance.is_empty() {
+            say!("instance    {}", s.instance);
+        }
         say!("lease       {} ms left", s.lease_ms_left);
         say!("sessions    {} here, {} B, {} born, {} ended", s.sessions, s.value_bytes, s.born, s.ended);
         say!(

@@ -74,6 +74,8 @@ pub const OPERATIONS_FORWARDED: &str = "wayfarer_operations_forwarded_total";
 pub const OPERATIONS_FAILED: &str = "wayfarer_operations_failed_total";
 /// The mode of the cluster as this node sees it: 1 for the present `mode`, 0 for the others.
 pub const MODE: &str = "wayfarer_mode";
+/// Whether the instance accepts connections: 1 or 0; shown where it is looked at (`[app] probe_ms`).
+pub const INSTANCE_ACCEPTING: &str = "wayfarer_instance_accepting";
 /// Whether this node has a lease: 1 or 0.
 pub const LEASE_VALID: &str = "wayfarer_lease_valid";
 /// Bytes of frames sent to other nodes, by `phase`: `eager`, `late`, `other`.

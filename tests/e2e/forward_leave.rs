@@ -20,6 +20,28 @@ fn another_version_of_the_application_gets_none() {
     assert_eq!(count(c.node.http, "sid"), ("b".to_owned(), 3));
 }
 
+/// Its sidecar lives, and gives back what it cannot hand on.
+#[test]
+fn an_owner_without_its_instance_has_its_requests_run_where_they_come() {
+    let cluster = cluster();
+    let [a, b] = start_all(&cluster, ["a", "b"]);
+    for user in 0..4 {
+        assert_eq!(count(b.node.http, &format!("u{user}")), ("b".to_owned(), 1));
+        assert_eq!(count(a.node.http, &format!("u{user}")), ("b".to_owned(), 2), "forwarded");
+    }
+    let forwarded = a.node.metric("wayfarer_http_forwarded_total");
+    drop(b.instance);
+    until("b's instance is gone", || std::net::TcpStream::connect(b.node.app).is_err().then_some(()));
+    for n in 3..8 {
+        for user in 0..4 {
+            assert_eq!(count(a.node.http, &format!("u{user}")), ("a".to_owned(), n), "here, its operations forwarded");
+        }
+    }
+    assert!(a.node.metric("wayfarer_http_forwarded_total") > forwarded, "none was given back");
+    // None is lost; they may follow their clients, as always when requests of theirs run elsewhere.
+    until("all sessions", || (a.node.sessions() + b.node.sessions() == 4).then_some(()));
+}
+
 /// Clients that come to two members while the third one, which owns sessions of theirs, drains and ends.
 #[test]
 fn no_request_fails_while_an_owner_drains() {

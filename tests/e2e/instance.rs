@@ -216,6 +216,31 @@ fn ready_only_when_the_child_accepts_connections() {
     assert_eq!(a.status()["instance"], "accepting");
 }
 
+/// One that somebody else has started, as README says: whether it is there is seen, and asks nothing of `/readyz`.
+#[test]
+fn an_instance_that_goes_silent_is_seen_whoever_started_it() {
+    let cluster = crate::cluster().set(&["app.probe_ms=50"]);
+    let a = cluster.start("a", &[]);
+    let seen = |state: &str, metric: f64| {
+        until(state, || (a.status()["instance"] == state).then_some(()));
+        until("the metric", || (a.metric("wayfarer_instance_accepting") == metric).then_some(()));
+        let said = wayfarer(&["status", "--admin", &a.admin.to_string()]);
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.lines().any(|line| line.starts_with("instance ") && line.ends_with(state)), "{said}");
+        assert_eq!(http::get(a.admin, "/readyz").unwrap().status, 200);
+    };
+    seen("silent", 0.0);
+    let instance = std::net::TcpListener::bind(a.app).unwrap();
+    seen("accepting", 1.0);
+    drop(instance);
+    seen("silent", 0.0);
+    assert!(a.log_text().contains("the instance accepts no connections"), "{}", a.log_text());
+    // Where it is not looked at, nothing is said of it.
+    let b = cluster.set(&["app.probe_ms=0"]).start("b", &[]);
+    assert_eq!(b.status()["instance"], "unwatched");
+    assert!(!http::get(b.admin, "/metrics").unwrap().text().contains("wayfarer_instance_accepting"));
+}
+
 #[test]
 fn a_second_signal_ends_a_wait_for_a_stuck_child() {
     let mut cluster = cluster();

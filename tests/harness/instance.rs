@@ -45,6 +45,8 @@ struct Shared {
     name: String,
     state: SocketAddr,
     ended: AtomicBool,
+    /// Its connections, which end with it.
+    open: Mutex<Vec<TcpStream>>,
     got: Mutex<Vec<Got>>,
     gate: (Mutex<bool>, Condvar),
 }
@@ -71,6 +73,7 @@ impl Instance {
             name: node.name.clone(),
             state: node.state,
             ended: AtomicBool::new(false),
+            open: Mutex::default(),
             got: Mutex::default(),
             gate: (Mutex::new(false), Condvar::new()),
         });
@@ -81,6 +84,7 @@ impl Instance {
                     return;
                 }
                 let shared = of_listener.clone();
+                shared.open.lock().unwrap().extend(stream.try_clone());
                 // A client that goes away in the middle ends its connection, and nothing else.
                 start(move || drop(serve(stream, &shared)));
             }
@@ -109,6 +113,10 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
         self.let_go();
+        for stream in self.shared.open.lock().unwrap().drain(..) {
+            // Whoever has closed it already is no trouble.
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
         // Wakes the listener, if it still listens.
         drop(TcpStream::connect(self.address));
     }

@@ -9,6 +9,8 @@
 //! | the request is malformed (bad chunk, ambiguous host, …) | 400 |
 //! | the client paused too long within its body | 408 |
 //! | the client is gone | none |
+//! | the member to which it was forwarded broke off before it answered | 502, `Retry-After` |
+//! | that member cannot reach its instance, and the body was too long to keep for another try | 503, `Retry-After` |
 //! | the member to which it was forwarded stands still | 503, `Retry-After`; of HTTP/2: the stream is reset |
 //! | too much waits until it is known where it runs, or this for too long | 503, `Retry-After` |
 //! | it came where members come, without a right pass | 403 |
@@ -39,6 +41,12 @@ pub(crate) struct Answer {
 /// To a request that another member has, and that stands still.
 pub(crate) const MEMBER_SILENT: Answer = Answer { status: 503, reason: "the node that has the session does not answer" };
 
+/// To a request that another member has taken, and broken off.
+pub(crate) const MEMBER_GONE: Answer =
+    Answer { status: 502, reason: "the node that has the session closed the connection before it had answered" };
+/// To a request whose body could be read in two ways.
+pub(crate) const MALFORMED: Answer = Answer { status: 400, reason: "the request is malformed" };
+
 /// The answer to a failed exchange; `None` when the client is gone.
 pub(crate) fn answer_to(error: &Error) -> Option<Answer> {
     use ErrorType::{ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout};
@@ -48,7 +56,7 @@ pub(crate) fn answer_to(error: &Error) -> Option<Answer> {
         (ErrorSource::Upstream, _) => (502, "the instance closed the connection before it had answered"),
         (ErrorSource::Downstream, ConnectionClosed | ReadError | WriteError | WriteTimedout) => return None,
         (ErrorSource::Downstream, ReadTimedout) => (408, "the request was not sent in time"),
-        (ErrorSource::Downstream, _) => (400, "the request is malformed"),
+        (ErrorSource::Downstream, _) => (MALFORMED.status, MALFORMED.reason),
         (ErrorSource::Internal | ErrorSource::Unset, _) => (500, "the request failed in the sidecar"),
     };
     Some(Answer { status, reason })

@@ -1,16 +1,18 @@
 //! A client's connection as pingora reads and writes it: a socket, with or without TLS, that tells when bytes came.
 //!
 //! What it adds to a socket: the bytes that were read to see how it begins; a small buffer, so that header and body of a short
-//! answer are one write; the count of reads that found something, with which the connection tells an idle client from a slow one;
-//! and the end of a WebSocket that its instance knows nothing of: when the connection asks for it, a close frame is put between two
+//! answer are one write; of HTTP/1, that pingora reads one request at a time, whole headers, and nothing that `framing` refuses; whether
+//! a header has begun, with which the connection tells an idle client from a slow one; and the end of a WebSocket that its instance knows nothing of: when the connection asks for it, a close frame is put between two
 //! frames, and pingora reads the end. In the same way pingora reads the end when the answer of another member is given up; the client is
-//! then told why. It never looks at a payload. The connection makes it.
+//! then told why. It never looks at a WebSocket's payload. The connection makes it.
 //!
 //! ```text
 //! passing ──farewell asked, between two frames──► telling ──frame sent──► waiting ──client closes, LAST_WORD_TIME──► ended
 //! ```
 //! Invariant: what is written and flushed is on its way; nothing of the instance follows the close frame.
 
+use crate::head::Fault;
+use crate::incoming::Incoming;
 use crate::websocket::{CLOSE_SERVICE_RESTART, Frames};
 use async_trait::async_trait;
 use pingora_core::protocols::{
@@ -21,8 +23,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
@@ -83,9 +85,13 @@ impl FirstBytes {
 /// What a connection and its stream tell each other.
 #[derive(Default)]
 pub(crate) struct Signals {
-    /// How often bytes came.
-    count: AtomicU64,
-    came: Notify,
+    /// The next request may be read.
+    is_asked: AtomicBool,
+    /// A part of its header has come.
+    has_begun: AtomicBool,
+    begun: Notify,
+    /// What was wrong with what came, and whether in a header.
+    fault: OnceLock<(Fault, bool)>,
     is_websocket: AtomicBool,
     farewell: AtomicBool,
     /// Whether the answer comes from another member, so that it may be given up.
@@ -118,6 +124,10 @@ impl Signals {
         self.wake_reader();
     }
 
+    fn keep_reader(&self, context: &Context<'_>) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+    }
+
     fn wake_reader(&self) {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reader) = reader {
@@ -125,15 +135,30 @@ impl Signals {
         }
     }
 
-    /// How often so far.
-    pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+    /// The next request may be read.
+    pub(crate) fn ask(&self) {
+        self.has_begun.store(false, Ordering::Relaxed);
+        self.is_asked.store(true, Ordering::Release);
     }
 
-    /// Returns when there are more than `before`.
-    pub(crate) async fn more_than(&self, before: u64) {
-        while self.count() <= before {
-            self.came.notified().await;
+    /// Returns when a part of its header has come.
+    pub(crate) async fn header_begins(&self) {
+        while !self.has_begun.load(Ordering::Relaxed) {
+            self.begun.notified().await;
+        }
+    }
+
+    /// Why the request was refused that is read now, and whether for its header.
+    pub(crate) fn fault(&self) -> Option<(Fault, bool)> {
+        self.fault.get().copied()
+    }
+
+    fn note(&self, incoming: &Incoming) {
+        if incoming.has_begun() && !self.has_begun.swap(true, Ordering::Relaxed) {
+            self.begun.notify_one();
+        }
+        if let Some(fault) = incoming.fault() {
+            self.fault.get_or_init(|| fault);
         }
     }
 }
@@ -142,6 +167,8 @@ impl Signals {
 pub(crate) struct ClientStream<T> {
     inner: BufWriter<T>,
     first: FirstBytes,
+    /// Requests of HTTP/1.
+    incoming: Option<Incoming>,
     signals: Arc<Signals>,
     /// Where the instance is, if this is a WebSocket.
     frames: Option<Frames>,
@@ -158,9 +185,66 @@ enum Stage {
 }
 
 impl<T: Transport> ClientStream<T> {
+    /// One whose bytes pass as they come.
     pub(crate) fn new(inner: T, first: FirstBytes, signals: Arc<Signals>) -> ClientStream<T> {
         let inner = BufWriter::with_capacity(WRITE_BYTES, inner);
-        ClientStream { inner, first, signals, frames: None, stage: Stage::Passing }
+        ClientStream { inner, first, incoming: None, signals, frames: None, stage: Stage::Passing }
+    }
+
+    /// One of HTTP/1, whose headers are not longer than this.
+    pub(crate) fn http1(inner: T, first: FirstBytes, signals: Arc<Signals>, header_bytes_max: usize) -> ClientStream<T> {
+        ClientStream { incoming: Some(Incoming::new(header_bytes_max)), ..ClientStream::new(inner, first, signals) }
+    }
+
+    /// Reads what came.
+    fn poll_bytes(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.first.unread() {
+            [] => Pin::new(&mut self.inner).poll_read(context, buffer),
+            _ => {
+                self.first.give(buffer);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Reads what may be read of it.
+    fn poll_incoming(
+        &mut self,
+        incoming: &mut Incoming,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Not before the answer that makes it a WebSocket is written: until then pingora reads for the next request.
+        if self.frames.is_some() {
+            incoming.open();
+        } else if self.signals.is_asked.swap(false, Ordering::Acquire) {
+            incoming.ask();
+            self.signals.note(incoming);
+        }
+        while !incoming.give(buffer) {
+            match incoming.fault() {
+                Some((_, true)) => return Poll::Ready(Ok(())),
+                Some((_, false)) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                None => {}
+            }
+            if incoming.must_wait() {
+                self.signals.keep_reader(context);
+                return Poll::Pending;
+            }
+            let before = buffer.filled().len();
+            ready!(self.poll_bytes(context, buffer))?;
+            let came = buffer.filled().get(before..).unwrap_or_default();
+            if came.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let passed = incoming.take(came);
+            self.signals.note(incoming);
+            buffer.set_filled(before.saturating_add(passed));
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn can_say_farewell(&self) -> bool {
@@ -208,27 +292,21 @@ impl<T> fmt::Debug for ClientStream<T> {
 impl<T: Transport> AsyncRead for ClientStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.signals.is_websocket.load(Ordering::Acquire) {
-            *self.signals.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+            self.signals.keep_reader(context);
             if !matches!(self.stage, Stage::Passing) || self.can_say_farewell() {
                 return self.poll_farewell(context);
             }
         }
         if self.signals.is_forwarded.load(Ordering::Acquire) {
-            *self.signals.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+            self.signals.keep_reader(context);
             if self.signals.is_given_up.load(Ordering::Acquire) {
                 return Poll::Ready(Ok(()));
             }
         }
-        let before = buffer.filled().len();
-        match self.first.unread() {
-            [] => ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?,
-            _ => self.first.give(buffer),
-        }
-        if buffer.filled().len() > before {
-            self.signals.count.fetch_add(1, Ordering::Relaxed);
-            self.signals.came.notify_one();
-        }
-        Poll::Ready(Ok(()))
+        let Some(mut incoming) = self.incoming.take() else { return self.poll_bytes(context, buffer) };
+        let read = self.poll_incoming(&mut incoming, context, buffer);
+        self.incoming = Some(incoming);
+        read
     }
 }
 
@@ -240,6 +318,7 @@ impl<T: Transport> AsyncWrite for ClientStream<T> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
         if self.frames.is_none() && self.signals.is_websocket.load(Ordering::Acquire) {
             self.frames = Some(Frames::new());
+            self.signals.wake_reader();
         }
         if let Some(frames) = &mut self.frames {
             frames.feed(bytes.get(..written).unwrap_or_default());

@@ -14,6 +14,7 @@
 
 use crate::client_stream::{ClientStream, FirstBytes, Signals, Transport};
 use crate::exchange::Exchange;
+use crate::head::Fault;
 use crate::names;
 use crate::proxy_protocol;
 use pingora_core::apps::HttpServerApp;
@@ -172,6 +173,11 @@ impl Arrival {
         }
     }
 
+    /// Why it was refused, of HTTP/1: already as its bytes came, for its header or later for its body.
+    pub(crate) fn fault(&self) -> Option<(Fault, bool)> {
+        self.signals.fault()
+    }
+
     /// The header has been read: its deadline is off.
     pub(crate) fn has_header(&self) {
         self.header_whole.notify_one();
@@ -206,13 +212,11 @@ impl Arrival {
 
     /// Returns the metric of a deadline that has passed; never, if none does.
     async fn overdue(&self, bounds: Bounds) -> &'static str {
-        let reads = &self.signals;
-        let before = reads.count();
         let whole = async {
             tokio::select! {
-                // What came with the request before has no read of its own.
                 () = self.header_whole.notified() => return None,
-                () = reads.more_than(before) => {}
+                // It may have come with the request before.
+                () = self.signals.header_begins() => {}
                 () = sleep(bounds.idle) => return Some(names::IDLE_CLOSED),
             }
             timeout(bounds.header, self.header_whole.notified()).await.is_err().then_some(names::HEADERS_OVERDUE)
@@ -273,12 +277,15 @@ pub(crate) fn prepare(stream: &TcpStream) -> bool {
 pub(crate) async fn serve<T: Transport>(stream: T, first: FirstBytes, service: Service) {
     let Service { peer, proxy, bounds, leaving } = service;
     let signals = Arc::new(Signals::default());
-    let mut session = ServerSession::new_http1(Box::new(ClientStream::new(stream, first, Arc::clone(&signals))));
+    let stream = ClientStream::http1(stream, first, Arc::clone(&signals), bounds.header_bytes_max);
+    let mut session = ServerSession::new_http1(Box::new(stream));
     loop {
+        signals.ask();
         let arrival = Arrival::new(peer, &signals);
         // Without timeout of pingora's own: the deadlines below are the only ones for headers.
         session.set_keepalive(Some(0));
-        // A client may send its next request before the answer; without this pingora would drop it.
+        // The stream gives pingora one request at a time. What pingora finds all the same when it reads for the next one is of a WebSocket,
+        // and is kept with this.
         session.set_pipelining_enabled(true);
         session.set_connection_user_context(Some(Box::new(Arc::clone(&arrival))));
         let done = tokio::select! {

@@ -1,13 +1,13 @@
 //! Requests whose session is at another member: whether they go there, and what is done on either side.
 //!
-//! It knows no session's place: it asks [`Sessions`], and waits for the answer within a bound. It never sends a request twice: one that
-//! a member does not take at all, because there is no connection to be had, runs here; any other failure is the client's to know. The
-//! exchange calls it.
+//! It knows no session's place: it asks [`Sessions`], and waits for the answer within a bound. It never lets a request run twice: one that
+//! a member does not take at all, because there is no connection to be had, to the member or from it to its instance, runs here; any
+//! other failure is the client's to know. The exchange calls it.
 //!
 //! ```text
 //! client ─► face of A: where is the session? ─┬─ here, nowhere, at a member of another version ─► instance of A
 //!                                             └─ at B ──with a pass──► face of B for members ─► instance of B
-//!                                                  └── no connection ─► instance of A
+//!                                                  └── no connection, or given back ─► instance of A
 //! ```
 //!
 //! | | the face that clients come to | the face that members come to |
@@ -16,6 +16,8 @@
 //! | the request | here, or to the owner | here, always: nothing is forwarded twice |
 //! | who the client is | added to the request | believed as it is |
 //! | hints for balancers | added to the answer | left to the face that the client came to |
+//! | its instance cannot be reached | 502 | the same, given back: the sender runs the request |
+//! | fields that members say to each other, of anybody else | taken away | taken away |
 //! | the session is not here when the answer begins | – | said in the answer, and the sender forgets where it believed it |
 
 use crate::pass::{self, PassKey};
@@ -67,7 +69,9 @@ impl Elsewhere {
             Elsewhere::Takes { key, address } => key.admits(*address, now_unix_ms, request),
             Elsewhere::Never | Elsewhere::Forwards { .. } => true,
         };
-        request.remove_header(&pass::PASS);
+        for field in pass::OURS {
+            request.remove_header(&field);
+        }
         if !is_admitted {
             metrics::counter!(names::PASSES_REFUSED).increment(1);
             return Err(Error::new_down(ErrorType::HTTPStatus(403)));
@@ -114,17 +118,30 @@ impl Elsewhere {
         member: Option<Member>,
         answer: &mut ResponseHeader,
     ) -> Result<()> {
-        if member.is_none() && !self.is_for_members() {
-            return Ok(());
+        let is_elsewhere = answer.headers.contains_key(&pass::ELSEWHERE);
+        for field in pass::OURS {
+            // An instance has no say in this.
+            answer.remove_header(&field);
         }
-        let is_elsewhere = answer.remove_header(&pass::ELSEWHERE).is_some();
         match (member, session) {
             (Some(member), Some(session)) if is_elsewhere => sessions.misplaced(session, member),
-            (None, Some(session)) if !sessions.is_here(session) => answer.insert_header(pass::ELSEWHERE, "1")?,
+            (None, Some(session)) if self.is_for_members() && !sessions.is_here(session) => {
+                answer.insert_header(pass::ELSEWHERE, "1")?;
+            }
             _ => {}
         }
         Ok(())
     }
+
+    /// Says in the answer to a request of which nothing has come to the instance that its sender may run it.
+    pub(crate) fn give_back(&self, answer: &mut ResponseHeader) -> Result<()> {
+        if self.is_for_members() { answer.insert_header(pass::GIVEN_BACK, "1") } else { Ok(()) }
+    }
+}
+
+/// Whether a member says so.
+pub(crate) fn is_given_back(answer: &ResponseHeader) -> bool {
+    answer.headers.contains_key(&pass::GIVEN_BACK)
 }
 
 /// How to connect to a member: in the version of HTTP that the instances speak, and with the same patience as to the own one.

@@ -10,7 +10,9 @@
 //! | failed | an answer by the table in `answer`, or the connection is cut if one had begun |
 //! | end | counted, and noted in the access log |
 //!
-//! It never changes a body, never retries what may have been executed (pingora retries idempotent requests, and only when a
+//! Longer than 400 lines because the callbacks of one request are read in one piece, in their order.
+//!
+//! It never changes what a body says, never retries what may have been executed (pingora retries idempotent requests, and only when a
 //! connection that was used before turns out dead), and never logs a path, header or id. Pingora calls it. Invariant: a
 //! session is announced before the first byte of its request goes to the instance, and is not if that goes to another member.
 
@@ -170,25 +172,28 @@ impl ProxyHttp for Exchange {
         session.set_read_timeout(Some(self.stalled_time_max));
         session.set_write_timeout(Some(self.stalled_time_max));
         let checked = match session.as_downstream().as_http1() {
-            Some(http1) => head::check(&http1.get_headers_raw_bytes(), self.header_bytes_max),
+            // What is wrong with the beginning of its body may be known already; nothing of it goes to the instance then.
+            Some(_) => request.arrival.as_ref().and_then(|arrival| arrival.fault()).map_or(Ok(()), Err),
             None => {
                 request.arrival = session.req_header().extensions.get::<Arc<Arrival>>().cloned();
                 if let Some(arrival) = request.arrival.as_ref().filter(|_| session.is_body_empty()) {
                     arrival.has_piece(true);
                 }
-                head::check_fields(session.req_header(), self.header_bytes_max)
+                head::check_fields(session.req_header(), self.header_bytes_max).map_err(|fault| (fault, true))
             }
         };
-        if let Err(fault) = checked {
-            metrics::counter!(names::HEADERS_REFUSED).increment(1);
+        if let Err((fault, in_header)) = checked {
+            metrics::counter!(if in_header { names::HEADERS_REFUSED } else { names::BODIES_REFUSED }).increment(1);
             return Err(match fault {
                 Fault::TooLarge => Error::new_down(ErrorType::HTTPStatus(431)),
+                Fault::Tunnel => Error::new_down(ErrorType::HTTPStatus(405)),
                 Fault::Malformed(why) => {
-                    tracing::debug!(why, "a header was refused");
+                    tracing::debug!(why, "a request was refused");
                     Error::new_down(ErrorType::InvalidHTTPHeader)
                 }
             });
         }
+        request.is_admitted = true;
         let header = session.req_header_mut();
         self.elsewhere.admit(header, unix_ms())?;
         let named = self.identity.of_request(Asked { target: header.raw_path(), headers: &header.headers });
@@ -256,6 +261,7 @@ impl ProxyHttp for Exchange {
             return Error::e_explain(ErrorType::InternalError, "a request without a connection");
         };
         forwarding::upgrade_to_websocket_only(out);
+        request.asks_for_websocket = forwarding::asks_for_websocket(out);
         if session.req_header().version == Version::HTTP_2 {
             forwarding::join_cookies(out)?;
         }
@@ -265,6 +271,7 @@ impl ProxyHttp for Exchange {
         if !is_from_member {
             forwarding::name_client(out, arrival.peer)?;
         }
+        forwarding::name_host(out)?;
         if let Some(member) = request.at {
             self.elsewhere.sign(member, unix_ms(), out)?;
         }
@@ -292,13 +299,28 @@ impl ProxyHttp for Exchange {
             metrics::counter!(names::BODIES_TOO_SLOW).increment(1);
             return Err(Error::new_down(ErrorType::ReadTimedout));
         }
+        if end && bytes == 0 {
+            // Pingora writes an empty last piece (of HTTP/2: an empty frame that ends the stream) as the chunk that ends the body, and then
+            // that chunk once more for the end: whoever reads it takes the second one for the beginning of the next request.
+            *body = None;
+        }
         Ok(())
     }
 
     async fn response_filter(&self, session: &mut Session, answer: &mut ResponseHeader, request: &mut Request) -> Result<()> {
+        if let Some(member) = request.at.filter(|_| elsewhere::is_given_back(answer)) {
+            elsewhere::count("given_back");
+            self.sessions.unreachable(member);
+            request.is_given_back = true;
+            return Err(Error::new_in(ErrorType::HTTPStatus(503)));
+        }
         self.elsewhere.note_place(&*self.sessions, request.session.as_deref(), request.at, answer)?;
         self.learn(answer, request);
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            if !request.asks_for_websocket {
+                // What follows would pass unseen, both ways.
+                return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+            }
             // A WebSocket may be silent for ever; a client that has vanished is found by the connection's probes.
             session.set_read_timeout(None);
             request.is_websocket = true;
@@ -331,6 +353,31 @@ impl ProxyHttp for Exchange {
         Ok(())
     }
 
+    /// What a member gives back runs here, if all of its body so far is kept; else as pingora does by itself.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        request: &mut Request,
+        reused: bool,
+    ) -> Box<Error> {
+        let is_kept = !session.as_ref().retry_buffer_truncated();
+        if std::mem::take(&mut request.is_given_back) {
+            if is_kept {
+                request.at = None;
+                request.arrival.iter().for_each(|arrival| arrival.runs_here());
+                self.announce(session.req_header(), request);
+            }
+            error.set_retry(is_kept);
+        } else if session.req_header().method.is_idempotent() && is_kept {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
         let is_given_up = request.arrival.as_ref().is_some_and(|arrival| request.at.is_some() && arrival.is_given_up());
         if is_given_up {
@@ -343,19 +390,37 @@ impl ProxyHttp for Exchange {
             tracing::debug!(kind = error.etype().as_str(), "the instance failed a request");
         }
         let mut sent = 0;
-        let answer = if is_given_up { Some(answer::MEMBER_SILENT) } else { answer::answer_to(error) };
+        let answer = if is_given_up {
+            Some(answer::MEMBER_SILENT)
+        } else if request.is_admitted && request.arrival.as_ref().is_some_and(|arrival| arrival.fault().is_some()) {
+            // The error is that of a read, as of a client that is gone.
+            metrics::counter!(names::BODIES_REFUSED).increment(1);
+            Some(answer::MALFORMED)
+        } else if request.at.is_some() && error.esource() == &ErrorSource::Upstream {
+            Some(answer::MEMBER_GONE)
+        } else {
+            answer::answer_to(error)
+        };
         if let Some(answer) = answer {
-            if let Some(arrival) = &request.arrival {
-                arrival.has_answer();
-            }
             let head = session.req_header().method == Method::HEAD;
-            let written = match answer.into_response(head) {
+            let is_untouched = error.esource() == &ErrorSource::Upstream && answer::is_connect(error.etype());
+            let response = answer.into_response(head).and_then(|(mut header, body)| {
+                if is_untouched {
+                    self.elsewhere.give_back(&mut header)?;
+                }
+                Ok((header, body))
+            });
+            let written = match response {
                 // Sends nothing when an answer has begun already; the connection is cut then, so that the client sees it.
                 Ok((header, body)) => session.write_error_response(header, body).await,
                 Err(error) => Err(error),
             };
             match written {
-                Ok(()) => sent = answer.status,
+                Ok(()) => {
+                    // Not before: who has given its request up has had none.
+                    request.arrival.iter().for_each(|arrival| arrival.has_answer());
+                    sent = answer.status;
+                }
                 Err(error) => tracing::debug!(kind = error.etype().as_str(), "a client left before it got its error"),
             }
         }

@@ -62,6 +62,15 @@ pub(crate) fn name_client(request: &mut RequestHeader, peer: Peer) -> Result<(),
     Ok(())
 }
 
+/// Names a host if the client has named none, as HTTP/1.0 allows: what goes on is of HTTP/1.1, which must have one. The same for every
+/// member, so that the instance sees the same, whichever way the request came.
+pub(crate) fn name_host(request: &mut RequestHeader) -> Result<(), Box<pingora_core::Error>> {
+    if request.headers.contains_key(HOST) || request.uri.authority().is_some() {
+        return Ok(());
+    }
+    request.insert_header(HOST, HeaderValue::from_static("localhost"))
+}
+
 /// RFC 7239's field is lengthened where a trusted peer writes it, and not begun: those who read it configure it.
 fn append_forwarded(request: &mut RequestHeader, client: IpAddr, scheme: &str) -> Result<(), Box<pingora_core::Error>> {
     if !request.headers.contains_key(FORWARDED) {
@@ -100,6 +109,11 @@ pub(crate) fn upgrade_to_websocket_only(request: &mut RequestHeader) {
         request.remove_header(&CONNECTION);
         request.remove_header(&HTTP2_SETTINGS);
     }
+}
+
+/// Whether the instance may answer it with 101.
+pub(crate) fn asks_for_websocket(request: &RequestHeader) -> bool {
+    request.headers.contains_key(&UPGRADE)
 }
 
 /// Takes out of an answer what was meant for the connection between instance and face only. Not for an answer 101, whose

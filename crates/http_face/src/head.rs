@@ -1,7 +1,8 @@
 //! The header of a request, of HTTP/1 as its bytes came: whether every program behind would read the same request in it.
 //!
 //! Pingora's parser is as lenient as others are, and drops what it overrules; what two programs may read differently is how requests
-//! are smuggled, so it is refused here, byte for byte. It changes nothing. The exchange calls it before anything else; it is pure.
+//! are smuggled, so it is refused here, byte for byte. It changes nothing. Called before anything else: of HTTP/1 by `framing`, before pingora
+//! has read it, of HTTP/2 by the exchange; it is pure.
 //!
 //! | refused | because somebody |
 //! |---|---|
@@ -29,17 +30,26 @@ pub(crate) enum Fault {
     Malformed(&'static str),
     /// 431.
     TooLarge,
+    /// 405: a request for a tunnel.
+    Tunnel,
+}
+
+/// How long the body behind a header is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Length {
+    Bytes(u64),
+    Chunked,
 }
 
 /// What was found of the fields that decide about framing and routing.
 #[derive(Default)]
 struct Found<'a> {
     host: Option<&'a [u8]>,
-    has_length: bool,
+    length: Option<u64>,
     has_encoding: bool,
 }
 
-/// Fields of a request of HTTP/2, cookies not counted: they may come in any number of pieces. (Of HTTP/1 pingora takes as many.)
+/// Fields of a request: of HTTP/1 as many as pingora takes; of HTTP/2 without cookies, which may come in any number of pieces.
 const FIELDS_MAX: usize = 256;
 /// What HTTP/1 writes around name and value.
 const FIELD_FRAME_BYTES: usize = 4;
@@ -48,8 +58,8 @@ const EMPTY_LINES_MAX: usize = 1;
 /// Digits of a `Content-Length`.
 const LENGTH_DIGITS_MAX: usize = 18;
 
-/// Looks at the header in `raw`, its blank line included.
-pub(crate) fn check(raw: &[u8], bytes_max: usize) -> Result<(), Fault> {
+/// Looks at the header in `raw`, its blank line included: how long is the body behind it?
+pub(crate) fn check(raw: &[u8], bytes_max: usize) -> Result<Length, Fault> {
     if raw.len() > bytes_max {
         return Err(Fault::TooLarge);
     }
@@ -59,22 +69,29 @@ pub(crate) fn check(raw: &[u8], bytes_max: usize) -> Result<(), Fault> {
     }
     let (request_line, mut rest) = line(rest)?;
     let (method, target, is_10) = request_parts(request_line)?;
-    let mut found = Found::default();
+    let (mut found, mut fields) = (Found::default(), 0_usize);
     loop {
         let (field, behind) = line(rest)?;
         if field.is_empty() {
             break;
         }
         take(field, is_10, &mut found)?;
-        rest = behind;
+        (rest, fields) = (behind, fields.saturating_add(1));
     }
-    if found.has_length && found.has_encoding {
+    if fields > FIELDS_MAX {
+        return Err(Fault::TooLarge);
+    }
+    if found.length.is_some() && found.has_encoding {
         return Err(Fault::Malformed("Content-Length and Transfer-Encoding"));
     }
     if found.host.is_none() && !is_10 {
         return Err(Fault::Malformed("no Host"));
     }
-    target_fits(method, target, found.host)
+    if method == b"CONNECT" {
+        return Err(Fault::Tunnel);
+    }
+    target_fits(method, target, found.host)?;
+    Ok(if found.has_encoding { Length::Chunked } else { Length::Bytes(found.length.unwrap_or(0)) })
 }
 
 /// Looks at the header of a request of HTTP/2.
@@ -123,7 +140,8 @@ fn request_parts(line: &[u8]) -> Result<(&[u8], &[u8], bool), Fault> {
     if method.is_empty() || !method.iter().copied().all(is_token) {
         return Err(Fault::Malformed("the method"));
     }
-    if target.is_empty() || target.iter().any(|&byte| byte == b'\t' || byte == b'#') {
+    // Of bytes that are no UTF-8 pingora would make others.
+    if target.is_empty() || target.iter().any(|&byte| byte == b'\t' || byte == b'#') || std::str::from_utf8(target).is_err() {
         return Err(Fault::Malformed("the target"));
     }
     match version {
@@ -148,10 +166,9 @@ fn take_named<'a>(name: &[u8], value: &'a [u8], is_10: bool, found: &mut Found<'
     }
     let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
     if is(b"content-length") {
-        let right =
-            !found.has_length && !value.is_empty() && value.len() <= LENGTH_DIGITS_MAX && value.iter().all(u8::is_ascii_digit);
-        found.has_length = true;
-        return if right { Ok(()) } else { Err(Fault::Malformed("Content-Length")) };
+        let length = length(value).filter(|_| found.length.is_none()).ok_or(Fault::Malformed("Content-Length"))?;
+        found.length = Some(length);
+        return Ok(());
     }
     if is(b"transfer-encoding") {
         let right = !found.has_encoding && !is_10 && value.eq_ignore_ascii_case(b"chunked");
@@ -169,8 +186,14 @@ fn take_named<'a>(name: &[u8], value: &'a [u8], is_10: bool, found: &mut Found<'
     Ok(())
 }
 
+/// A number in digits, and nothing else.
+fn length(value: &[u8]) -> Option<u64> {
+    let is_number = !value.is_empty() && value.len() <= LENGTH_DIGITS_MAX && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
+}
+
 /// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -181,8 +204,7 @@ pub(crate) fn is_authority(value: &[u8]) -> bool {
 
 /// Whether the target is of a form that a proxy before an instance forwards, and names no other host.
 fn target_fits(method: &[u8], target: &[u8], host: Option<&[u8]>) -> Result<(), Fault> {
-    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") || method == b"CONNECT" {
-        // CONNECT is answered 405 further on.
+    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
         return Ok(());
     }
     let scheme = [&b"http://"[..], b"https://"]
@@ -206,9 +228,10 @@ mod tests {
 
     fn refused(raw: &str) -> Option<&'static str> {
         match check(raw.as_bytes(), 4096) {
-            Ok(()) => None,
+            Ok(_) => None,
             Err(Fault::Malformed(why)) => Some(why),
             Err(Fault::TooLarge) => Some("too large"),
+            Err(Fault::Tunnel) => Some("a tunnel"),
         }
     }
 
@@ -222,10 +245,21 @@ mod tests {
             "GET http://H.example:80/x HTTP/1.1\r\nHost: h.example:80\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 0010 \r\nX:\ta\tb \r\n\r\n",
             "POST / HTTP/1.1\r\nHost: \r\nTransfer-Encoding: Chunked\r\nX: é\r\n\r\n",
-            "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n",
         ] {
             assert_eq!(refused(raw), None, "{raw:?}");
         }
+    }
+
+    #[test]
+    fn what_follows_is_as_long_as_it_says() {
+        let length = |fields: &str| check(format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes(), 4096);
+        assert_eq!(length(""), Ok(Length::Bytes(0)));
+        assert_eq!(length("Content-Length: 0012 \r\n"), Ok(Length::Bytes(12)));
+        assert_eq!(length("transfer-encoding: chunked\r\n"), Ok(Length::Chunked));
+        assert_eq!(length(&"a: b\r\n".repeat(FIELDS_MAX - 1)), Ok(Length::Bytes(0)));
+        assert_eq!(length(&"a: b\r\n".repeat(FIELDS_MAX)), Err(Fault::TooLarge));
+        assert_eq!(check(b"CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n", 4096), Err(Fault::Tunnel));
+        assert!(check(b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n", 4096).is_err());
     }
 
     fn fields(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Result<(), Fault> {

@@ -7,6 +7,8 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `settings` | what the face is told, with its bounds |
+//! | `framing` | where requests of HTTP/1 begin and end, and which bodies are refused (pure) |
+//! | `incoming` | what came of the next request and may not be read yet |
 //! | `head` | which headers are refused because they could be read in two ways (pure) |
 //! | `forwarding` | header rules of a proxy: forwarded-for, hop-by-hop (pure) |
 //! | `elsewhere` | requests whose session is at another member |
@@ -40,10 +42,12 @@ mod elsewhere;
 mod exchange;
 mod face;
 mod forwarding;
+mod framing;
 mod greeting;
 mod head;
 mod hint;
 mod http2;
+mod incoming;
 pub mod names;
 mod pass;
 mod proxy_protocol;

@@ -28,6 +28,8 @@ pub const REQUESTS_OVERDUE: &str = "wayfarer_http_requests_overdue_total";
 pub const BODIES_TOO_SLOW: &str = "wayfarer_http_bodies_too_slow_total";
 /// Requests refused because their header could be read in two ways, or was too long.
 pub const HEADERS_REFUSED: &str = "wayfarer_http_headers_refused_total";
+/// Requests refused because their chunks or trailers could be read in two ways, or were too long for what they say.
+pub const BODIES_REFUSED: &str = "wayfarer_http_bodies_refused_total";
 /// Connections closed because they did not begin with a PROXY header of a trusted peer.
 pub const PROXY_HEADERS_REFUSED: &str = "wayfarer_http_proxy_headers_refused_total";
 /// Lines of the access log that were dropped because its writer was behind.
@@ -50,7 +52,7 @@ pub const ACCEPT_FAILURES: &str = "wayfarer_http_accept_failures_total";
 pub const INSTANCE_CONNECTIONS: &str = "wayfarer_http_instance_connections_total";
 /// Requests that the instance did not answer, or not to the end.
 pub const INSTANCE_FAILURES: &str = "wayfarer_http_instance_failures_total";
-/// Requests of sessions that another member has, by what came of it (`outcome`: `answered`, `failed`, `silent`; `unreachable`: it ran here).
+/// Requests of sessions that another member has, by what came of it (`outcome`: `answered`, `failed`, `silent`; `unreachable`, `given_back`: it ran here).
 pub const FORWARDED: &str = "wayfarer_http_forwarded_total";
 /// Requests that were refused with 403 because they came where members come, without a pass that is right.
 pub const PASSES_REFUSED: &str = "wayfarer_http_passes_refused_total";
@@ -77,6 +79,7 @@ pub(crate) fn describe() {
     describe_counter!(REQUESTS_OVERDUE, "Requests cut because they took too long");
     describe_counter!(BODIES_TOO_SLOW, "Requests refused because their body came too slowly");
     describe_counter!(HEADERS_REFUSED, "Requests refused because of their header");
+    describe_counter!(BODIES_REFUSED, "Requests refused because of the chunks of their body");
     describe_counter!(PROXY_HEADERS_REFUSED, "Connections closed for want of a PROXY header of a trusted peer");
     describe_counter!(ACCESS_LINES_DROPPED, "Lines of the access log that were dropped");
     describe_counter!(CONNECTIONS_CUT, "Connections with a request in flight cut at the end of a shutdown");

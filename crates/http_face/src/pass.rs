@@ -34,6 +34,11 @@ pub(crate) const PASS: HeaderName = HeaderName::from_static("wayfarer-pass");
 /// What the answer to a forwarded request has if its session was not there after all.
 pub(crate) const ELSEWHERE: HeaderName = HeaderName::from_static("wayfarer-elsewhere");
 
+/// What the answer to a forwarded request has if nothing of the request has come to an instance: whoever sent it may run it.
+pub(crate) const GIVEN_BACK: HeaderName = HeaderName::from_static("wayfarer-given-back");
+/// What only members say to each other.
+pub(crate) const OURS: [HeaderName; 3] = [PASS, ELSEWHERE, GIVEN_BACK];
+
 /// How old a pass may be, and how far the clocks of two members may be apart.
 const AGE_MS_MAX: u64 = 30_000;
 /// What the members of a cluster share, and nobody else knows.

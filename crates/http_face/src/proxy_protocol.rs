@@ -5,7 +5,7 @@
 //!
 //! | command, family | client |
 //! |---|---|
-//! | LOCAL (a health check of the balancer) | the peer itself |
+//! | LOCAL (a health check of the balancer); PROXY, of no family that the balancer could name | the peer itself |
 //! | PROXY, TCP over IPv4 or IPv6 | the source that it names |
 //! | PROXY, anything else | refused |
 //!
@@ -33,7 +33,7 @@ pub(crate) async fn client(stream: &mut (impl AsyncRead + Unpin), peer: IpAddr) 
     let mut addresses = vec![0; length];
     stream.read_exact(&mut addresses).await.ok()?;
     match (version_and_command, family) {
-        (0x20, _) => Some(peer),
+        (0x20, _) | (0x21, 0x00) => Some(peer),
         // Source, destination (4 bytes each), two ports.
         (0x21, 0x11) => addresses.get(..12)?.first_chunk::<4>().map(|source| IpAddr::V4(Ipv4Addr::from(*source))),
         (0x21, 0x21) => addresses.get(..36)?.first_chunk::<16>().map(|source| IpAddr::V6(Ipv6Addr::from(*source))),
@@ -68,6 +68,7 @@ mod tests {
         assert_eq!(read(&then(header(0x21, 0x21, &v6))).await, (Some("2001:db8::1".to_owned()), 3));
         assert_eq!(read(&then(header(0x21, 0x11, &[&v4[..], &[4, 0, 1, 9]].concat()))).await, (Some("10.1.2.3".to_owned()), 3));
         assert_eq!(read(&then(header(0x20, 0, &[]))).await, (Some("127.0.0.1".to_owned()), 3));
+        assert_eq!(read(&then(header(0x21, 0, &[4, 0, 1, 9]))).await, (Some("127.0.0.1".to_owned()), 3));
         assert_eq!(read(&header(0x21, 0x12, &v4)).await.0, None);
         assert_eq!(read(&header(0x21, 0x11, &v4[..11])).await.0, None);
         assert_eq!(read(&header(0x11, 0x11, &v4)).await.0, None);

@@ -13,12 +13,18 @@ pub(crate) struct Request {
     /// Of its connection.
     pub(crate) arrival: Option<Arc<Arrival>>,
     pub(crate) begun: Instant,
+    /// Whether nothing was wrong with its header.
+    pub(crate) is_admitted: bool,
     /// The session that it names.
     pub(crate) session: Option<Vec<u8>>,
     pub(crate) announced: Option<Announced>,
     pub(crate) came: Came,
     /// The member that it goes to, instead of to the instance.
     pub(crate) at: Option<Member>,
+    /// Whether that member has given it back: nothing of it has come to an instance.
+    pub(crate) is_given_back: bool,
+    /// Whether it may become a WebSocket.
+    pub(crate) asks_for_websocket: bool,
     /// Whether its session is one that its answer has given.
     pub(crate) is_learned: bool,
     /// Bytes of its body so far.
@@ -34,10 +40,13 @@ impl Request {
         Request {
             arrival: None,
             begun,
+            is_admitted: false,
             session: None,
             announced: None,
             came: Came::Directly,
             at: None,
+            is_given_back: false,
+            asks_for_websocket: false,
             is_learned: false,
             body_bytes: 0,
             is_websocket: false,

@@ -172,6 +172,69 @@ async fn a_request_that_a_member_has_taken_runs_nowhere_else() {
     assert_eq!(here.connections(), 0);
 }
 
+/// Nothing of them has come to an instance.
+#[tokio::test]
+async fn what_a_member_cannot_hand_to_its_instance_runs_where_it_came() {
+    let counters = Counters::default();
+    let _counting = metrics::set_default_local_recorder(&counters);
+    let closed = TcpListener::bind(ANY_PORT).await.unwrap().local_addr().unwrap();
+    let here = mirror().await;
+    let b = face(closed, Told::default(), |settings| settings.takes_passes = Some(key())).await;
+    let a = clients(&here, Some(b.address)).await;
+    let mut client = connect(a.address).await;
+    let post = "POST /cart HTTP/1.1\r\nhost: shop\r\ncookie: sid=s1\r\ncontent-length: 4\r\n\r\nbody";
+    let chunks =
+        "POST /cart HTTP/1.1\r\nhost: shop\r\ncookie: sid=s1\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    for request in [post, ASK, chunks] {
+        let (status, head, body) = client.ask(request).await;
+        assert_eq!((status, field(&head, "wayfarer-given-back")), (200, None), "{body}");
+        assert_eq!(body.contains("body"), request != ASK, "{body}");
+        assert!(!body.contains("wayfarer"), "{body}");
+        let said = ["unreachable 7", &format!("runs {} /cart Directly", request.split(' ').next().unwrap()), "left true"];
+        until("the end", || a.told.said.lock().unwrap().len() == said.len()).await;
+        assert_eq!(a.told.said(), said);
+    }
+    assert_eq!((here.connections(), counters.get(&format!("{}{{outcome=given_back}}", names::FORWARDED))), (1, 3));
+    // Of a long one not all is kept. What a client or an instance says of this counts for nothing.
+    let long = "POST /cart HTTP/1.1\r\nhost: shop\r\ncookie: sid=s1\r\nconnection: close\r\ncontent-length: 200000\r\n\r\n";
+    client.try_send(format!("{long}{}", "x".repeat(200_000)).as_bytes()).await;
+    if let Some(head) = client.try_head().await {
+        assert!(
+            support::status(&head) == 200 || (support::status(&head), field(&head, "retry-after")) == (503, Some("1")),
+            "{head}"
+        );
+    }
+    let liar = instance(|mut client| async move {
+        while client.try_head().await.is_some() {
+            let ours = "wayfarer-given-back: 1\r\nwayfarer-pass: x\r\nwayfarer-elsewhere: 1\r\n";
+            client.send(&format!("HTTP/1.1 200 OK\r\n{ours}content-length: 0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let c = members(&liar, false).await;
+    for to in [clients(&liar, None).await, clients(&here, Some(c.address)).await] {
+        let (status, head, _) = connect(to.address).await.ask(ASK).await;
+        assert!(status == 200 && !head.contains("wayfarer"), "{head}");
+    }
+    assert_eq!(here.connections(), 1);
+}
+
+/// HTTP/1.0 allows it; what goes on is of HTTP/1.1, which does not.
+#[tokio::test]
+async fn a_request_without_a_host_is_answered_the_same_either_way() {
+    let (here, there) = (mirror().await, mirror().await);
+    let b = members(&there, false).await;
+    let (direct, forwarding) = (clients(&here, None).await, clients(&here, Some(b.address)).await);
+    let mut seen = Vec::new();
+    for face in [&direct, &forwarding] {
+        let (status, _, body) = connect(face.address).await.ask("GET /10 HTTP/1.0\r\ncookie: sid=s1\r\n\r\n").await;
+        assert_eq!((status, field(&body, "host"), field(&body, "x-forwarded-host")), (200, Some("localhost"), None), "{body}");
+        seen.push(body.lines().next().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["GET /10 HTTP/1.1", "GET /10 HTTP/1.1"]);
+    assert_eq!((here.connections(), there.connections()), (1, 1));
+}
+
 #[tokio::test]
 async fn nothing_without_a_pass_comes_in_where_members_come() {
     let counters = Counters::default();

@@ -14,7 +14,6 @@ use wayfarer_http_face::names;
 async fn malformed_requests_get_400() {
     let app = mirror().await;
     let face = face(app.address, |_| {}).await;
-    let many_fields = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(300));
     for request in [
         "\0\0\0\0\r\n\r\n",
         "GET\r\n\r\n",
@@ -31,7 +30,6 @@ async fn malformed_requests_get_400() {
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: X-Forwarded-For\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        &many_fields,
     ] {
         let mut client = connect(face.address).await;
         client.send(request).await;
@@ -84,6 +82,32 @@ async fn a_slow_header_is_cut_and_blocks_nobody() {
     // A connection that is merely idle ends too, and is told apart.
     fast.closed().await;
     assert_eq!((counters.get(names::HEADERS_OVERDUE), counters.get(names::IDLE_CLOSED)), (1, 1));
+}
+
+/// The time of a header begins with its first byte, also if that came with the connection or behind another request.
+#[tokio::test]
+async fn a_header_that_stops_is_cut_wherever_it_began() {
+    let counters = Counters::default();
+    let _installed = metrics::set_default_local_recorder(&counters);
+    let app = mirror().await;
+    let face = face(app.address, |settings| {
+        settings.header_ms_max = 300;
+        settings.idle_ms_max = 600_000;
+    })
+    .await;
+    let whole = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let begun = ["G", "GET /", "GET / HTTP/1.1\r\nHost: h\r\n", "PRI * HT", "\r\n"];
+    for (n, begun) in begun.into_iter().enumerate() {
+        let mut alone = connect(face.address).await;
+        let mut behind = connect(face.address).await;
+        alone.send(begun).await;
+        behind.send(&format!("{whole}{begun}")).await;
+        assert_eq!(behind.answer().await.0, 200);
+        alone.closed().await;
+        behind.closed().await;
+        let cut = u64::try_from(2 * (n + 1)).unwrap();
+        assert_eq!((counters.get(names::HEADERS_OVERDUE), counters.get(names::IDLE_CLOSED)), (cut, 0), "{begun:?}");
+    }
 }
 
 #[tokio::test]

@@ -162,11 +162,11 @@ async fn a_body_that_pauses_is_given_up() {
 }
 
 /// Whether the connection of `streams` still takes requests is asked with each one.
-async fn reset_many(streams: &mut Streams, most: usize, mut between: impl AsyncFnMut(usize)) -> usize {
+async fn reset_many(streams: &mut Streams, most: usize, is_whole: bool, mut between: impl AsyncFnMut(usize)) -> usize {
     for sent in 0..most {
         let Ok(ready) = within("a stream", streams.clone().ready()).await else { return sent };
         *streams = ready;
-        let Ok((_, mut sending)) = streams.send_request(request("/").body(()).unwrap(), false) else { return sent };
+        let Ok((_, mut sending)) = streams.send_request(request("/").body(()).unwrap(), is_whole) else { return sent };
         between(sent).await;
         sending.send_reset(h2::Reason::CANCEL);
     }
@@ -181,7 +181,7 @@ async fn rapid_resets_end_the_connection() {
     let face = face(app.address, |_| {}).await;
     // As fast as they can be sent: most are reset before they are looked at.
     let (mut streams, driven) = http2(face.address).await;
-    let sent = reset_many(&mut streams, 20_000, async |sent| {
+    let sent = reset_many(&mut streams, 20_000, false, async |sent| {
         if sent % 10 == 0 {
             tokio::task::yield_now().await;
         }
@@ -191,17 +191,19 @@ async fn rapid_resets_end_the_connection() {
     drop(within("the connection ends", driven).await);
     assert!(app.connections() <= 300, "{} connections to the instance", app.connections());
     assert_eq!(counters.get(names::H2_FLOODS), 1);
-    // Slowly: each has reached the instance when it is given up.
-    let (mut streams, driven) = http2(face.address).await;
-    let sent = reset_many(&mut streams, 20_000, async |_| {
-        let before = *arrival.borrow();
-        let mut arrival = arrival.clone();
-        drop(tokio::time::timeout(std::time::Duration::from_millis(200), arrival.wait_for(|count| *count > before)).await);
-    })
-    .await;
-    assert!(sent < 400, "{sent} were given up");
-    drop(within("the connection ends", driven).await);
-    assert_eq!(counters.get(names::H2_FLOODS), 2);
+    // Slowly: each has reached the instance when it is given up, with its body to come or whole.
+    for (floods, is_whole) in [(2, false), (3, true)] {
+        let (mut streams, driven) = http2(face.address).await;
+        let sent = reset_many(&mut streams, 20_000, is_whole, async |_| {
+            let before = *arrival.borrow();
+            let mut arrival = arrival.clone();
+            drop(tokio::time::timeout(std::time::Duration::from_millis(200), arrival.wait_for(|count| *count > before)).await);
+        })
+        .await;
+        assert!(sent < 400, "{sent} were given up");
+        drop(within("the connection ends", driven).await);
+        assert_eq!(counters.get(names::H2_FLOODS), floods);
+    }
 }
 
 /// Raw frames: length, type, flags, stream, payload.

@@ -7,6 +7,7 @@ mod support;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use support::{ANY_PORT, Client, connect, face, field, http2, instance, piece, text, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -79,6 +80,54 @@ async fn an_instance_in_http2_serves_both_kinds_of_clients() {
         assert_eq!(trailers.get("grpc-status").unwrap(), "0");
     }
     running.abort();
+}
+
+/// Of the last piece of a body clients of HTTP/2 often say only behind it that it was the last: in an empty frame. On its connection the
+/// instance must find the next request right behind the one end of the body.
+#[tokio::test]
+async fn a_body_ends_once_for_the_instance() {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&heads);
+    let app = instance(move |mut client| {
+        let noted = Arc::clone(&noted);
+        async move {
+            while let Some(head) = client.try_head().await {
+                let body = client.body(&head).await;
+                let line = head.lines().next().unwrap_or_default();
+                noted.lock().unwrap().push(format!("{line} {}", String::from_utf8(body).unwrap()));
+                client.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    let (mut streams, _driven) = http2(face.address).await;
+    let bodies: [&[&'static str]; 5] = [&["abc", ""], &[""], &["a", "", "b", ""], &["", ""], &["abc"]];
+    for pieces in bodies {
+        streams = within("a stream", streams.ready()).await.unwrap();
+        let post = Request::post("http://shop.example/x").body(()).unwrap();
+        let (answer, mut sending) = streams.send_request(post, false).unwrap();
+        for (n, piece) in pieces.iter().enumerate() {
+            sending.send_data(Bytes::from_static(piece.as_bytes()), n + 1 == pieces.len()).unwrap();
+        }
+        let answer = within("an answer", answer).await.unwrap();
+        assert_eq!(answer.status(), 200, "{pieces:?}");
+        assert_eq!(text(&mut answer.into_body()).await, "ok", "{pieces:?}");
+    }
+    let (status, _, _) = connect(face.address).await.ask("GET /next HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        *heads.lock().unwrap(),
+        [
+            "POST /x HTTP/1.1 abc",
+            "POST /x HTTP/1.1 ",
+            "POST /x HTTP/1.1 ab",
+            "POST /x HTTP/1.1 ",
+            "POST /x HTTP/1.1 abc",
+            "GET /next HTTP/1.1 "
+        ]
+    );
+    assert_eq!(app.connections(), 1, "the requests did not follow each other on one connection");
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@
 mod support;
 
 use std::sync::{Arc, Mutex};
-use support::{Instance, connect, face, instance, status};
+use support::{Counters, Instance, connect, face, field, instance, status, until};
+use wayfarer_http_face::names;
 
 /// An instance that keeps every header that it gets, and answers each with 200.
 async fn recorder() -> (Instance, Arc<Mutex<Vec<String>>>) {
@@ -95,6 +96,12 @@ const WHOLE: &[&str] = &[
     "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET / HTTP/1.1 \r\nHost: h\r\n\r\n",
     "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
+    // Targets that pingora would mend.
+    "GET / a HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /  HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /\u{1} HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /\u{7f} HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /\t HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET / HTTP/1.1\r\n Host: h\r\n\r\n",
     "GET / HTTP/1.2\r\nHost: h\r\n\r\n",
     "GET / HTTP/2.0\r\nHost: h\r\n\r\n",
@@ -124,33 +131,108 @@ async fn what_could_be_read_in_two_ways_never_reaches_the_instance() {
     assert_eq!(app.connections(), 0);
 }
 
-/// (An empty chunk size is 0 to the parser. The face writes chunks anew, so the instance cannot read another end than the face.)
-/// A body that breaks off in the middle: its request is at the instance already, and nothing behind it may follow.
+/// What is wrong in chunks and trailers: the request is at the instance already, and nothing behind it may follow. Some programs end a line
+/// at a bare LF, take an empty size for 0, or a trailer for a field of the header.
+const BODIES: &[&str] = &[
+    "zz\r\n",
+    "-1\r\nx\r\n0\r\n\r\n",
+    "0x1\r\nx\r\n0\r\n\r\n",
+    "1 1\r\nx\r\n0\r\n\r\n",
+    "fffffffffffffffff\r\n",
+    "ffffffffffffffff\r\nx",
+    "1\r\nxy\r\n0\r\n\r\n",
+    "1\r\nx0\r\n\r\n",
+    "1\rx\r\n0\r\n\r\n",
+    "0\rX\r\n\r\n",
+    "1;a\nx\r\n0\r\n\r\n",
+    "1;a\0\r\nx\r\n0\r\n\r\n",
+    "1\nx\r\n0\r\n\r\n",
+    "1\r\nx\n0\r\n\r\n",
+    "1\r\nx\r\n0\n\n",
+    "\r\n0\r\n\r\n",
+    "\r\n\r\n",
+    ";\r\n\r\n",
+    ";a\r\n0\r\n\r\n",
+    "\r\n26\r\nx\r\n\r\n",
+    "1 \r\nx\r\n0\r\n\r\n",
+    "1\t\r\nx\r\n0\r\n\r\n",
+    "1 ;a\r\nx\r\n0\r\n\r\n",
+    "0\r\nnocolon\r\n\r\n",
+    "0\r\n X: y\r\n\r\n",
+    "0\r\nX: a\r\n b\r\n\r\n",
+    "0\r\nX: \0\r\n\r\n",
+    "0\r\nX: a\n\r\n\r\n",
+    "0\r\nContent-Length: 50\r\n\r\n",
+    "0\r\nTransfer-Encoding: x\r\n\r\n",
+    "0\r\nHost: other\r\n\r\n",
+];
+
 #[tokio::test]
 async fn what_is_behind_a_broken_body_never_reaches_the_instance() {
+    let counters = Counters::default();
+    let _installed = metrics::set_default_local_recorder(&counters);
     let (app, seen) = recorder().await;
     let face = face(app.address, |_| {}).await;
-    for body in [
-        "zz\r\n",
-        "-1\r\nx\r\n0\r\n\r\n",
-        "0x1\r\nx\r\n0\r\n\r\n",
-        "1 1\r\nx\r\n0\r\n\r\n",
-        "fffffffffffffffff\r\n",
-        "ffffffffffffffff\r\nx",
-        "1\r\nxy\r\n0\r\n\r\n",
-        "1\r\nx0\r\n\r\n",
-        "1\rx\r\n0\r\n\r\n",
-        "0\rX\r\n\r\n",
-    ] {
-        seen.lock().unwrap().clear();
-        let mut client = connect(face.address).await;
-        client.send(&format!("POST /first HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}{SMUGGLED}")).await;
-        if let Some(head) = client.try_head().await {
-            assert_eq!(status(&head), 400, "{body:?}");
+    let long = [format!("1;{}\r\nx\r\n0\r\n\r\n", "a".repeat(20_000)), format!("0\r\nx: {}\r\n\r\n", "a".repeat(60_000))];
+    let mut refused = 0;
+    for body in BODIES.iter().copied().chain(long.iter().map(String::as_str)) {
+        // Whole, and so that the face has passed on what was right before the rest comes.
+        for pieces in [vec![body], body.split_inclusive(['\r', ';']).collect()] {
+            seen.lock().unwrap().clear();
+            let mut client = connect(face.address).await;
+            client.send("POST /first HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            for piece in pieces {
+                client.try_send(piece.as_bytes()).await;
+            }
+            client.try_send(SMUGGLED.as_bytes()).await;
+            let head = client.try_head().await.unwrap_or_else(|| panic!("no answer to {body:?}"));
+            refused += 1;
+            assert_eq!((status(&head), field(&head, "server")), (400, None), "{body:?}");
+            assert!(!client.rest().await.contains("HTTP/1.1"), "a second answer to {body:?}");
+            assert!(!seen.lock().unwrap().iter().any(|head| head.contains("/smuggled")), "{body:?}: {seen:?}");
+            assert_eq!(counters.get(names::BODIES_REFUSED), refused, "{body:?}");
         }
-        client.rest().await;
-        assert!(!seen.lock().unwrap().iter().any(|head| head.contains("/smuggled")), "{body:?}: {seen:?}");
     }
+    // What is right passes, extensions and trailers included, in one piece with what follows.
+    let mut client = connect(face.address).await;
+    let (status, ..) = client
+        .ask(&format!(
+            "POST /first HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\"b c\"\r\nx\r\n00\r\nX-Sum: 1\r\n\r\n{SMUGGLED}"
+        ))
+        .await;
+    assert_eq!((status, client.answer().await.0), (200, 200));
+}
+
+#[tokio::test]
+async fn refusals_are_counted_and_do_not_name_a_library() {
+    let counters = Counters::default();
+    let _installed = metrics::set_default_local_recorder(&counters);
+    let (app, _) = recorder().await;
+    let face = face(app.address, |_| {}).await;
+    let fields = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(256));
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n", "b".repeat(900_000));
+    let requests = [
+        (fields.as_str(), 431),
+        (&long, 431),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("G\0", 400),
+        ("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", 405),
+    ];
+    for (n, (request, wanted)) in (1..).zip(requests) {
+        let mut client = connect(face.address).await;
+        client.send(request).await;
+        let head = client.head().await;
+        assert_eq!((status(&head), field(&head, "server")), (wanted, None), "{head}");
+        client.rest().await;
+        until("the counters", || counters.get(&format!("{}{{status=4xx}}", names::REQUESTS)) == n).await;
+        assert_eq!(counters.get(names::HEADERS_REFUSED), n);
+    }
+    // One field less is as many as may be, and a request before a refused one has its answer.
+    let most = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(255));
+    let mut client = connect(face.address).await;
+    client.send(&format!("{most}GET / a HTTP/1.1\r\n\r\n")).await;
+    assert_eq!((client.answer().await.0, client.answer().await.0), (200, 400));
+    client.rest().await;
 }
 
 /// What follows a request to upgrade belongs to the WebSocket, or to nothing: a refused upgrade does not let it pass as a body.
@@ -172,6 +254,33 @@ async fn a_premature_upgrade_is_no_tunnel() {
         let second: Vec<String> = seen.lock().unwrap().iter().filter(|head| head.contains("/second")).cloned().collect();
         assert!(second.iter().all(|head| head.contains("traceparent: ")), "{upgrade}: {second:?}");
     }
+}
+
+/// Nobody has asked for a tunnel, so there is none, whatever the instance says.
+#[tokio::test]
+async fn an_upgrade_that_nobody_asked_for_is_no_tunnel() {
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&came);
+    let app = instance(move |mut client| {
+        let noted = Arc::clone(&noted);
+        async move {
+            client.head().await;
+            client.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nfrom behind").await;
+            let rest = client.rest().await;
+            noted.lock().unwrap().push(rest);
+        }
+    })
+    .await;
+    let face = face(app.address, |_| {}).await;
+    for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
+        let mut client = connect(face.address).await;
+        client.send(&format!("GET / HTTP/1.1\r\nHost: h\r\n{upgrade}\r\n")).await;
+        assert_eq!(status(&client.head().await), 502, "{upgrade}");
+        client.try_send(b"into the tunnel").await;
+        assert!(!client.rest().await.contains("from behind"));
+    }
+    until("both are closed", || came.lock().unwrap().len() == 2).await;
+    assert_eq!(*came.lock().unwrap(), ["", ""], "something came through");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ pub(crate) fn settings(read: &mut Reader<'_>, host_name: &str) -> Settings {
             version: read.text("app.version"),
             address: read.instance("app.address"),
             http2: read.flag("app.http2"),
+            probe_ms: read.number("app.probe_ms"),
         },
         http: http(read),
         state: state(read),

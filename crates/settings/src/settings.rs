@@ -48,6 +48,7 @@ pub struct App {
     pub version: String,
     pub address: ListenAt,
     pub http2: bool,
+    pub probe_ms: u64,
 }
 
 /// `[http]`: the HTTP face.

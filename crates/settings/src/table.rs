@@ -34,6 +34,7 @@ const OWN: &[Setting] = &[
         Some("false"),
         "Whether the instance is spoken to in HTTP/2 without TLS (h2c), as gRPC needs it. It takes no WebSockets then.",
     ),
+    row("app.probe_ms", ms(0, HOUR_MS), Some("1000"), "Between looks whether the instance accepts connections. 0: never."),
     row("http.enabled", Kind::Flag, Some("true"), "Whether there is an HTTP face."),
     row("http.listen", LISTEN, Some("127.0.0.1:8080"), "Where the HTTP face listens."),
     row(
