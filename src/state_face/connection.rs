@@ -24,6 +24,7 @@ use super::sifting::Sifting;
 use super::socket::Socket;
 use super::subscriptions::Channels;
 use super::timers::{arm, pause};
+use super::together::Together;
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, stopped};
@@ -168,8 +169,13 @@ impl<S: Sessions> Client<S> {
         let stopping = stopped(shutdown);
         tokio::pin!(stopping);
         let (mut timing, mut owing, mut quiet_turns) = (false, false, 0);
+        let mut together = Together::default();
         loop {
             let more = self.process();
+            // Only where nothing but the client's next bytes could come meanwhile.
+            if quiet_turns > 0 && !more && !self.replies.out.is_empty() {
+                together.wait().await;
+            }
             match self.replies.out.write_to(stream) {
                 Ok(true) => timing = false,
                 Ok(false) => {}
