@@ -89,7 +89,9 @@ pub(super) struct Client<S> {
     pub(super) turn_is_over: bool,
     /// A command that waits until no reply is due.
     held: Option<Parsed>,
-    parser: RequestParser,
+    pub(super) parser: RequestParser,
+    /// Operations that were answered at once and are not in the metrics yet.
+    pub(super) hot: u64,
     input: BytesMut,
     read_bytes: usize,
     end_of_input: bool,
@@ -142,6 +144,7 @@ impl<S: Sessions> Client<S> {
             turn_is_over: false,
             held: None,
             parser: RequestParser::new(limits),
+            hot: 0,
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
             end_of_input: false,
@@ -172,6 +175,9 @@ impl<S: Sessions> Client<S> {
         let mut together = Together::default();
         loop {
             let more = self.process();
+            if self.hot > 0 {
+                self.face.metrics.hot.increment(std::mem::take(&mut self.hot));
+            }
             // Only where nothing but the client's next bytes could come meanwhile.
             if quiet_turns > 0 && !more && !self.replies.out.is_empty() {
                 together.wait().await;
