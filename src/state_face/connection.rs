@@ -24,6 +24,7 @@ use super::sifting::Sifting;
 use super::socket::Socket;
 use super::subscriptions::Channels;
 use super::timers::{arm, pause};
+use super::together::Together;
 use super::transaction::{Queue, Then, Watch};
 use super::upstream::{Event, Link};
 use super::{Face, Sessions, stopped};
@@ -88,7 +89,9 @@ pub(super) struct Client<S> {
     pub(super) turn_is_over: bool,
     /// A command that waits until no reply is due.
     held: Option<Parsed>,
-    parser: RequestParser,
+    pub(super) parser: RequestParser,
+    /// Operations that were answered at once and are not in the metrics yet.
+    pub(super) hot: u64,
     input: BytesMut,
     read_bytes: usize,
     end_of_input: bool,
@@ -141,6 +144,7 @@ impl<S: Sessions> Client<S> {
             turn_is_over: false,
             held: None,
             parser: RequestParser::new(limits),
+            hot: 0,
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
             end_of_input: false,
@@ -168,8 +172,16 @@ impl<S: Sessions> Client<S> {
         let stopping = stopped(shutdown);
         tokio::pin!(stopping);
         let (mut timing, mut owing, mut quiet_turns) = (false, false, 0);
+        let mut together = Together::default();
         loop {
             let more = self.process();
+            if self.hot > 0 {
+                self.face.metrics.hot.increment(std::mem::take(&mut self.hot));
+            }
+            // Only where nothing but the client's next bytes could come meanwhile.
+            if quiet_turns > 0 && !more && !self.replies.out.is_empty() {
+                together.wait().await;
+            }
             match self.replies.out.write_to(stream) {
                 Ok(true) => timing = false,
                 Ok(false) => {}

@@ -235,8 +235,8 @@ impl<S: Sessions> Client<S> {
                 }
             };
             if done {
-                self.face.metrics.hot.increment(1);
-                return;
+                self.hot += 1;
+                return self.parser.give_back(op.into_args());
             }
         }
         let unit = self.replies.due();
@@ -270,7 +270,7 @@ impl<S: Sessions> Client<S> {
             let busy = self.lanes.is_busy(&session);
             let mut out = BytesMut::new();
             if !busy && self.face.sessions.execute(&session.0, &part, protocol, (&mut out).into()) {
-                self.face.metrics.hot.increment(1);
+                self.hot += 1;
                 self.replies.fill(unit, out.freeze());
             } else {
                 self.begin(SessionId::copy_of(&session.0), Waiting { unit, op: part, protocol }, busy);

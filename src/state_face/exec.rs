@@ -109,7 +109,7 @@ impl<S: Sessions> Client<S> {
         let busy = self.lanes.is_busy(&session);
         let mut out = BytesMut::new();
         if !busy && self.face.sessions.execute(&session.0, &op, protocol, (&mut out).into()) {
-            self.face.metrics.hot.increment(1);
+            self.hot += 1;
             return self.settle(unit, out.freeze());
         }
         self.begin(session, Waiting { unit, op, protocol }, busy);

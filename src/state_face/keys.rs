@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use wayfarer_engine::command::compound::{database_of, in_database};
 use wayfarer_engine::command::{Op, Target};
+use wayfarer_settings::keys::OPAQUE_VARIABLE;
 use wayfarer_settings::{KeyMatcher, KeyPattern, Match, Numbering, State, Upstream};
 
 /// See the head of this file.
@@ -36,7 +37,11 @@ impl SessionKeys {
 
     fn by(matcher: KeyMatcher, state: &State) -> SessionKeys {
         let numbering = state.upstream.as_ref().map(Upstream::numbering).unwrap_or_default();
-        let label = |name: Option<&str>| Bytes::copy_from_slice(name.unwrap_or_default().as_bytes());
+        // The usual name costs no count of who has it.
+        let label = |name: Option<&str>| match name {
+            Some(OPAQUE_VARIABLE) => Bytes::from_static(OPAQUE_VARIABLE.as_bytes()),
+            name => Bytes::copy_from_slice(name.unwrap_or_default().as_bytes()),
+        };
         let labels = matcher.patterns().iter().map(|p| label(p.variable())).collect();
         let merges = matcher.patterns().iter().any(KeyPattern::merges);
         SessionKeys { matcher, labels, numbering, merges }
@@ -93,7 +98,10 @@ impl SessionKeys {
             (None, None) => Bytes::new(),
         };
         (target.layout, target.label) = (found.layout, label);
-        target.key = in_database(self.canonical(database), &target.key);
+        match self.canonical(database) {
+            0 => {}
+            other => target.key = in_database(other, &target.key),
+        }
         Some(session)
     }
 

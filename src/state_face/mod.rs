@@ -34,6 +34,7 @@
 //! | `upstream` | the client's own connection to the upstream |
 //! | `socket` | TCP and Unix: listeners and connections |
 //! | `timers` | the times that the loop measures |
+//! | `together` | replies of clients that are ready at once go out at once |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
@@ -58,6 +59,7 @@ mod subscriptions;
 mod survey;
 mod through;
 mod timers;
+mod together;
 mod transaction;
 mod tunnel;
 mod understand;

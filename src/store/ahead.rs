@@ -19,12 +19,13 @@ impl Store {
             let keys = || resident.session.keys().iter();
             let most = keys().flat_map(|key| key.variables()).map(|(_, variable)| variable.access.reads).max().unwrap_or(0);
             for key in keys() {
+                let of = key.name.to_bytes();
                 for (name, variable) in key.variables() {
                     let often = || variable.access.reads > 0 && variable.access.reads >= most.div_ceil(2);
                     if let Content::Elsewhere(remote) = &variable.content
-                        && (remote.class == Class::Streamed || needed(&key.name, name).unwrap_or_else(often))
+                        && (remote.class == Class::Streamed || needed(&of, name).unwrap_or_else(often))
                     {
-                        missing.push(VariableId { key: key.name.clone(), name: name.clone() });
+                        missing.push(VariableId { key: of.clone(), name: name.clone() });
                     }
                 }
             }
@@ -42,7 +43,7 @@ impl Store {
             if reads.len() + variables.len() > most {
                 return None;
             }
-            reads.extend(variables.map(|(name, variable)| (key.name.clone(), name.clone(), variable.access.reads)));
+            reads.extend(variables.map(|(name, variable)| (key.name.to_bytes(), name.clone(), variable.access.reads)));
         }
         reads.sort_unstable();
         Some(reads)

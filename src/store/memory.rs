@@ -112,7 +112,8 @@ impl Store {
             resident.gate == Gate::Open && resident.rest.is_some() && resident.used_us <= before_us
         };
         let all = self.residents.iter().filter(|held| goes(held));
-        let mut all: Vec<_> = all.map(|held| (held.resident.used_us, held.weight.bytes, held.key().clone())).collect();
+        let mut all: Vec<_> =
+            all.map(|held| (held.resident.used_us, held.weight.bytes, SessionId(held.key().to_bytes()))).collect();
         all.sort_unstable();
         let mut left = bytes;
         let enough = all.into_iter().take_while(|(_, size, _)| {

@@ -31,7 +31,7 @@ use wayfarer_engine::command::{self, Executed, Op};
 use wayfarer_engine::ids::{Incarnation, Now, SessionId};
 use wayfarer_engine::plan::Policy;
 use wayfarer_engine::residence::{AdoptionRule, Came, Gate, Renamed, Resident, Table};
-use wayfarer_engine::session::Missing;
+use wayfarer_engine::session::{Missing, Name};
 use wayfarer_engine::wire::resp::{Answer, Protocol};
 
 /// Parts of the table with a lock each: so many that operations on different sessions seldom meet.
@@ -98,7 +98,8 @@ struct Held {
 
 /// See the head of this file.
 pub struct Store {
-    residents: DashMap<SessionId, Held>,
+    /// An id is compared where it stands, and a table of boxes has little to move when it grows and little room to spare.
+    residents: DashMap<Name, Box<Held>>,
     schedule: Schedule,
     /// The table's size, so that [`Table::count`] need not visit the shards.
     count: AtomicUsize,
@@ -192,7 +193,7 @@ impl Store {
         }
         let (tried, boot_us) = {
             let Some(mut held) = self.residents.get_mut(session) else { return Tried::NotOpen };
-            let Held { resident, .. } = held.value();
+            let resident = &held.resident;
             if !resident.is_open() || (!may_end && could_end(resident, op)) {
                 return Tried::NotOpen;
             }
@@ -209,7 +210,7 @@ impl Store {
                 }
             }
             let unix_ms = clock.unix_ms();
-            let (id, held) = held.pair_mut();
+            let held: &mut Held = held.value_mut();
             let resident = &mut held.resident;
             let was = unwritten.map(|_| Unwritten::before(resident, op));
             let limits = self.limits(op);
@@ -236,11 +237,11 @@ impl Store {
             let adopt = from.filter(|_| follows);
             resident.used_us = boot_us;
             let is_critical = match (unwritten, was) {
-                (Some(unwritten), Some(was)) if wrote_something => unwritten.changed(id, resident, was, op, boot_us),
+                (Some(unwritten), Some(was)) if wrote_something => unwritten.changed(session, resident, was, op, boot_us),
                 _ => false,
             };
             if op.is_write() {
-                self.reschedule(id, held);
+                self.reschedule(session, held);
             }
             let tried = match tried {
                 Tried::Done(_) if is_critical && may_end => Tried::Critical(adopt),
@@ -259,7 +260,7 @@ impl Store {
 
     /// Makes sure that a session is looked at when its next key expires, or soon if it has ended. An expiry that was put off
     /// costs nothing here: it is found when the former one is due.
-    fn reschedule(&self, id: &SessionId, held: &mut Held) {
+    fn reschedule(&self, id: &[u8], held: &mut Held) {
         let ended = held.resident.gate == Gate::Ending || held.resident.session.is_empty();
         let due_ms = if ended { 0 } else { held.resident.session.next_expiry_ms().unwrap_or(NEVER) };
         if due_ms < held.due_ms {
@@ -280,12 +281,12 @@ impl Store {
     pub fn expire(&self, now: Now) -> Vec<SessionId> {
         let (mut ended, life) = (Vec::new(), self.life());
         for (due_ms, id) in self.schedule.take_due(now.unix_ms, EXPIRE_AT_ONCE_MAX) {
-            let Some(mut held) = self.residents.get_mut(&id) else { continue };
+            let Some(mut held) = self.residents.get_mut(&*id.0) else { continue };
             // Scheduled anew meanwhile, or another session of this id.
             if held.due_ms != due_ms {
                 continue;
             }
-            let Held { resident, weight, .. } = held.value_mut();
+            let Held { resident, weight, .. } = &mut **held.value_mut();
             if resident.gate == Gate::Open {
                 let gone = resident.session.expire(now.unix_ms);
                 if let Some(memory) = self.memory.as_ref().filter(|_| !gone.is_empty()) {
@@ -306,14 +307,14 @@ impl Store {
                 }
             };
             held.due_ms = next_ms;
-            self.schedule.move_to(&id, NEVER, next_ms);
+            self.schedule.move_to(&id.0, NEVER, next_ms);
         }
         ended
     }
 
     /// Looks at up to `limit` sessions, for the admin interface.
     pub fn list<R>(&self, limit: usize, show: impl Fn(&SessionId, &Resident) -> R) -> Vec<R> {
-        self.residents.iter().take(limit).map(|e| show(e.key(), &e.resident)).collect()
+        self.residents.iter().take(limit).map(|e| show(&SessionId(e.key().to_bytes()), &e.resident)).collect()
     }
 
     /// Bytes of names and values, and variables that are not here, of all sessions.
@@ -362,7 +363,7 @@ fn could_end(resident: &Resident, op: &Op) -> bool {
 
 impl Table for Store {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Resident>) -> R) -> R {
-        match self.residents.entry(id.clone()) {
+        match self.residents.entry(Name::copy_of(&id.0)) {
             Entry::Occupied(mut occupied) => {
                 // The placeholder is never seen: the shard stays locked until the resident is back or gone.
                 let empty = Resident::new(Default::default(), occupied.get().resident.location.clone(), 0);
@@ -383,12 +384,12 @@ impl Table for Store {
                             memory.weigh(&mut held.weight, &held.resident.session, 0);
                         }
                         if due {
-                            self.reschedule(id, held);
+                            self.reschedule(&id.0, held);
                         }
                     }
                     None => {
                         let (_, held) = occupied.remove_entry();
-                        self.schedule.move_to(id, held.due_ms, NEVER);
+                        self.schedule.move_to(&id.0, held.due_ms, NEVER);
                         self.memory.iter().for_each(|memory| memory.forget(held.weight));
                         self.count.fetch_sub(1, Ordering::AcqRel);
                     }
@@ -408,9 +409,9 @@ impl Table for Store {
                         memory.weigh(&mut held.weight, &held.resident.session, 0);
                     }
                     if !opens_without_key {
-                        self.reschedule(id, &mut held);
+                        self.reschedule(&id.0, &mut held);
                     }
-                    vacant.insert(held);
+                    vacant.insert(Box::new(held));
                     self.count.fetch_add(1, Ordering::AcqRel);
                 }
                 result
@@ -419,7 +420,7 @@ impl Table for Store {
     }
 
     fn ids(&self) -> Vec<SessionId> {
-        self.residents.iter().map(|e| e.key().clone()).collect()
+        self.residents.iter().map(|e| SessionId(e.key().to_bytes())).collect()
     }
 
     fn count(&self) -> usize {

@@ -18,13 +18,13 @@ pub(super) struct Schedule(Mutex<BTreeSet<(u64, SessionId)>>);
 
 impl Schedule {
     /// Moves the entry of a session from one time to another, in milliseconds since 1970.
-    pub(super) fn move_to(&self, id: &SessionId, from_ms: u64, to_ms: u64) {
+    pub(super) fn move_to(&self, id: &[u8], from_ms: u64, to_ms: u64) {
         let mut entries = self.entries();
         if from_ms != NEVER {
-            entries.remove(&(from_ms, id.clone()));
+            entries.remove(&(from_ms, SessionId::copy_of(id)));
         }
         if to_ms != NEVER {
-            entries.insert((to_ms, id.clone()));
+            entries.insert((to_ms, SessionId::copy_of(id)));
         }
     }
 

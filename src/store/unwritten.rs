@@ -60,7 +60,7 @@ impl Unwritten {
     }
 
     /// An operation has changed something. True if it must be in the upstream before it is acknowledged.
-    pub(super) fn changed(&self, id: &SessionId, resident: &mut Resident, before: Before, op: &Op, now_us: u64) -> bool {
+    pub(super) fn changed(&self, id: &[u8], resident: &mut Resident, before: Before, op: &Op, now_us: u64) -> bool {
         let Some(rest) = &mut resident.rest else { return false };
         let keys = op.targets().iter().map(|target| &target.key);
         let Some(impact) = rest.changed(&resident.session, before, keys, &self.policy, now_us) else { return false };
@@ -68,7 +68,7 @@ impl Unwritten {
         rest.weigh(bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if rest.tell(impact) {
-            self.sessions().push(id.clone());
+            self.sessions().push(SessionId::copy_of(id));
         }
         impact == Impact::Critical
     }
@@ -139,6 +139,11 @@ impl Store {
     /// Up to `max` sessions that nobody has used since `boot_us` and that could go to rest.
     pub fn unused_since(&self, boot_us: u64, max: usize) -> Vec<SessionId> {
         let unused = |r: &Resident| r.used_us <= boot_us && r.gate == Gate::Open && r.rest.is_some();
-        self.residents.iter().filter(|held| unused(&held.resident)).take(max).map(|held| held.key().clone()).collect()
+        self.residents
+            .iter()
+            .filter(|held| unused(&held.resident))
+            .take(max)
+            .map(|held| SessionId(held.key().to_bytes()))
+            .collect()
     }
 }

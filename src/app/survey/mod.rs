@@ -113,7 +113,7 @@ fn names(
         let keys = if session(id) { resident.session.keys() } else { &[] };
         let at_rest = |key: &Key| resident.rest.as_ref().is_some_and(|rest| rest.has(&key.name));
         let named = keys.iter().filter(|key| !key.is_expired(now) && !at_rest(key)).filter_map(|key| {
-            let (of, name) = database_of(&key.name);
+            let (of, name) = database_of(&key.name.to_bytes());
             (of == database && wanted(&name, key)).then_some(name)
         });
         named.collect::<Vec<_>>()
@@ -124,8 +124,8 @@ fn names(
 /// Deletes the keys of a database, session by session, each as a client would.
 async fn flush(operations: Arc<Operations>, database: Option<u8>) -> Bytes {
     let sessions = operations.store().list(usize::MAX, |id, resident| {
-        let of = |key: &&Key| database.is_none_or(|database| database_of(&key.name).0 == database);
-        let mut keys: Vec<_> = resident.session.keys().iter().filter(of).map(|key| (key.name.clone(), key.layout)).collect();
+        let of = |key: &&Key| database.is_none_or(|database| database_of(&key.name.to_bytes()).0 == database);
+        let mut keys: Vec<_> = resident.session.keys().iter().filter(of).map(|key| (key.name.to_bytes(), key.layout)).collect();
         keys.sort_by(|a, b| a.0.cmp(&b.0));
         (id.clone(), keys)
     });

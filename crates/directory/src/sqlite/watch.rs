@@ -98,7 +98,10 @@ impl Watching {
             None => schema::connect(&path, &self.options)?,
         };
         let conn = self.conn.insert(conn);
-        let data_version = conn.query_row("PRAGMA data_version", [], |row| row.get(0)).map_err(failed)?;
+        // Prepared once: this is asked a hundred times a second, for as long as the process lives.
+        let mut asked = conn.prepare_cached("PRAGMA data_version").map_err(failed)?;
+        let data_version = asked.query_row([], |row| row.get(0)).map_err(failed)?;
+        drop(asked);
         if self.seen.data_version == Some(data_version) {
             return Ok(None);
         }

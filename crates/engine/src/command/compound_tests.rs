@@ -45,7 +45,7 @@ fn remote() -> Session {
     let mut moved = Session::new(Version(9));
     for key in session.keys() {
         let mut key = key.clone();
-        if key.name != "here" {
+        if *key.name != *b"here" {
             let ids: Vec<Bytes> = key.variables().map(|(n, _)| n.clone()).collect();
             for name in ids {
                 let handover = HandoverId { origin: Incarnation(Epoch(1)), serial: 1 };

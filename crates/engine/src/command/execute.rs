@@ -82,7 +82,7 @@ pub(super) fn missing(session: &Session, op: &Op, now: u64) -> Option<Missing> {
         let Some(key) = session.key(&target.key, now) else { continue };
         let mut need = |name: &Bytes, variable: &Variable, size_is_enough: bool| match variable.content {
             Content::Elsewhere(_) if !size_is_enough => {
-                fetch.push(VariableId { key: key.name.clone(), name: name.clone() });
+                fetch.push(VariableId { key: key.name.to_bytes(), name: name.clone() });
                 false
             }
             Content::Here(_) | Content::Elsewhere(_) => false,

@@ -60,6 +60,7 @@ use action::Action;
 use bytes::{Bytes, BytesMut};
 use connection::ConnectionCommand;
 use events::Events;
+use smallvec::SmallVec;
 use table::{Join, Row};
 
 /// The longest string, as in Redis; [`Limits`] usually set a lower one.
@@ -88,7 +89,8 @@ pub struct Op {
     row: &'static Row,
     args: Vec<Bytes>,
     action: Action,
-    targets: Vec<Target>,
+    /// In place: nearly all have one.
+    targets: SmallVec<[Target; 1]>,
     /// The value that the writer had read, if that is known and its write is to be merged with what others have written since.
     read: Option<Bytes>,
     /// Of an operation that is more than one command; then `action` is not looked at.
@@ -143,6 +145,11 @@ impl Op {
         &self.args
     }
 
+    /// Its arguments, by someone who has no more use for the operation.
+    pub fn into_args(self) -> Vec<Bytes> {
+        self.args
+    }
+
     /// How the replies of its parts make one; `None`: its keys must be of one session.
     pub fn join(&self) -> Option<Join> {
         self.row.join
@@ -150,7 +157,7 @@ impl Op {
 
     /// The same command on some of its keys only, by their places in [`Op::targets`]. For commands with [`Op::join`].
     pub fn part(&self, places: &[usize]) -> Op {
-        let targets: Vec<Target> = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
+        let targets = places.iter().filter_map(|at| self.targets.get(*at).cloned()).collect();
         let mut args: Vec<Bytes> = self.args.iter().take(1).cloned().collect();
         for place in places {
             args.extend_from_slice(self.row.keys.with_its_own(&self.args, *place));
@@ -214,6 +221,7 @@ impl Op {
     }
 
     fn compound(row: &'static Row, args: Vec<Bytes>, targets: Vec<Target>, body: compound::Body) -> Op {
+        let targets = SmallVec::from_vec(targets);
         Op { row, args, action: Action::Count, targets, read: None, body: Some(std::sync::Arc::new(body)) }
     }
 
@@ -284,9 +292,7 @@ pub fn parse(args: Vec<Bytes>) -> Parsed {
     let keys = row.keys.of(&args).cloned();
     match action {
         Ok(action) => {
-            // Most commands have one key: no more room than that.
-            let mut targets = Vec::with_capacity(keys.size_hint().0);
-            targets.extend(keys.map(|key| Target { key, layout: Layout::Opaque, label: Bytes::new() }));
+            let targets = keys.map(|key| Target { key, layout: Layout::Opaque, label: Bytes::new() }).collect();
             Parsed::Keyed(Op { row, args, action, targets, read: None, body: None })
         }
         Err(error) => {

@@ -57,7 +57,7 @@ fn remote(content: impl Fn(u64) -> Content) -> Session {
     let mut moved = Session::new(Version(9));
     for key in session.keys() {
         let mut key = key.clone();
-        if key.name != "here" {
+        if *key.name != *b"here" {
             let ids: Vec<Bytes> = key.variables().map(|(n, _)| n.clone()).collect();
             for name in ids {
                 let variable = key.fields.get_mut(&name).unwrap();

@@ -236,7 +236,7 @@ impl Node {
             for key in resident.session.keys() {
                 for (name, variable) in key.variables() {
                     let Content::Elsewhere(remote) = &variable.content else { continue };
-                    let id = VariableId { key: key.name.clone(), name: name.clone() };
+                    let id = VariableId { key: key.name.to_bytes(), name: name.clone() };
                     let gone = self.is_orphaned(remote.handover);
                     if gone && (frozen || !rests) {
                         lost.extend((!frozen).then_some(id));

@@ -106,7 +106,7 @@ impl Known {
                 if let Content::Here(value) = &variable.content
                     && value.len() > INLINE_BYTES_MAX
                 {
-                    let id = VariableId { key: key.name.clone(), name: name.clone() };
+                    let id = VariableId { key: key.name.to_bytes(), name: name.clone() };
                     if self.digests.get(&id).is_none_or(|(version, _)| *version != variable.version) {
                         unhashed.push((id, variable.version, value.clone()));
                     }
@@ -140,7 +140,7 @@ impl Known {
                 if value.len() <= INLINE_BYTES_MAX || plan.class(key, name) != Class::Carried {
                     continue;
                 }
-                let id = VariableId { key: key.name.clone(), name: name.clone() };
+                let id = VariableId { key: key.name.to_bytes(), name: name.clone() };
                 if self.have.get(&id) != Some(&self.digest(&id, variable.version, value)) {
                     self.sent.insert(id.clone(), variable.version);
                     let bytes = framed(&id, value.len() as u64);
@@ -170,7 +170,7 @@ impl Known {
                 &resident.session,
                 handover,
                 |key, name| {
-                    let id = VariableId { key: key.name.clone(), name: name.clone() };
+                    let id = VariableId { key: key.name.to_bytes(), name: name.clone() };
                     if demoted.contains(&id) { Class::Deferred } else { plan.class(key, name) }
                 },
                 |id, version, value| self.digest(id, version, value),

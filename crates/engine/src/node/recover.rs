@@ -42,7 +42,7 @@ impl Node {
             // A value that is not divided is one variable, named by its pattern.
             let target = held.map(|key| {
                 let label = key.variables().next().map(|(name, _)| name.clone()).unwrap_or_default();
-                Target { key: key.name.clone(), layout: key.layout, label }
+                Target { key: key.name.to_bytes(), layout: key.layout, label }
             });
             Some((resident.location.epoch, target.collect::<Vec<Target>>()))
         });

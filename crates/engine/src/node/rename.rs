@@ -261,7 +261,7 @@ impl Node {
             let (rename, last) = (&under_way.rename, under_way.key.last_version());
             let key = under_way.key.keys().first()?;
             let change = KeyChange::Whole(KeyContent::of(key)?);
-            let arrival = KeyStore { key: key.name.clone(), change, expires_at_ms: key.expires_at_ms };
+            let arrival = KeyStore { key: key.name.to_bytes(), change, expires_at_ms: key.expires_at_ms };
             let name = &rename.source.key;
             let removal = KeyStore { key: name.clone(), change: KeyChange::Gone, expires_at_ms: None };
             let (gone, there) = (KeyCopy::absent(name.clone()), KeyCopy::of(key, last));

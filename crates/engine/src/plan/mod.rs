@@ -132,7 +132,7 @@ impl Plan {
                 Content::Here(value) => Some((name, value.len() as u64)),
                 Content::Elsewhere(_) | Content::Lost => None,
             });
-            let id = |name: &bytes::Bytes| VariableId { key: key.name.clone(), name: name.clone() };
+            let id = |name: &bytes::Bytes| VariableId { key: key.name.to_bytes(), name: name.clone() };
             if key.kind == Kind::String {
                 let class = key.variables().map(|(name, _)| policy.of_variable(key, name).class).min().unwrap_or(Class::Streamed);
                 let (ids, sizes): (Vec<_>, Vec<_>) = here.map(|(name, size)| (id(name), size)).unzip();
@@ -163,7 +163,7 @@ impl Plan {
 
     /// The class of a variable; one that the plan has not seen streams.
     pub fn class(&self, key: &Key, name: &bytes::Bytes) -> Class {
-        let id = VariableId { key: key.name.clone(), name: name.clone() };
+        let id = VariableId { key: key.name.to_bytes(), name: name.clone() };
         self.classes.get(&id).copied().unwrap_or(Class::Streamed)
     }
 }

@@ -57,7 +57,7 @@ impl KeyCopy {
     /// The upstream has the key exactly as the session has it.
     pub fn of(key: &Key, written: Version) -> KeyCopy {
         KeyCopy {
-            name: key.name.clone(),
+            name: key.name.to_bytes(),
             kind: Some(key.kind),
             layout: key.layout,
             expires_at_ms: key.expires_at_ms,
@@ -323,7 +323,8 @@ impl RestCopy {
         // Each store stands beside what the books will say of its key: an answer must never be booked to another one.
         let (mut stores, mut removals, mut fetch) = (Vec::new(), Vec::new(), Vec::new());
         let version = session.last_version();
-        let absent: Vec<KeyCopy> = session.keys().iter().filter(|k| !self.knows(&k.name)).map(|k| unknown(&k.name)).collect();
+        let absent: Vec<KeyCopy> =
+            session.keys().iter().filter(|k| !self.knows(&k.name)).map(|k| unknown(&k.name.to_bytes())).collect();
         for copy in self.keys.iter().chain(&absent) {
             let key = session.key(&copy.name, unix_ms).filter(|_| !all);
             let Some(key) = key else {
@@ -440,7 +441,7 @@ fn unknown(name: &Bytes) -> KeyCopy {
 
 fn elsewhere(key: &Key) -> Vec<VariableId> {
     let missing = key.variables().filter(|(_, v)| matches!(v.content, Content::Elsewhere(_)));
-    missing.map(|(name, _)| VariableId { key: key.name.clone(), name: name.clone() }).collect()
+    missing.map(|(name, _)| VariableId { key: key.name.to_bytes(), name: name.clone() }).collect()
 }
 
 /// The impacts of what an operation changed in one key; `lost`: names may be gone. An expiry alone is `low`: the upstream has the

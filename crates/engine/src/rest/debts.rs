@@ -35,9 +35,9 @@ impl Debts {
         for key in session.keys() {
             match manifest.keys.iter().find(|k| k.name == key.name) {
                 // Policy drops it, or some of it: it must not come back from the upstream.
-                None => debts.gone.push(key.name.clone()),
+                None => debts.gone.push(key.name.to_bytes()),
                 Some(described) if described.entries.len() != key.len() || !rest.is_written(key) => {
-                    debts.unwritten.push(key.name.clone());
+                    debts.unwritten.push(key.name.to_bytes());
                 }
                 Some(_) => {}
             }
@@ -56,7 +56,7 @@ impl Debts {
     pub fn open(debts: Option<&Debts>, session: &Session, now_us: u64) -> RestCopy {
         let mut keys = Vec::new();
         for key in session.keys() {
-            let known = debts.is_some_and(|d| !d.unwritten.contains(&key.name));
+            let known = debts.is_some_and(|d| !d.unwritten.iter().any(|name| *name == key.name));
             keys.push(KeyCopy { whole: !known, ..KeyCopy::of(key, session.last_version()) });
         }
         let gone = debts.map(|d| d.gone.as_slice()).unwrap_or_default();

@@ -49,7 +49,7 @@ impl Session {
         for (part, variable) in key.variables() {
             match &variable.content {
                 Content::Here(value) => pieces.push((part.clone(), value.clone())),
-                Content::Elsewhere(_) => needs.push(VariableId { key: key.name.clone(), name: part.clone() }),
+                Content::Elsewhere(_) => needs.push(VariableId { key: key.name.to_bytes(), name: part.clone() }),
                 Content::Lost => {}
             }
         }

@@ -10,8 +10,8 @@
 //! expiry out and looks at the key itself.
 //! Invariant: the index, where there is one, knows each name's place, and each expiry but that of the key shown last.
 
-use super::Key;
-use bytes::Bytes;
+use super::{Key, Name};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
 
 /// From so many keys on they are indexed: below it a linear search is faster and costs no memory.
@@ -21,7 +21,7 @@ const EXACT_UP_TO: usize = 8;
 
 #[derive(Clone, Default)]
 struct Index {
-    places: HashMap<Bytes, usize>,
+    places: HashMap<Name, usize>,
     /// How many keys expire in each millisecond.
     expiries: BTreeMap<u64, usize>,
     /// The place of the key that was shown last to be changed.
@@ -31,7 +31,8 @@ struct Index {
 /// See the head of this file.
 #[derive(Clone, Default)]
 pub(super) struct Keys {
-    list: Vec<Key>,
+    /// The first one in place: most sessions have no other.
+    list: SmallVec<[Key; 1]>,
     #[allow(clippy::box_collection, reason = "few sessions have an index: the others pay for a pointer")]
     index: Option<Box<Index>>,
 }
@@ -141,7 +142,7 @@ impl Keys {
             return Some(self.list.remove(at));
         };
         index.settle(&self.list);
-        index.places.remove(name);
+        index.places.remove(&**name);
         let key = self.list.swap_remove(at);
         index.discount(key.expires_at_ms);
         if let Some(moved) = self.list.get(at) {
@@ -151,9 +152,9 @@ impl Keys {
     }
 
     /// Keeps only the keys that `keep` names. True: some went.
-    pub(super) fn retain(&mut self, keep: impl FnMut(&Key) -> bool) -> bool {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Key) -> bool) -> bool {
         let before = self.list.len();
-        self.list.retain(keep);
+        self.list.retain(|key| keep(key));
         let some_went = self.list.len() != before;
         if some_went {
             self.index = (self.list.len() >= INDEXED_FROM).then(|| Box::new(Index::of(&self.list)));
@@ -198,7 +199,7 @@ mod tests {
     use crate::ids::Version;
     use crate::session::{Layout, Session};
     use crate::wire::resp::Protocol;
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
 
     fn op(words: &[&str]) -> Op {
         match parse(words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()) {

@@ -13,7 +13,7 @@
 //! Invariant: *never wrong data*: a session opens only if each staged value has the digest that the manifest says.
 
 use super::members::score;
-use super::{Access, Class, Content, Key, Kind, Layout, Remote, Session, Variable, VariableId, fields::Fields, lists};
+use super::{Access, Class, Content, Key, Kind, Layout, Name, Remote, Session, Variable, VariableId, fields::Fields, lists};
 use crate::ids::{Digest, HandoverId, Version};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -128,7 +128,7 @@ impl Manifest {
                         if value.len() <= INLINE_BYTES_MAX {
                             Held::Inline(value.clone())
                         } else {
-                            let id = VariableId { key: key.name.clone(), name: name.clone() };
+                            let id = VariableId { key: key.name.to_bytes(), name: name.clone() };
                             let digest = digest(&id, variable.version, value);
                             let size = value.len() as u64;
                             match class {
@@ -141,7 +141,7 @@ impl Manifest {
                 entries.push(Entry { name: name.clone(), version: variable.version, access: variable.access, held });
             }
             if !entries.is_empty() {
-                let (name, expires_at_ms) = (key.name.clone(), key.expires_at_ms);
+                let (name, expires_at_ms) = (key.name.to_bytes(), key.expires_at_ms);
                 keys.push(ManifestKey { name, layout: key.layout, kind: key.kind, expires_at_ms, entries });
             }
         }
@@ -195,7 +195,7 @@ impl Manifest {
             if fields.len() != key.entries.len() {
                 return Err(Unfit::Malformed);
             }
-            let (name, expires_at_ms) = (key.name.clone(), key.expires_at_ms);
+            let (name, expires_at_ms) = (Name::copy_of(&key.name), key.expires_at_ms);
             session.adopt(Key { name, layout: key.layout, kind: key.kind, expires_at_ms, fields });
         }
         Ok(session)

@@ -9,7 +9,7 @@
 //! Invariant: a member of a sorted set always has a score (a manifest with another one does not open).
 
 use super::fields::{Fields, Put};
-use super::{Content, Key, Kind, Layout, Session, Variable};
+use super::{Content, Key, Kind, Layout, Name, Session, Variable};
 use crate::ids::Version;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -73,7 +73,7 @@ impl Session {
             return at;
         }
         self.remove(name, unix_ms);
-        let name = Bytes::copy_from_slice(name);
+        let name = Name::copy_of(name);
         let fields = if kind == Kind::Hash { Fields::default() } else { Fields::loose() };
         self.keys.push(Key { name, layout: Layout::Hash, kind, expires_at_ms: None, fields });
         self.keys().len() - 1
@@ -127,7 +127,7 @@ impl Session {
             if kind == Kind::Hash {
                 fields.tighten();
             }
-            self.keys.push(Key { name: Bytes::copy_from_slice(to), layout, kind, expires_at_ms: None, fields });
+            self.keys.push(Key { name: Name::copy_of(to), layout, kind, expires_at_ms: None, fields });
         }
         if let Some(key) = self.key_mut(to, unix_ms) {
             key.expires_at_ms = expires_at_ms;

@@ -25,11 +25,13 @@ pub mod layout;
 pub mod lists;
 pub mod manifest;
 mod members;
+mod name;
 mod packed;
 pub mod residual;
 mod rewrite;
 mod variable;
 
+pub use name::Name;
 pub use packed::{BYTES_MAX as PACKED_BYTES_MAX, ENTRIES_MAX as PACKED_ENTRIES_MAX};
 pub use variable::{Access, Class, Content, Kind, Layout, Remote, Variable, VariableId};
 
@@ -58,7 +60,7 @@ pub enum Missing {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Key {
     /// The full name, as the client says it.
-    pub name: Bytes,
+    pub name: Name,
     /// How it is divided.
     pub layout: Layout,
     /// Its Redis type.
@@ -119,7 +121,7 @@ impl Key {
         for (name, variable) in self.fields.iter().filter(|(n, _)| only.is_none_or(|o| o == n.as_ref())) {
             match variable.content {
                 Content::Here(_) => {}
-                Content::Elsewhere(_) => fetch.push(VariableId { key: self.name.clone(), name: name.clone() }),
+                Content::Elsewhere(_) => fetch.push(VariableId { key: self.name.to_bytes(), name: name.clone() }),
                 Content::Lost => return Some(Missing::Lost),
             }
         }
@@ -207,7 +209,7 @@ impl Session {
             let keep = !k.is_expired(unix_ms);
             if !keep {
                 *missing -= count_missing(k);
-                gone.push(k.name.clone());
+                gone.push(k.name.to_bytes());
             }
             keep
         });

@@ -24,7 +24,7 @@ impl Residual {
         for key in session.keys() {
             for (name, variable) in key.variables() {
                 if let Content::Here(value) = &variable.content {
-                    values.insert(VariableId { key: key.name.clone(), name: name.clone() }, value.clone());
+                    values.insert(VariableId { key: key.name.to_bytes(), name: name.clone() }, value.clone());
                 }
             }
         }

@@ -10,7 +10,7 @@
 //!
 //! Invariant: all that is stored is of the new value. Nothing keeps the old one in memory, and nothing is elsewhere afterwards.
 
-use super::{Content, Fields, Key, Kind, Layout, Session, Variable, count_missing, layout};
+use super::{Content, Fields, Key, Kind, Layout, Name, Session, Variable, count_missing, layout};
 use crate::ids::{Digest, Version};
 use bytes::Bytes;
 
@@ -58,7 +58,7 @@ impl Session {
             // A touch counts as one write of the value: whoever watches the key sees it, as in Redis.
             first.access.writes = first.access.writes.saturating_add(1);
         }
-        self.keys.push(Key { name: Bytes::copy_from_slice(name), layout, kind: Kind::String, expires_at_ms: None, fields });
+        self.keys.push(Key { name: Name::copy_of(name), layout, kind: Kind::String, expires_at_ms: None, fields });
         changed
     }
 }

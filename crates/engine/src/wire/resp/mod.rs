@@ -6,12 +6,14 @@
 //! | file | from | to |
 //! |---|---|---|
 //! | [`request`] | bytes of a client, in pieces | the arguments of one command |
+//! | `inline` | a line of a client | its words |
 //! | [`reply`] | values | bytes of a reply |
 //! | [`frame`] | bytes of an upstream, in pieces | where one reply ends |
 //!
 //! Invariant: any bytes in any pieces give the same result as the same bytes at once, and none of them panics.
 
 pub mod frame;
+mod inline;
 pub mod reply;
 pub mod request;
 

@@ -9,6 +9,7 @@
 //! ```
 //! Invariant: a length is checked against its limit before a single byte is waited for, so that no announcement reserves memory.
 
+use super::inline::words;
 use super::parse_integer;
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::Range;
@@ -92,7 +93,7 @@ struct Progress {
     left: usize,
     /// The length of the argument that is being received.
     payload: Option<usize>,
-    args: Vec<Range<usize>>,
+    places: Vec<Range<usize>>,
 }
 
 /// Parses the commands of one connection, one after the other.
@@ -101,17 +102,27 @@ pub struct RequestParser {
     limits: RequestLimits,
     stranger: bool,
     progress: Progress,
+    /// Room for the arguments of the next command.
+    spare: Vec<Bytes>,
 }
 
 impl RequestParser {
     /// A parser at the start of a connection.
     pub fn new(limits: RequestLimits) -> RequestParser {
-        RequestParser { limits, stranger: false, progress: Progress::default() }
+        RequestParser { limits, stranger: false, progress: Progress::default(), spare: Vec::new() }
     }
 
     /// Whether the client still owes its password: such a one gets Redis's small limits.
     pub fn set_stranger(&mut self, stranger: bool) {
         self.stranger = stranger;
+    }
+
+    /// Takes the arguments of a command that is done, for the room that they have.
+    pub fn give_back(&mut self, mut args: Vec<Bytes>) {
+        args.clear();
+        if args.capacity() <= ARGS_RESERVED {
+            self.spare = args;
+        }
     }
 
     /// The next whole command at the front of `buffer`, taken out of it; `None` if more bytes are needed. The arguments are
@@ -142,12 +153,21 @@ impl RequestParser {
             if !self.arguments(buffer)? {
                 return Ok(None);
             }
-            let mut places = std::mem::take(&mut self.progress).args;
-            let frame = buffer.split_to(places.last().map_or(0, |last| last.end.saturating_add(2)).min(buffer.len())).freeze();
-            let args = places.drain(..).filter_map(|at| frame.get(at.clone()).map(|_| frame.slice(at))).collect();
+            let mut places = std::mem::take(&mut self.progress).places;
+            let mut frame =
+                buffer.split_to(places.last().map_or(0, |last| last.end.saturating_add(2)).min(buffer.len())).freeze();
+            let (mut args, last) = (std::mem::take(&mut self.spare), places.pop());
+            args.reserve_exact(places.len().saturating_add(1));
+            args.extend(places.drain(..).filter_map(|at| frame.get(at.clone()).map(|_| frame.slice(at))));
+            // The last one keeps what the frame had of the buffer: one count less to go up and down.
+            if let Some(at) = last.filter(|at| frame.get(at.clone()).is_some()) {
+                frame.truncate(at.end);
+                frame.advance(at.start);
+                args.push(frame);
+            }
             if places.capacity() <= ARGS_RESERVED {
                 // The next command has room for its own.
-                self.progress.args = places;
+                self.progress.places = places;
             }
             return Ok(Some(args));
         }
@@ -155,8 +175,13 @@ impl RequestParser {
 
     /// Reads `*n`. False: more bytes are needed.
     fn count(&mut self, buffer: &[u8]) -> Result<bool, ProtocolError> {
-        let Some(line) = self.line(buffer, ProtocolError::TooBigCount)? else { return Ok(false) };
-        let count = parse_integer(buffer.get(line).unwrap_or_default()).ok_or(ProtocolError::MultibulkLength)?;
+        let count = match self.short(buffer) {
+            Some(count) => count,
+            None => {
+                let Some(line) = self.line(buffer, ProtocolError::TooBigCount)? else { return Ok(false) };
+                parse_integer(buffer.get(line).unwrap_or_default()).ok_or(ProtocolError::MultibulkLength)?
+            }
+        };
         let count = usize::try_from(count.max(0)).map_err(|_| ProtocolError::MultibulkLength)?;
         if count > self.limits.args_max {
             return Err(ProtocolError::MultibulkLength);
@@ -165,7 +190,7 @@ impl RequestParser {
             return Err(ProtocolError::StrangerMultibulk);
         }
         self.progress.left = count;
-        self.progress.args.reserve_exact(count.min(ARGS_RESERVED));
+        self.progress.places.reserve_exact(count.min(ARGS_RESERVED));
         Ok(true)
     }
 
@@ -180,8 +205,14 @@ impl RequestParser {
                         Some(b'$') => {}
                         Some(other) => return Err(ProtocolError::ExpectedBulk(*other)),
                     }
-                    let Some(line) = self.line(buffer, ProtocolError::TooBigLength)? else { return Ok(false) };
-                    let len = self.bulk_len(buffer.get(line).unwrap_or_default())?;
+                    let len = match self.short(buffer) {
+                        Some(len) => len,
+                        None => {
+                            let Some(line) = self.line(buffer, ProtocolError::TooBigLength)? else { return Ok(false) };
+                            parse_integer(buffer.get(line).unwrap_or_default()).ok_or(ProtocolError::BulkLength)?
+                        }
+                    };
+                    let len = self.bulk_len(len)?;
                     self.progress.payload = Some(len);
                     len
                 }
@@ -191,7 +222,7 @@ impl RequestParser {
             if buffer.len() < end.saturating_add(2) {
                 return Ok(false);
             }
-            self.progress.args.push(self.progress.at..end);
+            self.progress.places.push(self.progress.at..end);
             self.progress.at = end.saturating_add(2);
             self.progress.payload = None;
             self.progress.left -= 1;
@@ -199,8 +230,8 @@ impl RequestParser {
         Ok(true)
     }
 
-    fn bulk_len(&self, text: &[u8]) -> Result<usize, ProtocolError> {
-        let len = parse_integer(text).and_then(|len| usize::try_from(len).ok()).ok_or(ProtocolError::BulkLength)?;
+    fn bulk_len(&self, len: i64) -> Result<usize, ProtocolError> {
+        let len = usize::try_from(len).map_err(|_| ProtocolError::BulkLength)?;
         let frame = self.progress.at.checked_add(len).and_then(|end| end.checked_add(2)).ok_or(ProtocolError::BulkLength)?;
         if len > self.limits.bulk_bytes_max || frame > self.limits.frame_bytes_max {
             return Err(ProtocolError::BulkLength);
@@ -209,6 +240,24 @@ impl RequestParser {
             return Err(ProtocolError::StrangerBulk);
         }
         Ok(len)
+    }
+
+    /// The number of a line of which nothing was searched and that is as short as nearly all are, and `at` behind it; `None`: any
+    /// other.
+    #[inline]
+    fn short(&mut self, buffer: &[u8]) -> Option<i64> {
+        let progress = &mut self.progress;
+        if progress.searched > 0 {
+            return None;
+        }
+        let digit = |byte: u8| byte.wrapping_sub(b'0');
+        let (number, len) = match buffer.get(progress.at..)? {
+            [_, a, b'\r', _, ..] if digit(*a) <= 9 => (i64::from(digit(*a)), 4),
+            [_, a @ b'1'..=b'9', b, b'\r', _, ..] if digit(*b) <= 9 => (i64::from(digit(*a)) * 10 + i64::from(digit(*b)), 5),
+            _ => return None,
+        };
+        progress.at = progress.at.saturating_add(len);
+        Some(number)
     }
 
     /// The line at `at` without its type byte and its end, and `at` behind it; `None` if its end is not here.
@@ -263,96 +312,6 @@ enum Inline {
     Incomplete,
     Empty,
     Words(Vec<Bytes>),
-}
-
-fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b
-}
-
-/// The words of an inline command, quoted as `redis-cli` does; `None` if the quotes do not match.
-fn words(line: &[u8]) -> Option<Vec<Bytes>> {
-    // Redis takes a zero byte for the end of the line.
-    let line = line.split(|b| *b == 0).next().unwrap_or_default();
-    let mut rest = line;
-    let mut words = Vec::new();
-    loop {
-        let Some(start) = rest.iter().position(|b| !is_space(*b)) else { return Some(words) };
-        let (word, after) = word(rest.get(start..)?)?;
-        words.push(word);
-        rest = after;
-    }
-}
-
-/// One word at the front of `rest`, and what follows it.
-fn word(mut rest: &[u8]) -> Option<(Bytes, &[u8])> {
-    let mut word = Vec::new();
-    loop {
-        let Some((first, after)) = rest.split_first() else { return Some((word.into(), rest)) };
-        match first {
-            b'"' => {
-                rest = double_quoted(after, &mut word)?;
-                return closed(rest).then_some((word.into(), rest));
-            }
-            b'\'' => {
-                rest = single_quoted(after, &mut word)?;
-                return closed(rest).then_some((word.into(), rest));
-            }
-            b if is_space(*b) => return Some((word.into(), after)),
-            b => word.push(*b),
-        }
-        rest = after;
-    }
-}
-
-/// Whether a closing quote may stand before `rest`: only a space or the end may follow it.
-fn closed(rest: &[u8]) -> bool {
-    rest.first().is_none_or(|b| is_space(*b))
-}
-
-fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        rest = match rest {
-            [] => return None,
-            [b'"', after @ ..] => return Some(after),
-            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-                word.push((digit(high)? << 4) | digit(low)?);
-                after
-            }
-            [b'\\', escaped, after @ ..] => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 0x08,
-                    b'a' => 0x07,
-                    other => *other,
-                });
-                after
-            }
-            [byte, after @ ..] => {
-                word.push(*byte);
-                after
-            }
-        }
-    }
-}
-
-fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        rest = match rest {
-            [] => return None,
-            [b'\'', after @ ..] => return Some(after),
-            [b'\\', b'\'', after @ ..] => {
-                word.push(b'\'');
-                after
-            }
-            [byte, after @ ..] => {
-                word.push(*byte);
-                after
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ fn parse(input: &[u8], step: usize, limits: RequestLimits) -> (Vec<Vec<Bytes>>, 
         buffer.extend_from_slice(piece);
         loop {
             match parser.next(&mut buffer) {
-                Ok(Some(args)) => commands.push(args),
+                Ok(Some(args)) => {
+                    commands.push(args.clone());
+                    parser.give_back(args);
+                }
                 Ok(None) => break,
                 Err(error) => return (commands, Some(error)),
             }
@@ -42,6 +45,35 @@ fn commands_are_cut_out_whole() {
     check("*0\r\n*-1\r\n*1\r\n$4\r\nPING\r\n", "PING");
     check("*2\r\n$3\r\nGET\r\n$1\r\n", "");
     check("PING\r\n\r\n  get   a \nx", "PING\nget|a");
+}
+
+#[test]
+fn lengths_of_any_number_of_digits_are_read() {
+    let limits = RequestLimits { bulk_bytes_max: 1001, frame_bytes_max: 2000, ..SMALL };
+    for len in [0, 1, 9, 10, 11, 99, 100, 101, 999, 1000] {
+        let input = format!("*2\r\n$1\r\na\r\n${len}\r\n{}\r\n*1\r\n$4\r\nPING\r\n", "v".repeat(len));
+        for step in [1, 4, 5, input.len()] {
+            let (commands, error) = parse(input.as_bytes(), step, limits);
+            let lengths: Vec<Vec<usize>> = commands.iter().map(|args| args.iter().map(Bytes::len).collect()).collect();
+            assert_eq!((lengths, error), (vec![vec![1, len], vec![4]], None), "{len} in pieces of {step}");
+        }
+    }
+    check("*01\r\n", "Protocol error: invalid multibulk length");
+    check("*1\r\n$01\r\n", "Protocol error: invalid bulk length");
+    check("*1\r\n$1x\r\n", "Protocol error: invalid bulk length");
+}
+
+#[test]
+fn room_that_is_given_back_serves_the_next_command() {
+    let mut parser = RequestParser::new(SMALL);
+    let mut buffer = BytesMut::from(&b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\nb\r\n"[..]);
+    let first = parser.next(&mut buffer).unwrap().unwrap();
+    let room = first.as_ptr();
+    parser.give_back(first);
+    let second = parser.next(&mut buffer).unwrap().unwrap();
+    assert_eq!((second.as_slice(), second.as_ptr()), (&[Bytes::from_static(b"GET"), Bytes::from_static(b"b")][..], room));
+    parser.give_back(Vec::with_capacity(ARGS_RESERVED + 1));
+    assert_eq!(parser.spare.capacity(), 0, "much room is not kept");
 }
 
 #[test]
