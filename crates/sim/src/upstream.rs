@@ -449,7 +449,7 @@ impl World {
     pub(crate) fn check_books(&mut self, session: usize, owner: Incarnation, resident: &Resident) {
         let Some(rest) = &resident.rest else { return };
         for key in resident.session.keys().iter().filter(|key| rest.is_written(key)) {
-            let there = self.upstream.keys.get(&(self.sessions[session].clone(), key.name.clone()));
+            let there = self.upstream.keys.get(&(self.sessions[session].clone(), key.name.to_bytes()));
             let there = there.map(|k| k.fields.clone()).unwrap_or_default();
             let agrees = |(name, variable): (&Bytes, &Variable)| match &variable.content {
                 Content::Here(value) => there.get(name) == Some(value),
