@@ -33,8 +33,7 @@
 //! | `understand` | commands with their keys filled in, from clients and other nodes |
 //! | `upstream` | the client's own connection to the upstream |
 //! | `socket` | TCP and Unix: listeners and connections |
-//! | `timers` | the times that the loop measures |
-//! | `together` | replies of clients that are ready at once go out at once |
+//! | `timers`, `together` | the times that the loop measures; replies of clients that are ready at once go out at once |
 //!
 //! Bounds: connections, commands in flight, bytes of a command, of a value, of unread replies: `[state]`.
 //! Invariants: replies leave in the order of their commands; a waiting session stalls no other; *what is no session's passes
@@ -100,9 +99,6 @@ const FINISH: Duration = Duration::from_secs(5);
 /// Pause after the system has refused to accept a connection, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The user of who names none.
-const DEFAULT_USER: &str = "default";
-
 /// Where operations on sessions are executed.
 pub trait Sessions: Send + Sync + 'static {
     /// The hot path: executes on a session that is open here and appends the reply. `false`: nothing was appended and nothing
@@ -164,7 +160,7 @@ struct Face<S> {
     passage: Arc<Passage>,
     /// Names in the upstream that begin with this are not shown.
     hidden: Option<&'static [u8]>,
-    /// Who may sign in, with the password.
+    /// Who may sign in, with the password: `default`, as in a Redis without ACLs, unless another is named.
     user: String,
     port: u16,
     started: Instant,
@@ -268,7 +264,7 @@ impl<S: Sessions> StateFace<S> {
             stall: STALL,
             passage: Arc::default(),
             hidden: None,
-            user: DEFAULT_USER.to_owned(),
+            user: "default".to_owned(),
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),

@@ -59,6 +59,8 @@ fn check(node: &Node) {
 fn no_id_and_no_value_is_said_anywhere() {
     let mut cluster = cluster();
     cluster.set.extend(["log.level=trace".into(), "policy.class=deferred".into(), "handover.trickle=false".into()]);
+    // The instance of this test serves one connection.
+    cluster.set.push("app.probe_ms=0".into());
     let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     cluster.set.push(format!("app.address={}", app.local_addr().unwrap()));
     let (mut a, b) = (cluster.start("a", &[]), cluster.start("b", &[]));

@@ -10,7 +10,6 @@ pub use crate::kind::{Kind, Setting, Shape, Unit};
 pub use crate::later::NOT_YET;
 pub(crate) use crate::lookup::field_of_one;
 pub use crate::lookup::{names_in, setting};
-use crate::redirect;
 use crate::rows::{GIB, HOUR_MS, LISTEN, LISTEN_LOOPBACK, MIB, bytes, count, joined, ms, row, text, words};
 use crate::words::{BeginsAs, Codec, Forward, HintEncoding, ListenerSessions, LogFormat, LogLevel, Merge, MergeBy, Word};
 use wayfarer_engine::plan::{Impact, OnLost};
@@ -21,7 +20,7 @@ const OPTION: Kind = text(Shape::Line, 128);
 const CLASS: Kind = Kind::Choice { words: Class::names, later: &["rebuilt"] };
 
 /// The table.
-pub static TABLE: &[Setting] = &joined::<{ OWN.len() + redirect::ROWS.len() }>(OWN, &redirect::ROWS);
+pub static TABLE: &[Setting] = &joined::<{ OWN.len() + crate::redirect::ROWS.len() }>(OWN, &crate::redirect::ROWS);
 
 /// What is not said in the file of its section.
 const OWN: &[Setting] = &[
