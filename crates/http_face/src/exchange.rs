@@ -3,7 +3,7 @@
 //! | stage | what is done |
 //! |---|---|
 //! | header read | deadline off; refused if it could be read in two ways; its session found, and where it runs (`elsewhere`); announced if that is here; timeouts of the client set |
-//! | connecting | the owner's face, or the instance's one address; a change of the instance's state is logged once |
+//! | connecting | the owner's face, or the instance's one address, for a WebSocket on a connection of its own; a change of the instance's state is logged once |
 //! | body in | refused if it comes too slowly |
 //! | request out | client's address, trace and request id added; upgrades to WebSockets only; a pass, if it goes to another member |
 //! | answer in | a new session of the client noted; hint for balancers; hop-by-hop fields removed; `Connection: close` in a drain; a WebSocket may be silent from now on |
@@ -19,6 +19,7 @@
 use crate::access::{AccessLog, Line};
 use crate::connection::Arrival;
 use crate::elsewhere::{self, Elsewhere};
+use crate::handshake::Handshakes;
 use crate::head::{self, Fault};
 use crate::hint::HintSettings;
 use crate::request::{Announced, Request};
@@ -57,6 +58,7 @@ pub(crate) struct Exchange {
     access: Option<AccessLog>,
     hints: Option<HintSettings>,
     elsewhere: Elsewhere,
+    handshakes: Handshakes,
 }
 
 /// Requests at once on one connection to an instance that speaks HTTP/2; it may say less.
@@ -98,6 +100,7 @@ impl Exchange {
             access,
             hints: Some(settings.hints.clone()).filter(|hints| !hints.is_empty()),
             elsewhere: Elsewhere::new(settings, address),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -214,11 +217,16 @@ impl ProxyHttp for Exchange {
     /// Without pingora's compression module: bodies pass as they are.
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
 
-    async fn upstream_peer(&self, _session: &mut Session, request: &mut Request) -> Result<Box<HttpPeer>> {
-        Ok(match request.at {
+    async fn upstream_peer(&self, session: &mut Session, request: &mut Request) -> Result<Box<HttpPeer>> {
+        let mut peer = match request.at {
             Some(member) => elsewhere::peer(member, &self.instance),
             None => Box::new(self.instance.clone()),
-        })
+        };
+        let header = session.req_header();
+        if header.version == Version::HTTP_11 && forwarding::asks_for_websocket(header) && session.is_body_empty() {
+            self.handshakes.begin(&mut peer);
+        }
+        Ok(peer)
     }
 
     async fn connected_to_upstream(

@@ -102,9 +102,7 @@ pub(crate) fn join_cookies(request: &mut RequestHeader) -> Result<(), Box<pingor
 /// Lets a request change the connection to a WebSocket and to nothing else: an instance that takes h2c would serve whatever is
 /// sent through such a tunnel, past everything that is done here.
 pub(crate) fn upgrade_to_websocket_only(request: &mut RequestHeader) {
-    let asks = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
-    let mut wanted = request.headers.get_all(UPGRADE).iter();
-    if wanted.next().is_some_and(|first| !asks(first)) || wanted.next().is_some() {
+    if request.headers.contains_key(&UPGRADE) && !asks_for_websocket(request) {
         request.remove_header(&UPGRADE);
         request.remove_header(&CONNECTION);
         request.remove_header(&HTTP2_SETTINGS);
@@ -113,7 +111,9 @@ pub(crate) fn upgrade_to_websocket_only(request: &mut RequestHeader) {
 
 /// Whether the instance may answer it with 101.
 pub(crate) fn asks_for_websocket(request: &RequestHeader) -> bool {
-    request.headers.contains_key(&UPGRADE)
+    let mut wanted = request.headers.get_all(UPGRADE).iter();
+    let is_websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    wanted.next().is_some_and(is_websocket) && wanted.next().is_none()
 }
 
 /// Takes out of an answer what was meant for the connection between instance and face only. Not for an answer 101, whose

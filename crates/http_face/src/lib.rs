@@ -22,6 +22,7 @@
 //! | `answer` | the one place that maps errors to HTTP answers |
 //! | `exchange` | what happens at each stage of one request: pingora's callbacks |
 //! | `request` | what is known of one request |
+//! | `handshake` | the connection on which a WebSocket is opened |
 //! | `client_stream` | a client's socket as pingora sees it |
 //! | `greeting` | how a connection begins: TLS or not, which version of HTTP |
 //! | `tls` | the handshake, and certificates that change |
@@ -31,7 +32,7 @@
 //! | `world` | the time, and random bytes |
 //! | `names` | every metric of the face |
 //!
-//! Only `exchange`, `connection`, `http2` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the
+//! Only `exchange`, `handshake`, `connection`, `http2` and `face` know pingora's machinery; its `Server`, which owns runtimes and ends the
 //! process, is used nowhere. Invariant: nothing here is unbounded; each bound is a field of [`HttpFaceSettings`] or a named constant.
 
 mod access;
@@ -44,6 +45,7 @@ mod face;
 mod forwarding;
 mod framing;
 mod greeting;
+mod handshake;
 mod head;
 mod hint;
 mod http2;

@@ -1,4 +1,5 @@
-//! Instances behind a Unix socket and in HTTP/2; answers that come piece by piece, with trailers, after `100 Continue`.
+//! Instances behind a Unix socket and in HTTP/2; answers that come piece by piece, with trailers, after `100 Continue`, and before the
+//! request.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "tests start tasks and read the clock as they need")]
 
@@ -9,7 +10,7 @@ use http::{HeaderMap, Request, Response};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use support::{ANY_PORT, Client, connect, face, field, http2, instance, piece, text, within};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use wayfarer_http_face::InstanceAddress;
@@ -226,4 +227,67 @@ async fn a_body_may_wait_for_100_continue() {
     sending.send_data(Bytes::from_static(b"abc"), true).unwrap();
     let mut answer = within("an answer", answer).await.unwrap();
     assert_eq!((answer.status().as_u16(), piece(answer.body_mut()).await.unwrap()), (200, Bytes::from_static(b"abc")));
+}
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Sends its 101 and a frame before it has read anything, then sends back what comes.
+async fn hasty(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst";
+    socket.write_all(answer).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    let (mut reader, mut writer) = tokio::io::split(socket);
+    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+}
+
+/// Opens so many WebSockets, one after the other, and says how many did not live.
+async fn broken_websockets(face: SocketAddr, count: usize) -> usize {
+    let mut broken = 0;
+    for _ in 0..count {
+        let mut client = connect(face).await;
+        client.send(UPGRADE).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let mut echoed = [0; 10];
+        let lives = client.try_send(b"frame").await && client.fill(&mut echoed).await && &echoed == b"firstframe";
+        broken += usize::from(!lives);
+    }
+    broken
+}
+
+/// The answer is often there when the request is sent. On threads of their own, for it must come while pingora is at work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_websocket_lives_however_early_its_answer_comes() {
+    let app = instance(|client| hasty(client.stream)).await;
+    let over_tcp = face(app.address, |_| {}).await;
+    assert_eq!(broken_websockets(over_tcp.address, 1000).await, 0, "of 1000 over TCP");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let running = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            connections.spawn(hasty(socket));
+        }
+    });
+    let over_unix = face(ANY_PORT, |settings| settings.app = InstanceAddress::Unix(path)).await;
+    assert_eq!(broken_websockets(over_unix.address, 200).await, 0, "of 200 over a Unix socket");
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_connection_on_which_an_upgrade_was_refused_is_not_used_again() {
+    let app = support::mirror().await;
+    let face = face(app.address, |_| {}).await;
+    let mut client = connect(face.address).await;
+    const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (request, connections) in [(UPGRADE, 1), (UPGRADE, 2), (GET, 3), (GET, 3), (UPGRADE, 4), (GET, 4)] {
+        assert_eq!(client.ask(request).await.0, 200);
+        assert_eq!(app.connections(), connections, "{request}");
+    }
 }

@@ -244,6 +244,17 @@ impl Client {
         self.unread.drain(..count).collect()
     }
 
+    /// As [`Client::exactly`], of a connection that may end before; whether it did not.
+    pub async fn fill(&mut self, bytes: &mut [u8]) -> bool {
+        while self.unread.len() < bytes.len() {
+            if !self.more().await {
+                return false;
+            }
+        }
+        bytes.copy_from_slice(&self.unread.drain(..bytes.len()).collect::<Vec<_>>());
+        true
+    }
+
     /// Everything up to the end of the connection.
     pub async fn rest(&mut self) -> String {
         while self.more().await {}
